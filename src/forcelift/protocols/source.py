@@ -1,0 +1,136 @@
+"""What a source adapter offers: a description, counts, chunks that it can find again, and Arrow batches.
+
+A chunk's predicate belongs to the adapter: the rest of the program stores it as JSON and hands it back untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+Predicate = dict[str, Any]
+
+
+class ColumnKind(StrEnum):
+    """What a column holds, whatever the database calls it."""
+
+    TEXT = "text"
+    INTEGER = "integer"
+    DECIMAL = "decimal"
+    FLOAT = "float"
+    BOOLEAN = "boolean"
+    DATE = "date"
+    TIMESTAMP = "timestamp"  # without a zone
+    INSTANT = "instant"  # with a zone, or UTC
+    BINARY = "binary"
+    UNSUPPORTED = "unsupported"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of a table.
+
+    `arrow` is the type that `Source.read` delivers, decided by the declared type and never by the first rows. Text
+    whose encoding must be undone by a rule arrives as `pa.binary()`.
+    """
+
+    name: str
+    kind: ColumnKind
+    declared: str
+    arrow: pa.DataType
+    nullable: bool = True
+    precision: int | None = None
+    scale: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceTable:
+    """A table or view as the source describes it. Estimates are None where the source has none."""
+
+    name: str
+    columns: tuple[Column, ...]
+    primary_key: tuple[str, ...] = ()
+    unique_keys: tuple[tuple[str, ...], ...] = ()
+    rows_estimate: int | None = None
+    bytes_estimate: int | None = None
+
+    def column(self, name: str) -> Column | None:
+        """The column of that exact name, or None."""
+        return next((column for column in self.columns if column.name == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkPredicate:
+    """A slice of a table. All slices of one plan together hold every row once, also rows with a null key."""
+
+    predicate: Predicate
+    rows_estimate: int
+
+
+class Source(Protocol):
+    """A place that rows are read from. Methods may be called from several threads at once.
+
+    Raises (all methods): `SourceUnavailable` when it does not answer, `SourceError` when it lacks what was asked for.
+    """
+
+    kind: str
+
+    def describe(self, table: str) -> SourceTable:
+        """The table's columns and keys. Raises `SourceError` with the nearest known names if there is no such table."""
+        ...
+
+    def tables(self) -> list[str]:
+        """Names of all tables and views that can be read, sorted."""
+        ...
+
+    def now(self) -> datetime:
+        """The source's own clock, aware, UTC; the machine's where the source has none (files)."""
+        ...
+
+    def fingerprint(self, table: str) -> str:
+        """A text that changes when the table's data changed, as far as the adapter can tell cheaply; else empty."""
+        ...
+
+    def snapshot(self) -> str | None:
+        """The name of the one state that all reads see (an SCN, an exported snapshot); None if there is none."""
+        ...
+
+    def plan_chunks(
+        self, table: str, *, where: str | None, key: Sequence[str], rows_per_chunk: int
+    ) -> list[ChunkPredicate]:
+        """Cut the rows within `where` into slices of about `rows_per_chunk`; a table without rows gives one."""
+        ...
+
+    def count(self, table: str, *, where: str | None, predicate: Predicate | None = None) -> int:
+        """Rows within `where` and the slice: a count of its own, not a by-product of reading."""
+        ...
+
+    def read(
+        self,
+        table: str,
+        *,
+        columns: Sequence[str],
+        where: str | None,
+        predicate: Predicate | None = None,
+        order_by: Sequence[str] = (),
+        batch_rows: int = 50_000,
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream the rows of a slice with exactly these columns, in this order and in the types of `describe`.
+
+        Rows are sorted by `order_by` (nulls last, then in any order) within the slice. A row that cannot be read raises
+        `SourceError` that names file and line or table and column; no row is ever left out.
+        """
+        ...
+
+    def sample(self, table: str, *, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
+        """Up to `rows` rows from all over the table, cheaply (no sort of the table), to learn sizes and shapes."""
+        ...
+
+    def close(self) -> None:
+        """Give connections back."""
+        ...
