@@ -1,0 +1,65 @@
+"""What a plan may say by its design and this version cannot do yet. It is refused by name, never passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from forcelift.errors import Problem
+from forcelift.plan.expressions import expression_name
+from forcelift.plan.models import DuplicateRule, Plan, TablePlan
+from forcelift.plan.urls import scheme_of
+
+Found = Iterator[tuple[str, str]]  # path, name of the feature
+
+
+def unsupported(plan: Plan, position: Callable[[str], tuple[int, int]] | None = None) -> list[Problem]:
+    """One problem for each place that needs something which is not built yet.
+
+    Args:
+        position: Gives line and column of a path; `LoadedPlan.position`.
+    """
+    problems = [
+        Problem(
+            message=f"{feature} is not built yet", path=path, hint="this version cannot carry out the plan as it is"
+        )
+        for path, feature in _features(plan)
+    ]
+    if position is None:
+        return problems
+    places = [position(problem.path) for problem in problems]
+    return [
+        replace(problem, line=line, column=column) for problem, (line, column) in zip(problems, places, strict=True)
+    ]
+
+
+def _features(plan: Plan) -> Found:
+    source, audit = scheme_of(plan.source.url.get_secret_value()), scheme_of(plan.audit.url.get_secret_value())
+    if source in ("postgresql", "oracle"):
+        yield "source.url", f"reading from `{source}:`"
+    if plan.source.limits.rows_per_second is not None:
+        yield "source.limits.rows_per_second", "a limit on rows read per second"
+    if audit != "sqlite":
+        yield "audit.url", f"an audit database on `{audit}:`"
+    if plan.staging.startswith("s3://"):
+        yield "staging", "staging on `s3:`"
+    if plan.retention.staged_files != "until_settled":
+        yield "retention.staged_files", "another retention of staged files than `until_settled`"
+    if plan.limits.window is not None:
+        yield "limits.window", "a window of hours"
+    if plan.notify:
+        yield "notify", "notifying people"
+    if plan.target.auth is not None and plan.target.auth.airflow_conn is not None:
+        yield "target.auth.airflow_conn", "signing in by an Airflow connection"
+    for table in plan.tables:
+        yield from _table_features(table)
+
+
+def _table_features(table: TablePlan) -> Found:
+    path = f"tables.{table.table}"
+    if table.duplicates is DuplicateRule.MERGE:
+        yield f"{path}.duplicates", "`duplicates: merge`"
+    for field, expression in table.computed.items():
+        name = expression_name(expression)
+        if name != "concat":
+            yield f"{path}.computed.{field}", f"the expression `{name}`"
