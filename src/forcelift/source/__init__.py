@@ -1,0 +1,77 @@
+"""Source adapters: one module a database, one protocol (`forcelift.protocols.source`), Arrow batches out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from urllib.parse import unquote
+
+from forcelift.errors import SourceError
+from forcelift.protocols.source import Source
+
+__all__ = ["open_source"]
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
+_KNOWN = "`sqlite:///path`, `duckdb:///path`, `files:./folder`"
+
+
+def open_source(
+    url: str,
+    *,
+    user: str | None = None,
+    password: str | None = None,
+    encoding: str = "utf-8",
+    text_columns: Mapping[str, Collection[str]] | None = None,
+    memory_mb: int | None = None,
+) -> Source:
+    """Open the source that a URL names, read-only.
+
+    Args:
+        url: `sqlite:///path`, `duckdb:///path` or `files:./folder`. Three slashes begin a path relative to the current
+            folder, four an absolute one, as SQLAlchemy has it; a folder is written as it is.
+        user: For sources that ask for it; these three do not, and refuse it.
+        password: As `user`.
+        encoding: Encoding of text in SQLite and CSV. Other than UTF-8: their text is delivered as bytes, for the
+            rules to decode. DuckDB and Parquet are UTF-8 by definition.
+        text_columns: SQLite only: per table, columns to deliver as text whatever their declared type.
+        memory_mb: A limit for DuckDB, which reads DuckDB files and sorts and filters files; its own default if None.
+
+    Raises:
+        SourceError: The URL is not understood, there is nothing at its path, or what is there is of another kind.
+        SourceUnavailable: It is there and locked by another program.
+    """
+    match = _SCHEME.fullmatch(url)
+    scheme, rest = (match[1].lower(), match[2]) if match else ("", url)
+    if scheme not in ("sqlite", "duckdb", "files"):
+        raise SourceError(
+            f"`source.url` begins with `{scheme}:`, which no source adapter knows"
+            if scheme
+            else "`source.url` names no kind of source",
+            state="nothing was read",
+            hint=f"write one of {_KNOWN}",
+        )
+    if user is not None or password is not None:
+        raise SourceError(
+            f"a `{scheme}` source takes no user and no password",
+            state="nothing was read",
+            hint="remove `source.user` and `source.password` from the plan",
+        )
+    if scheme == "files":
+        from forcelift.source.files import FilesSource
+
+        return FilesSource(Path(unquote(rest.removeprefix("//"))), encoding=encoding, memory_mb=memory_mb)
+    if not rest.startswith("///") or not rest[3:]:
+        raise SourceError(
+            f"`source.url` names no file: a {scheme} source is written `{scheme}:///path`",
+            state="nothing was read",
+            hint=f"write one of {_KNOWN}",
+        )
+    path = Path(unquote(rest[3:]))
+    if scheme == "sqlite":
+        from forcelift.source.sqlite import SqliteSource
+
+        return SqliteSource(path, encoding=encoding, text_columns=text_columns)
+    from forcelift.source.duckdb import DuckdbSource
+
+    return DuckdbSource(path, memory_mb=memory_mb)

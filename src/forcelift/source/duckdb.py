@@ -1,0 +1,286 @@
+"""A DuckDB database as a source.
+
+Reads:   one database file, opened read-only; a file that is missing is never created.
+Writes:  nothing beside the source; large sorts spill to the machine's folder for temporary files.
+Re-run:  a chunk is a range of rowids, or of the key for views; it finds the same rows as long as the file is unchanged.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from forcelift.errors import SourceError
+from forcelift.protocols.source import ChunkPredicate, Predicate, SourceTable
+from forcelift.source.duckdb_session import configure, duckdb_errors, new_cursor
+from forcelift.source.names import UNTOUCHED, pick_columns, quote, quote_text, require_file, unknown_table
+from forcelift.source.types import as_schema, duckdb_column, duckdb_expression, schema_of
+
+# Slices are put together from counted buckets of rowids; so many to a slice keep it near its wished size.
+BUCKETS_PER_CHUNK = 8
+SAMPLE_PROBES = 50
+
+_MAGIC = b"DUCK"
+_MAGIC_OFFSET = 8  # after the checksum of the first block, see DuckDB, "Storage Versions and Format"
+
+
+class DuckdbSource:
+    """A DuckDB database file. Tables outside the schema `main` are named `schema.table`.
+
+    Args:
+        path: The database file.
+        memory_mb: DuckDB's memory limit; its own default (80 % of the machine) if None.
+    """
+
+    kind = "duckdb"
+
+    def __init__(self, path: Path, *, memory_mb: int | None = None) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        require_file(path)
+        with duckdb_errors(f"`{path}`"):
+            self._connection = _connect(path)
+            configure(self._connection, memory_mb=memory_mb)
+
+    def tables(self) -> list[str]:
+        """Names of all tables and views, sorted."""
+        return sorted(self._places())
+
+    def describe(self, table: str) -> SourceTable:
+        """Columns, keys and DuckDB's own estimate of the rows."""
+        schema, name = self._place(table)
+        here = (
+            f"database_name = current_database() AND schema_name = {quote_text(schema)}"
+            f" AND table_name = {quote_text(name)}"
+        )
+        listed = self._rows(
+            f"SELECT column_name, data_type, is_nullable FROM duckdb_columns() WHERE {here} ORDER BY column_index"
+        )
+        keys = self._rows(
+            f"SELECT constraint_type, constraint_column_names FROM duckdb_constraints() WHERE {here}"
+            " AND constraint_type IN ('PRIMARY KEY', 'UNIQUE') ORDER BY constraint_index"
+        )
+        estimate = self._rows(f"SELECT estimated_size FROM duckdb_tables() WHERE {here}")
+        return SourceTable(
+            name=table,
+            columns=tuple(duckdb_column(name, declared, nullable=bool(null)) for name, declared, null in listed),
+            primary_key=next((tuple(names) for kind, names in keys if kind == "PRIMARY KEY"), ()),
+            unique_keys=tuple(tuple(names) for kind, names in keys if kind == "UNIQUE"),
+            rows_estimate=int(estimate[0][0]) if estimate else None,
+        )
+
+    def now(self) -> datetime:
+        """The machine's clock, which is the one an embedded database has."""
+        return datetime.now(UTC)
+
+    def fingerprint(self, table: str) -> str:
+        """Size and time of change of the database file and of its write-ahead log."""
+        log = self.path.with_name(self.path.name + ".wal")
+        states = [path.stat() for path in (self.path, log) if path.exists()]
+        return "duckdb:" + "/".join(f"{state.st_size}:{state.st_mtime_ns}" for state in states)
+
+    def snapshot(self) -> str | None:
+        """None. While the source is open, DuckDB keeps other programs from writing to the file."""
+        return None
+
+    def plan_chunks(
+        self, table: str, *, where: str | None, key: Sequence[str], rows_per_chunk: int
+    ) -> list[ChunkPredicate]:
+        """Count buckets of rowids; for a view, number the sorted keys."""
+        described = self.describe(table)
+        if self._has_rowid(described):
+            return self._rowid_chunks(table, where=where, rows=rows_per_chunk)
+        pick_columns(described, key)
+        return self._key_chunks(described, where=where, key=key, rows=rows_per_chunk)
+
+    def count(self, table: str, *, where: str | None, predicate: Predicate | None = None) -> int:
+        """A COUNT(*) over the slice."""
+        return self._count(table, where=where, predicate=predicate)
+
+    def read(
+        self,
+        table: str,
+        *,
+        columns: Sequence[str],
+        where: str | None,
+        predicate: Predicate | None = None,
+        order_by: Sequence[str] = (),
+        batch_rows: int = 50_000,
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream a slice."""
+        described = self.describe(table)
+        picked = pick_columns(described, columns)
+        pick_columns(described, order_by)
+        query = f"SELECT {', '.join(map(duckdb_expression, picked))} {self._from(table, where, predicate)}"
+        if order_by:
+            query += " ORDER BY " + ", ".join(f"{quote(name)} ASC NULLS LAST" for name in order_by)
+        schema = schema_of(picked)
+        return self._stream(table, query, schema=schema, batch_rows=batch_rows)
+
+    def sample(self, table: str, *, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
+        """Rows from evenly spaced places of a table; a reservoir sample where there is a `where`, and of views."""
+        described = self.describe(table)
+        picked = pick_columns(described, columns)
+        expressions = ", ".join(map(duckdb_expression, picked))
+        total = described.rows_estimate or 0
+        if where is None and self._has_rowid(described) and total > rows:
+            probes = max(1, min(SAMPLE_PROBES, rows))
+            most = -(-rows // probes)
+            starts = [total * probe // probes for probe in range(probes)]
+            pieces = [f"rowid BETWEEN {start} AND {start + most - 1}" for start in starts]
+            query = f"SELECT {expressions} {self._from(table, ' OR '.join(pieces), None)} LIMIT {rows}"
+        else:
+            query = (
+                f"SELECT {expressions} FROM (SELECT * {self._from(table, where, None)})"
+                f" USING SAMPLE reservoir({rows} ROWS) REPEATABLE (1)"
+            )
+        schema = schema_of(picked)
+        return pa.Table.from_batches(list(self._stream(table, query, schema=schema, batch_rows=max(rows, 1))), schema)
+
+    def close(self) -> None:
+        """Close the database; readers that are still at work fail."""
+        self._connection.close()
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        with self._lock:
+            return new_cursor(self._connection)
+
+    def _rows(self, query: str, *, what: str | None = None) -> list[tuple[Any, ...]]:
+        with duckdb_errors(what or f"`{self.path}`"), self._cursor() as cursor:
+            return cursor.execute(query).fetchall()
+
+    def _places(self) -> dict[str, tuple[str, str]]:
+        listed = self._rows(
+            "SELECT schema_name, table_name FROM duckdb_tables()"
+            " WHERE database_name = current_database() AND NOT internal"
+            " UNION ALL SELECT schema_name, view_name FROM duckdb_views()"
+            " WHERE database_name = current_database() AND NOT internal"
+        )
+        return {name if schema == "main" else f"{schema}.{name}": (schema, name) for schema, name in listed}
+
+    def _place(self, table: str) -> tuple[str, str]:
+        places = self._places()
+        if table not in places:
+            raise unknown_table(table, sorted(places), place=f"`{self.path}`")
+        return places[table]
+
+    def _has_rowid(self, described: SourceTable) -> bool:
+        # Only tables have an estimate. A column that is called rowid hides the real one.
+        return described.rows_estimate is not None and all(
+            column.name.lower() != "rowid" for column in described.columns
+        )
+
+    def _from(self, table: str, where: str | None, predicate: Predicate | None) -> str:
+        schema, name = self._place(table)
+        return f"FROM {quote(schema)}.{quote(name)} WHERE ({where or 'true'}\n) AND ({_condition(predicate)})"
+
+    def _stream(self, table: str, query: str, *, schema: pa.Schema, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        with duckdb_errors(f"table `{table}`"), self._cursor() as cursor:
+            # `sql(...)` streams, while `execute(...)` would hold the whole result in memory.
+            reader = cursor.sql(query).to_arrow_reader(batch_rows)
+            for batch in reader:
+                if batch.num_rows:
+                    yield as_schema(batch, schema)
+
+    def _count(self, table: str, *, where: str | None, predicate: Predicate | None) -> int:
+        query = f"SELECT count(*) {self._from(table, where, predicate)}"
+        ((counted,),) = self._rows(query, what=f"table `{table}`")
+        return int(counted)
+
+    def _rowid_chunks(self, table: str, *, where: str | None, rows: int) -> list[ChunkPredicate]:
+        step = max(1, rows // BUCKETS_PER_CHUNK)
+        buckets = self._rows(
+            f"SELECT rowid // {step} AS bucket, count(*) {self._from(table, where, None)} GROUP BY 1 ORDER BY 1",
+            what=f"table `{table}`",
+        )
+        edges: list[int] = []
+        sizes = [0]
+        for bucket, size in buckets:
+            if sizes[-1] and sizes[-1] + size > rows:
+                edges.append(int(bucket) * step)
+                sizes.append(0)
+            sizes[-1] += size
+        return [
+            ChunkPredicate(predicate={"by": "rowid", "from": low, "below": high}, rows_estimate=size)
+            for (low, high), size in zip(pairwise([None, *edges, None]), sizes, strict=True)
+        ]
+
+    def _key_chunks(
+        self, described: SourceTable, *, where: str | None, key: Sequence[str], rows: int
+    ) -> list[ChunkPredicate]:
+        names = [quote(name) for name in key]
+        declared = [column.declared for column in pick_columns(described, key)]
+        whole = {"by": "key", "columns": list(key), "types": declared, "after": None, "upto": None}
+        nulls = {"by": "null", "columns": list(key)}
+        numbered = (
+            f'SELECT {", ".join(names)}, row_number() OVER (ORDER BY {", ".join(names)}) AS "forcelift row" '
+            f"{self._from(described.name, where, whole)}"
+        )
+        found = self._rows(
+            f"SELECT DISTINCT ON ({', '.join(names)}) {', '.join(f'CAST({name} AS VARCHAR)' for name in names)}"
+            f' FROM ({numbered}) WHERE "forcelift row" % {rows} = 0 ORDER BY {", ".join(names)}',
+            what=f"table `{described.name}`",
+        )
+        bounds = [list(row) for row in found]
+        total = self._count(described.name, where=where, predicate=whole)
+        if bounds and total == len(bounds) * rows:
+            bounds.pop()
+        chunks = [
+            ChunkPredicate(
+                predicate={**whole, "after": after, "upto": upto},
+                rows_estimate=rows if upto is not None else max(0, total - rows * len(bounds)),
+            )
+            for after, upto in pairwise([None, *bounds, None])
+        ]
+        null_rows = self._count(described.name, where=where, predicate=nulls)
+        if null_rows:
+            chunks = [*(chunks if total else []), ChunkPredicate(predicate=nulls, rows_estimate=null_rows)]
+        return chunks
+
+
+def _connect(path: Path) -> duckdb.DuckDBPyConnection:
+    try:
+        return duckdb.connect(str(path.absolute()), read_only=True)
+    except duckdb.Error as error:
+        # Looked at only now: closing the file drops the locks that this process may hold on it through DuckDB.
+        with path.open("rb") as file:
+            is_duckdb = file.read(_MAGIC_OFFSET + len(_MAGIC))[_MAGIC_OFFSET:] == _MAGIC
+        if is_duckdb:
+            raise
+        raise SourceError(f"`{path}` is not a DuckDB database", state=UNTOUCHED, hint="check `source.url`") from error
+
+
+def _condition(predicate: Predicate | None) -> str:
+    if predicate is None:
+        return "true"
+    try:
+        if predicate["by"] == "rowid":
+            sides = [(">=", predicate["from"]), ("<", predicate["below"])]
+            return " AND ".join(f"rowid {sign} {int(value)}" for sign, value in sides if value is not None) or "true"
+        columns = [quote(name) for name in predicate["columns"]]
+        if predicate["by"] == "null":
+            return " OR ".join(f"{column} IS NULL" for column in columns)
+        if predicate["by"] != "key":
+            raise ValueError("unknown slice")
+        parts = [f"{column} IS NOT NULL" for column in columns]
+        for sign, bound in ((">", predicate["after"]), ("<=", predicate["upto"])):
+            if bound is not None:
+                values = [
+                    f"CAST({quote_text(value)} AS {declared})"
+                    for value, declared in zip(bound, predicate["types"], strict=True)
+                ]
+                parts.append(f"({', '.join(columns)}) {sign} ({', '.join(values)})")
+        return " AND ".join(parts)
+    except (KeyError, TypeError, ValueError) as error:
+        raise SourceError(
+            "a stored chunk cannot be read as a slice of a DuckDB table",
+            state="nothing was read for this chunk",
+            hint="the batch was planned on another kind of source, or on an older table: begin a new batch",
+        ) from error

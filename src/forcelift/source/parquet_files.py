@@ -1,0 +1,149 @@
+"""Parquet files: columns in the types that the files declare; a slice is a range of rows of one or more files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from forcelift.errors import SourceError
+from forcelift.protocols.source import Column, ColumnKind
+from forcelift.source.duckdb_session import duckdb_errors
+from forcelift.source.file_table import FileTable, Piece
+from forcelift.source.files_sql import Engine
+from forcelift.source.names import UNTOUCHED, quote_text
+from forcelift.source.types import arrow_column, schema_of
+
+_ROW_NUMBER = "file_row_number"
+
+
+class ParquetFormat:
+    """Parquet by pyarrow, which keeps every declared type; counted by DuckDB."""
+
+    def __init__(self, *, engine: Engine) -> None:
+        self._engine = engine
+
+    def columns(self, table: FileTable) -> tuple[Column, ...]:
+        """The schema's columns, which all files of a table must share."""
+        first: pa.Schema | None = None
+        for file in table.files:
+            with _opened(file) as parquet:
+                schema = parquet.schema_arrow.remove_metadata()
+            if first is None:
+                first = schema
+            elif [(field.name, field.type) for field in schema] != [(field.name, field.type) for field in first]:
+                raise SourceError(
+                    f"`{file.name}` and `{table.files[0].name}` of table `{table.name}` have different columns",
+                    state=UNTOUCHED,
+                    hint="give all files of the folder the same columns and types in the same order",
+                )
+        return tuple(arrow_column(field) for field in first or ())
+
+    def rows_estimate(self, table: FileTable) -> int | None:
+        """Exact: the files' footers say it."""
+        return sum(_rows(file) for file in table.files)
+
+    def pieces(self, table: FileTable, *, rows: int) -> Iterator[Piece]:
+        """Ranges of rows, by the footers alone."""
+        for file in table.files:
+            total = _rows(file)
+            for first in range(0, total, rows):
+                last = min(first + rows, total)
+                yield Piece(file=file, first=first, last=last, rows=last - first)
+
+    def read(
+        self, table: FileTable, columns: Sequence[Column], pieces: Sequence[Piece] | None, *, batch_rows: int
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream the rows. Of a row group that a range begins in, the rows before it are read and dropped."""
+        wanted = self.pieces(table, rows=1 << 62) if pieces is None else iter(pieces)
+        for piece in wanted:
+            with _opened(piece.file) as parquet:
+                for batch in _slice(parquet, piece, [column.name for column in columns], batch_rows=batch_rows):
+                    yield _convert(batch, columns, file=piece.file)
+
+    def count(self, table: FileTable, *, where: str | None, pieces: Sequence[Piece] | None) -> int:
+        """A COUNT(*) by DuckDB's Parquet reader."""
+        counted = 0
+        held = list(self.pieces(table, rows=1 << 62)) if pieces is None else pieces
+        with duckdb_errors(f"table `{table.name}`"), self._engine.cursor() as cursor:
+            for piece in held:
+                rows = (
+                    f"SELECT * FROM read_parquet({quote_text(_literal_path(piece.file))}, file_row_number = true)"
+                    f" WHERE {_ROW_NUMBER} >= {piece.first} AND {_ROW_NUMBER} < {piece.last}"
+                )
+                query = f"SELECT count(*) FROM ({rows}) AS t WHERE ({where or 'true'}\n)"
+                counted += int(cursor.execute(query).fetchall()[0][0])
+        return counted
+
+
+def _literal_path(file: Path) -> str:
+    """The path without the meaning that DuckDB gives to *, ? and [ in it."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(file))
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        with pq.ParquetFile(file, memory_map=True) as parquet:
+            yield parquet
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(
+            f"`{file.name}` cannot be read as Parquet ({type(error).__name__})",
+            state="nothing was sent of what was being read",
+            hint="check that the file is whole: its writer may not have finished it",
+        ) from error
+
+
+def _rows(file: Path) -> int:
+    with _opened(file) as parquet:
+        return int(parquet.metadata.num_rows)
+
+
+def _slice(parquet: pq.ParquetFile, piece: Piece, names: Sequence[str], *, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    sizes = [parquet.metadata.row_group(at).num_rows for at in range(parquet.metadata.num_row_groups)]
+    starts = [0, *accumulate(sizes)]
+    groups = [
+        at for at, size in enumerate(sizes) if size and starts[at] < piece.last and starts[at] + size > piece.first
+    ]
+    if not groups:
+        return
+    skip, left = piece.first - starts[groups[0]], piece.last - piece.first
+    for batch in parquet.iter_batches(batch_size=batch_rows, row_groups=groups, columns=list(names), use_threads=False):
+        part = batch.slice(skip, left)
+        skip = max(0, skip - batch.num_rows)
+        left -= part.num_rows
+        if part.num_rows:
+            yield part
+        if not left:
+            return
+
+
+def _convert(batch: pa.RecordBatch, columns: Sequence[Column], *, file: Path) -> pa.RecordBatch:
+    arrays = []
+    for column in columns:
+        # By name: pyarrow also picks columns whose name begins with a wanted one and a dot.
+        array = batch.column(batch.schema.get_field_index(column.name))
+        try:
+            arrays.append(_to_type(array, column))
+        except pa.ArrowException as error:
+            fault = "text that is not UTF-8" if column.kind is ColumnKind.TEXT else "a value that does not fit its type"
+            raise SourceError(
+                f"column `{column.name}` of `{file.name}` holds {fault}",
+                state="the chunk was not read; nothing of it was sent",
+                hint="mend the file, or leave the column out of the plan",
+            ) from error
+    return pa.RecordBatch.from_arrays(arrays, schema=schema_of(columns))
+
+
+def _to_type(array: pa.Array, column: Column) -> pa.Array:
+    if pa.types.is_floating(array.type) and array.type != column.arrow:
+        # The shortest decimal of a narrow float is lost when it is widened bit by bit: 0.1 would be 0.10000000149.
+        array = array.cast(pa.float32()).cast(pa.string())
+    converted = array if array.type == column.arrow else array.cast(column.arrow)
+    if column.kind is ColumnKind.TEXT:
+        converted.validate(full=True)
+    return converted

@@ -1,0 +1,187 @@
+"""Queries on one SQLite table: rows of a slice, cutting into slices, counting, sampling, and finding a bad row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from forcelift.errors import SourceError
+from forcelift.protocols.source import ChunkPredicate, Column, Predicate, SourceTable
+from forcelift.source.names import quote
+from forcelift.source.sqlite_columns import Reading
+from forcelift.source.sqlite_session import Connection, batches, fetch
+from forcelift.source.sqlite_slices import bound_columns, condition, is_rowid_slice, key_slice, null_slice, rowid_slice
+
+SAMPLE_PROBES = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """A table as the adapter needs it: description, and the name its rowid can be called by (None: it has none)."""
+
+    table: SourceTable
+    rowid: str | None
+    text_affinity: frozenset[str]
+    is_table: bool
+
+
+def typed_query(columns: Sequence[Column], readings: Sequence[Reading], tail: str) -> str:
+    """The query behind a first row of known types; its last column is how many of the row's values are not null."""
+    parts = [part for how in readings for part in how.parts]
+    values = " + ".join(f"({quote(column.name)} IS NOT NULL)" for column in columns) or "0"
+    head = ", ".join([*(literal for literal, _ in parts), "0"])
+    body = ", ".join([*(expression for _, expression in parts), values])
+    # LIMIT -1 keeps SQLite from leaving out the ORDER BY of a subquery, as it may otherwise.
+    return f"SELECT {head} UNION ALL SELECT * FROM (SELECT {body} {tail} LIMIT -1)"
+
+
+def rows_from(shape: Shape, *, where: str | None, predicate: Predicate | None) -> str:
+    # An index on a column of `where` must not replace the walk over the rowids: each slice would scan all of it.
+    hint = " NOT INDEXED" if is_rowid_slice(predicate) else ""
+    slice_condition = condition(predicate, rowid=shape.rowid)
+    return f"FROM {quote(shape.table.name)}{hint} WHERE ({where or '1'}\n) AND ({slice_condition})"
+
+
+def rowid_chunks(connection: Connection, shape: Shape, *, where: str | None, rows: int) -> list[ChunkPredicate]:
+    chunks: list[ChunkPredicate] = []
+    after: int | None = None
+    while True:
+        rest = rowid_slice(after=after, upto=None)
+        order = f"ORDER BY {shape.rowid} LIMIT 1 OFFSET {rows - 1}"
+        query = f"SELECT {shape.rowid} {rows_from(shape, where=where, predicate=rest)} {order}"
+        found = fetch(connection, query)
+        if not found:
+            break
+        upto = int(found[0][0])
+        chunks.append(ChunkPredicate(predicate=rowid_slice(after=after, upto=upto), rows_estimate=rows))
+        after = upto
+    rest = rowid_slice(after=after, upto=None)
+    left = count(connection, shape, where=where, predicate=rest)
+    if left or not chunks:
+        return [*chunks, ChunkPredicate(predicate=rest, rows_estimate=left)]
+    last = rowid_slice(after=chunks[-1].predicate["after"], upto=None)
+    return [*chunks[:-1], ChunkPredicate(predicate=last, rows_estimate=rows)]
+
+
+def key_chunks(
+    connection: Connection, shape: Shape, *, where: str | None, key: Sequence[str], rows: int
+) -> list[ChunkPredicate]:
+    whole = key_slice(key, after=None, upto=None)
+    names = ", ".join(quote(name) for name in key)
+    numbered = (
+        f'SELECT {names}, row_number() OVER (ORDER BY {names}) AS "forcelift row" '
+        f"{rows_from(shape, where=where, predicate=whole)}"
+    )
+    found = fetch(
+        connection,
+        f'SELECT {", ".join(bound_columns(key))} FROM ({numbered}) WHERE "forcelift row" % {rows} = 0 '
+        f'ORDER BY "forcelift row"',
+    )
+    bounds = [[[str(row[at]), str(row[at + 1])] for at in range(0, len(row), 2)] for row in found]
+    total = count(connection, shape, where=where, predicate=whole)
+    if bounds and total == len(bounds) * rows:
+        bounds.pop()
+    edges = [None, *(bound for at, bound in enumerate(bounds) if at == 0 or bound != bounds[at - 1]), None]
+    chunks = [
+        ChunkPredicate(
+            predicate=key_slice(key, after=after, upto=upto),
+            rows_estimate=rows if upto is not None else total - rows * len(bounds),
+        )
+        for after, upto in pairwise(edges)
+    ]
+    nulls = count(connection, shape, where=where, predicate=null_slice(key))
+    if nulls:
+        chunks = [*(chunks if total else []), ChunkPredicate(predicate=null_slice(key), rows_estimate=nulls)]
+    return chunks
+
+
+def count(connection: Connection, shape: Shape, *, where: str | None, predicate: Predicate | None) -> int:
+    ((counted,),) = fetch(connection, f"SELECT count(*) {rows_from(shape, where=where, predicate=predicate)}")
+    return int(counted)
+
+
+def sample_from(connection: Connection, shape: Shape, *, where: str | None, rows: int) -> str:
+    name = quote(shape.table.name)
+    columns = ", ".join(quote(column.name) for column in shape.table.columns)
+    if shape.rowid is None:
+        every = max(1, count(connection, shape, where=where, predicate=None) // max(rows, 1))
+        numbered = f'SELECT {columns}, row_number() OVER () AS "forcelift row" FROM {name} WHERE ({where or "1"}\n)'
+        return f'FROM (SELECT * FROM ({numbered}) WHERE ("forcelift row" - 1) % {every} = 0 LIMIT {rows})'
+    ((low, high),) = fetch(
+        connection, f"SELECT (SELECT min({shape.rowid}) FROM {name}), (SELECT max({shape.rowid}) FROM {name})"
+    )
+    if low is None:
+        return rows_from(shape, where=where, predicate=None)
+    probes = max(1, min(SAMPLE_PROBES, rows))
+    edges = [low + (high - low + 1) * probe // probes for probe in range(probes)] + [high + 1]
+    most = -(-rows // probes)
+    pieces = [
+        f"SELECT * FROM (SELECT {columns} FROM {name} NOT INDEXED WHERE ({where or '1'}\n)"
+        f" AND {shape.rowid} BETWEEN {start} AND {end - 1} LIMIT {most})"
+        for start, end in pairwise(edges)
+        if end > start
+    ]
+    return f"FROM (SELECT * FROM ({' UNION ALL '.join(pieces)}) LIMIT {rows})"
+
+
+def span(connection: Connection, table: str, rowid: str) -> int:
+    # Two subqueries, because SQLite answers min and max from the ends of the tree only if each stands alone.
+    name = quote(table)
+    ((low, high),) = fetch(connection, f"SELECT (SELECT min({rowid}) FROM {name}), (SELECT max({rowid}) FROM {name})")
+    return 0 if low is None else int(high) - int(low) + 1
+
+
+def misfit_error(
+    connection: Connection, shape: Shape, columns: Sequence[Column], readings: Sequence[Reading], tail: str
+) -> SourceError:
+    for column, how in zip(columns, readings, strict=True):
+        wanted = f"SELECT typeof({quote(column.name)}), {shape.rowid or 'NULL'}"
+        found = fetch(
+            connection, f"{wanted} FROM (SELECT *{_rowid_too(shape)} {tail} LIMIT -1) WHERE {how.misfit} LIMIT 1"
+        )
+        if found:
+            storage, rowid = found[0]
+            return SourceError(
+                f"column `{column.name}` of table `{shape.table.name}` is declared {column.declared}, but "
+                f"{f'the row with rowid {rowid}' if rowid is not None else 'a row'} holds a value of class {storage} "
+                "that does not fit it",
+                state="the chunk was not read; nothing of it was sent",
+                hint=f"find the rows by `SELECT * FROM {quote(shape.table.name)} WHERE {how.misfit}`; mend them, or "
+                "declare the column as text (see Sources, SQLite, Misfits)",
+            )
+    return SourceError(
+        f"table `{shape.table.name}` changed while it was being read", state="the chunk was not read", hint="run again"
+    )
+
+
+def _rowid_too(shape: Shape) -> str:
+    return f", {shape.rowid}" if shape.rowid else ""
+
+
+def encoding_error(connection: Connection, shape: Shape, column: Column, tail: str) -> SourceError:
+    name = quote(column.name)
+    query = (
+        f"SELECT 0, X'' UNION ALL SELECT * FROM (SELECT {shape.rowid or '0'}, "
+        f"CASE WHEN typeof({name}) = 'text' THEN CAST({name} AS BLOB) END {tail} LIMIT -1)"
+    )
+    place = ""
+    for batch in batches(connection, query, batch_rows=10_000):
+        rowids, texts = batch.columns
+        broken = [at for at, text in enumerate(texts.to_pylist()) if text is not None and not _is_utf8(text)]
+        if broken:
+            place = f" in the row with rowid {rowids[broken[0]].as_py()}" if shape.rowid else ""
+            break
+    return SourceError(
+        f"column `{column.name}` of table `{shape.table.name}` holds bytes that are not UTF-8{place}",
+        state="the chunk was not read; nothing of it was sent",
+        hint="name the encoding that the text is stored in with `encoding:`",
+    )
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
