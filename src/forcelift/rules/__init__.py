@@ -1,0 +1,46 @@
+"""The plan's rules: cleaning as column expressions, canonical form, keys, duplicates, row hashes and checksums.
+
+RULES of the plan file: every rule has a default; a value is changed only by a rule that the plan or its default names,
+and each change is counted. Nothing here does I/O but `DuplicateScan`, which spills to a folder.
+"""
+
+from forcelift.rules.canonical import canonical_from_org
+from forcelift.rules.compile import SourceDefaults, compile_table, owner_names
+from forcelift.rules.duplicates import DuplicateDecisions, DuplicateNorms, DuplicateScan
+from forcelift.rules.hashing import ChunkSum, add_hashes, checksum, row_hash
+from forcelift.rules.keys import normalised_key
+from forcelift.rules.remedies import rule_remedy
+from forcelift.rules.table import (
+    ChunkCleaner,
+    Cleaned,
+    CompiledTable,
+    LinkResult,
+    LookupInfo,
+    ParentKeys,
+)
+from forcelift.rules.targets import LookupTarget, ParentField, lookup_targets
+
+__all__ = [
+    "ChunkCleaner",
+    "ChunkSum",
+    "Cleaned",
+    "CompiledTable",
+    "DuplicateDecisions",
+    "DuplicateNorms",
+    "DuplicateScan",
+    "LinkResult",
+    "LookupInfo",
+    "LookupTarget",
+    "ParentField",
+    "ParentKeys",
+    "SourceDefaults",
+    "add_hashes",
+    "canonical_from_org",
+    "checksum",
+    "compile_table",
+    "lookup_targets",
+    "normalised_key",
+    "owner_names",
+    "row_hash",
+    "rule_remedy",
+]

@@ -1,0 +1,515 @@
+"""Check a table plan against source and object, and compile it. Pure: no connection; all problems at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import polars as pl
+
+from forcelift.errors import PlanError, Problem
+from forcelift.plan.models import DuplicateRule, FieldRule, TablePlan
+from forcelift.protocols.org import FieldDescribe, ObjectDescribe
+from forcelift.protocols.source import Column as SourceColumn
+from forcelift.protocols.source import ColumnKind, SourceTable
+from forcelift.rules import texts
+from forcelift.rules.column import Column, Form
+from forcelift.rules.findings import SENTENCES, Findings, Place
+from forcelift.rules.fit import is_zone, misfits
+from forcelift.rules.table import CompiledTable, Computed, LookupInfo
+from forcelift.rules.targets import (
+    ParentField,
+    Target,
+    TargetProblem,
+    find_target,
+    form_of,
+    integer_digits_of,
+    nearest,
+    scale_of,
+)
+
+_DIGITS_SURE = 15  # a double keeps 15 decimal digits in any case
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceDefaults:
+    """What the plan says of the whole source: the encoding of byte columns, the zone of naive timestamps."""
+
+    encoding: str = "utf-8"
+    timezone: str | None = None
+
+
+def compile_table(
+    plan: TablePlan,
+    *,
+    table: SourceTable,
+    describe: ObjectDescribe,
+    parents: Mapping[str, ParentField],
+    link_columns: frozenset[str] = frozenset(),
+    defaults: SourceDefaults,
+    owners: Mapping[str, str] | None = None,
+) -> CompiledTable:
+    """Compile a table plan.
+
+    Args:
+        parents: For each column of `lookup_targets` whose parent has such a field, that field.
+        link_columns: Lookup columns that are sent in the link pass (same object, or a cycle).
+        owners: Ids of the users that `owner_names` names, by username; those that do not exist are left out.
+    Raises:
+        PlanError: With all problems; each has a path, the caller adds line numbers.
+    """
+    return _Compiler(plan, table, describe, parents, link_columns, defaults, owners or {}).compile()
+
+
+@dataclass(slots=True)
+class _Compiler:
+    plan: TablePlan
+    table: SourceTable
+    describe: ObjectDescribe
+    parents: Mapping[str, ParentField]
+    link_columns: frozenset[str]
+    defaults: SourceDefaults
+    owners: Mapping[str, str]
+    problems: list[Problem] = field(default_factory=list)
+    columns: dict[str, Column] = field(default_factory=dict)
+    targets: dict[str, str] = field(default_factory=dict)
+    lookups: dict[str, LookupInfo] = field(default_factory=dict)
+    plain: dict[str, Column] = field(default_factory=dict)
+    constants: dict[str, str] = field(default_factory=dict)
+    computed: list[Computed] = field(default_factory=list)
+    fed: dict[str, str] = field(default_factory=dict)  # field of the object -> path of what feeds it
+    over_15: list[str] = field(default_factory=list)
+
+    def problem(self, path: str, message: str, hint: str | None = None) -> None:
+        self.problems.append(
+            Problem(message=message, path=f"tables.{self.plan.table}{'.' if path else ''}{path}", hint=hint)
+        )
+
+    def compile(self) -> CompiledTable:
+        plan = self.plan
+        self.check_table()
+        key_field = self.check_external_id()
+        for number, (name, rule) in enumerate(plan.fields.items(), start=1):
+            self.add_field(number, name, rule)
+        self.add_key()
+        for name, constant in plan.constants.items():
+            self.add_constant(name, constant)
+        for number, (name, expression) in enumerate(plan.computed.items(), start=len(plan.fields) + 2):
+            self.add_computed(number, name, expression)
+        changed = self.changed_column()
+        self.check_required()
+        if self.problems or key_field is None:
+            raise PlanError(self.problems)
+        return self.result(key_field, changed)
+
+    def result(self, key_field: FieldDescribe, changed: Column | None) -> CompiledTable:
+        plan = self.plan
+        links = [lookup for lookup in self.lookups.values() if lookup.is_link]
+        loaded = [target for name, target in self.targets.items() if name not in self.link_columns]
+        loaded += [*self.constants, *(item.target for item in self.computed)]
+        wanted = [*plan.key, *self.columns, *([plan.changed_at] if plan.changed_at else []), *self.plain]
+        declared = (name for name, rule in plan.fields.items() if rule.parent and name not in self.link_columns)
+        first_parent = next(declared, None)
+        used = dict.fromkeys(wanted)
+        return CompiledTable(
+            plan=plan,
+            source_columns=tuple(used),
+            target_columns=(key_field.name, *(target for target in loaded if target != key_field.name)),
+            link_target_columns=(key_field.name, *(lookup.target for lookup in links)) if links else (),
+            key_field=key_field.name,
+            order_by=(first_parent,) if first_parent else (),
+            personal_columns=tuple(name for name in used if self.is_personal(name)),
+            lookups=self.lookups,
+            numeric_over_15_digits=tuple(self.over_15),
+            columns=self.columns,
+            targets=self.targets,
+            plain_columns=self.plain,
+            changed_column=changed,
+            constants=self.constants,
+            computed=tuple(self.computed),
+            key_case_sensitive=key_field.case_sensitive,
+            key_length=key_field.length or None,
+        )
+
+    def is_personal(self, name: str) -> bool:
+        rule = self.plan.fields.get(name)
+        if rule is not None and rule.personal is not None:
+            return rule.personal
+        column = self.table.column(name)
+        return column is not None and column.kind is ColumnKind.TEXT
+
+    def check_table(self) -> None:
+        plan = self.plan
+        if plan.operation == "upsert" and not (self.describe.createable and self.describe.updateable):
+            self.problem("object", f"records of `{self.describe.name}` cannot be both created and updated by this user")
+        if plan.operation == "insert" and not self.describe.createable:
+            self.problem("object", f"records of `{self.describe.name}` cannot be created by this user")
+        if plan.duplicates is DuplicateRule.MERGE:
+            self.problem("duplicates", "`merge` is not built yet", "use `keep_latest`, `keep_first` or `reject`")
+        if plan.duplicates is DuplicateRule.KEEP_LATEST and plan.changed_at is None:
+            self.problem("duplicates", "`keep_latest` needs `changed_at`, the column that says which row is the latest")
+        if plan.created_field is not None and plan.created_field not in self.describe.fields:
+            near = nearest(plan.created_field, self.describe.fields)
+            self.problem("created_field", f"`{self.describe.name}` has no field `{plan.created_field}`{near}")
+        for name in sorted(self.link_columns - set(plan.fields)):
+            self.problem(f"fields.{name}", "is to be sent in the link pass, but is not mapped")
+        if len(set(plan.key)) < len(plan.key):
+            self.problem("key", "names a column twice")
+        if plan.timezone is not None and not is_zone(plan.timezone):
+            self.problem("timezone", f"there is no time zone `{plan.timezone}`", "such as Asia/Bangkok or UTC")
+
+    def check_external_id(self) -> FieldDescribe | None:
+        plan = self.plan
+        found = self.describe.fields.get(plan.external_id)
+        if found is None:
+            near = nearest(plan.external_id, self.describe.fields)
+            self.problem("external_id", f"`{self.describe.name}` has no field `{plan.external_id}`{near}")
+            return None
+        if not (found.external_id or found.id_lookup):
+            self.problem("external_id", f"`{found.name}` is not an external ID, so rows cannot be matched by it")
+        elif form_of(found.type) not in (Form.TEXT, Form.NUMBER):
+            self.problem("external_id", f"`{found.name}` is of type {found.type}, which cannot hold a key")
+        elif len(plan.key) > 1 and form_of(found.type) is not Form.TEXT:
+            self.problem("external_id", f"`{found.name}` is of type {found.type}; a key of several columns needs text")
+        return found
+
+    def source_column(self, path: str, name: str) -> SourceColumn | None:
+        column = self.table.column(name)
+        if column is None:
+            near = nearest(name, (other.name for other in self.table.columns))
+            self.problem(path, f"`{self.table.name}` has no column `{name}`{near}")
+        elif column.kind is ColumnKind.UNSUPPORTED:
+            self.problem(path, f"column `{name}` is of type {column.declared}, which cannot be read")
+            return None
+        return column
+
+    def add_field(self, number: int, name: str, rule: FieldRule) -> None:
+        path = f"fields.{name}"
+        source = self.source_column(path, name)
+        try:
+            target = find_target(rule.field, self.describe)
+        except TargetProblem as error:
+            self.problem(f"{path}.field", str(error))
+            return
+        self.claim(f"{path}.field", target.field.name)
+        self.check_writable(f"{path}.field", target.field)
+        if source is None:
+            return
+        made = self.make_column(path, number, source, rule, target)
+        if made is None:
+            return
+        self.columns[name] = made
+        self.targets[name] = target.header
+        if target.lookup is not None:
+            self.add_lookup(path, made, rule, target)
+        else:
+            if name in self.link_columns:
+                self.problem(path, "is to be sent in the link pass, but is no lookup by a parent's key")
+            for option in ("parent", "missing_parent"):
+                if option in rule.model_fields_set and getattr(rule, option) is not None:
+                    self.problem(
+                        f"{path}.{option}", f"`{rule.field}` is no lookup by a parent's key such as `Parent__r.Key__c`"
+                    )
+
+    def claim(self, path: str, field_name: str) -> None:
+        """A field takes one value: note who gives it."""
+        if field_name in self.fed:
+            self.problem(path, f"`{field_name}` is fed by `{self.fed[field_name]}` already")
+        self.fed.setdefault(field_name, path)
+
+    def check_writable(self, path: str, target: FieldDescribe) -> None:
+        if target.calculated or target.auto_number:
+            self.problem(path, f"`{target.name}` is filled by Salesforce itself (formula or auto-number)")
+        elif not target.createable:
+            self.problem(path, f"`{target.name}` cannot be written when a record is created")
+        elif self.plan.operation == "upsert" and not target.updateable and not target.cascade_delete:
+            # The parent of a master-detail may be set by an upsert that creates; it cannot be avoided either.
+            self.problem(path, f"`{target.name}` cannot be updated, as `operation: upsert` would")
+
+    def make_column(
+        self, path: str, number: int, source: SourceColumn, rule: FieldRule, target: Target
+    ) -> Column | None:
+        """The column's rules, or None after a problem that leaves nothing to go on with."""
+        parent = self.parents.get(source.name) if target.lookup else None
+        if target.lookup is not None and parent is None:
+            lookup = target.lookup
+            self.problem(f"{path}.field", f"`{lookup.parent_object}` has no field `{lookup.key_field}`")
+            return None
+        field_type = parent.type if parent else target.field.type
+        form = form_of(field_type)
+        if form is None:
+            self.problem(f"{path}.field", f"`{target.header}` is of type {field_type}, which cannot be loaded")
+            return None
+        is_key = self.plan.key == (source.name,)
+        made = Column(
+            name=source.name,
+            place=Place(column=source.name, number=number),
+            rule=rule,
+            form=form,
+            scale=scale_of(field_type, parent.scale if parent else target.field.scale) if form is Form.NUMBER else None,
+            integer_digits=integer_digits_of(target.field) if form is Form.NUMBER and parent is None else None,
+            length=(target.field.length or None) if form is Form.TEXT and parent is None else None,
+            zone=rule.timezone or self.plan.timezone or self.defaults.timezone,
+            codec=self.codec(path, source, rule),
+            required=is_required(target.field) and not is_key,
+            is_key=is_key,
+        )
+        if self.fits(path, source, rule, made):
+            made = self.with_values(path, rule, made, target.field)
+            self.note_digits(source, made, target.field)
+        if is_key and target.field.name != self.plan.external_id:
+            self.problem(f"{path}.field", f"the key goes into `{self.plan.external_id}`, not into `{rule.field}`")
+        if not is_key and target.field.name == self.plan.external_id:
+            self.problem(f"{path}.field", f"`{self.plan.external_id}` takes the key, {', '.join(self.plan.key)}")
+        return made
+
+    def codec(self, path: str, source: SourceColumn, rule: FieldRule) -> str | None:
+        encoding = rule.encoding or self.plan.encoding or self.defaults.encoding
+        try:
+            return texts.codec_name(encoding)
+        except LookupError:
+            where = f"{path}.encoding" if rule.encoding else path
+            self.problem(where, f"there is no encoding `{encoding}`", "such as utf-8, TIS-620, windows-874, latin-1")
+            return None
+
+    def fits(self, path: str, source: SourceColumn, rule: FieldRule, made: Column) -> bool:
+        """True if the column's kind can become the field's form and its rules say something about it."""
+        before = len(self.problems)
+        for option, message, hint in misfits(source, rule, made, duplicates=self.plan.duplicates):
+            self.problem(f"{path}.{option}" if option else path, message, hint)
+        return len(self.problems) == before
+
+    def with_values(self, path: str, rule: FieldRule, made: Column, target: FieldDescribe) -> Column:
+        """Check the values that the plan itself brings (mapped values, the default) and take up the default."""
+        for raw, value in (rule.values or {}).items():
+            if value != "":
+                self.literal(f"{path}.values.{raw}", value, made, target)
+        if not isinstance(rule.empty, dict):
+            return made
+        default = self.literal(f"{path}.empty.default", rule.empty["default"], made, target)
+        return replace(made, default=default)
+
+    def literal(self, path: str, value: str, column: Column, target: FieldDescribe) -> str | None:
+        """A value of the plan in canonical form, or a problem."""
+        found = Findings()
+        plain = FieldRule(field=column.rule.field, date_format=column.rule.date_format)
+        probe = Column(
+            name=column.name,
+            place=column.place,
+            rule=plain,
+            form=column.form,
+            scale=column.scale,
+            integer_digits=column.integer_digits,
+            length=column.length,
+            zone=column.zone,
+        )
+        text = probe.clean(pl.Series([value], dtype=pl.String), found, None)[0]
+        if found.refusals:
+            self.problem(path, f"does not fit `{target.name}`: it {SENTENCES[found.refusals[0].rule]}")
+            return None
+        if text is None:
+            self.problem(path, f"gives no value for `{target.name}`")
+            return None
+        known = target.picklist_values
+        if target.restricted_picklist and known and target.type == "picklist" and text not in known:
+            self.problem(path, f"`{target.name}` takes only the values of its picklist{nearest(text, known)}")
+        return str(text)
+
+    def note_digits(self, source: SourceColumn, made: Column, target: FieldDescribe) -> None:
+        """Columns whose numbers may have more digits than a double keeps."""
+        if made.form is not Form.NUMBER or made.scale is None or made.integer_digits is None:
+            return
+        whole, scale = made.integer_digits, made.scale
+        if source.precision is not None:
+            whole = min(whole, source.precision - (source.scale or 0))
+            scale = min(scale, max(source.scale or 0, 0))
+        elif source.kind is ColumnKind.INTEGER:
+            scale = 0
+        if whole + scale > _DIGITS_SURE and source.kind is not ColumnKind.FLOAT:
+            self.over_15.append(source.name)
+
+    def add_lookup(self, path: str, made: Column, rule: FieldRule, target: Target) -> None:
+        assert target.lookup is not None
+        parent = self.parents[made.name]
+        if not parent.id_lookup:
+            self.problem(f"{path}.field", f"`{parent.name}` of `{target.lookup.parent_object}` is not an external ID")
+        is_link = made.name in self.link_columns
+        required = is_required(target.field) or target.field.cascade_delete
+        if is_link and required:
+            self.problem(
+                path,
+                f"`{target.field.name}` is required, so it cannot be filled by a second pass over the same records",
+                "break the circle of tables at another lookup",
+            )
+        self.lookups[made.name] = LookupInfo(
+            column=made.name,
+            target=target.header,
+            field=target.field.name,
+            parent_table=rule.parent,
+            parent_object=target.lookup.parent_object,
+            key_field=target.lookup.key_field,
+            is_link=is_link,
+            case_sensitive=parent.case_sensitive,
+            required=required,
+            to_null=rule.missing_parent == "to_null",
+            place=made.place,
+        )
+
+    def plain_column(self, path: str, name: str, number: int) -> Column | None:
+        """A column as text for keys and joined texts, with the default rules."""
+        if name in self.plain:
+            return self.plain[name]
+        source = self.source_column(path, name)
+        if source is None:
+            return None
+        rule = self.plan.fields.get(name) or FieldRule(field=name)
+        if source.kind is ColumnKind.BINARY and rule.encoding is None:
+            self.problem(path, f"column `{name}` is of type {source.declared}, which cannot become text")
+            return None
+        mapped = self.columns.get(name)
+        return Column(
+            name=name,
+            place=mapped.place if mapped else Place(column=name, number=number),
+            rule=FieldRule(field=name, encoding=rule.encoding, encoding_error=rule.encoding_error),
+            form=Form.TEXT,
+            codec=self.codec(path, source, rule),
+        )
+
+    def add_key(self) -> None:
+        plan = self.plan
+        number = len(plan.fields) + 1
+        if len(plan.key) > 1:
+            for name in plan.key:
+                made = self.plain_column("key", name, number)
+                if made is not None:
+                    self.plain[name] = made
+            if plan.external_id in self.describe.fields:
+                self.claim("key", plan.external_id)
+                self.check_writable("external_id", self.describe.fields[plan.external_id])
+            return
+        name = plan.key[0]
+        if name not in plan.fields and plan.external_id in self.describe.fields:
+            known = len(self.problems)
+            self.add_field(number, name, FieldRule(field=plan.external_id))
+            renamed = [
+                Problem(message=item.message, path=f"tables.{plan.table}.key", hint=item.hint)
+                for item in self.problems[known:]
+            ]
+            self.problems[known:] = renamed
+
+    def add_constant(self, name: str, constant: str | dict[str, str]) -> None:
+        path = f"constants.{name}"
+        target = self.describe.fields.get(name)
+        if target is None:
+            self.problem(path, f"`{self.describe.name}` has no field `{name}`{nearest(name, self.describe.fields)}")
+            return
+        self.claim(path, name)
+        self.check_writable(path, target)
+        text = self.named(path, constant) if isinstance(constant, dict) else self.constant_text(path, constant, target)
+        if text is not None:
+            self.constants[name] = text
+
+    def constant_text(self, path: str, constant: str, target: FieldDescribe) -> str | None:
+        form = form_of(target.type)
+        if form is None:
+            self.problem(path, f"`{target.name}` is of type {target.type}, which cannot be loaded")
+            return None
+        probe = Column(
+            name=target.name,
+            place=Place(column=target.name, number=0),
+            rule=FieldRule(field=target.name),
+            form=form,
+            scale=scale_of(target.type, target.scale) if form is Form.NUMBER else None,
+            integer_digits=integer_digits_of(target) if form is Form.NUMBER else None,
+            length=(target.length or None) if form is Form.TEXT else None,
+            zone=self.plan.timezone or self.defaults.timezone,
+        )
+        return self.literal(path, constant, probe, target)
+
+    def named(self, path: str, constant: dict[str, str]) -> str | None:
+        """The Id of a record type or an owner that the plan names."""
+        if list(constant) == ["record_type"]:
+            return self.record_type(path, constant["record_type"])
+        if list(constant) == ["owner"]:
+            if constant["owner"] not in self.owners:
+                self.problem(path, f"the org has no active user `{constant['owner']}`")
+            return self.owners.get(constant["owner"])
+        hint = "write a text, {record_type: NAME} or {owner: USERNAME}"
+        self.problem(path, f"`{', '.join(constant)}` is not known here", hint)
+        return None
+
+    def record_type(self, path: str, wanted: str) -> str | None:
+        for kind in self.describe.record_types:
+            if wanted in (kind.developer_name, kind.name) and kind.active and kind.available:
+                return kind.id
+        names = [kind.developer_name for kind in self.describe.record_types if kind.active and kind.available]
+        self.problem(
+            path, f"`{self.describe.name}` has no record type `{wanted}` for this user{nearest(wanted, names)}"
+        )
+        return None
+
+    def add_computed(self, number: int, name: str, expression: dict[str, Any]) -> None:
+        path = f"computed.{name}"
+        target = self.describe.fields.get(name)
+        if target is None:
+            self.problem(path, f"`{self.describe.name}` has no field `{name}`{nearest(name, self.describe.fields)}")
+            return
+        self.claim(path, name)
+        self.check_writable(path, target)
+        if form_of(target.type) is not Form.TEXT:
+            self.problem(path, f"`{name}` is of type {target.type}; joined text needs a text field")
+        parts = expression.get("concat")
+        if list(expression) != ["concat"] or not isinstance(parts, list) or not parts:
+            self.problem(path, "must be `concat` with a list of columns and {text: ...}")
+            return
+        read: list[tuple[str, bool]] = []
+        for place, part in enumerate(parts):
+            found = self.concat_part(f"{path}.concat.{place}", part, number)
+            if found is not None:
+                read.append(found)
+        columns = [part for part, is_text in read if not is_text]
+        self.computed.append(
+            Computed(
+                target=name,
+                parts=tuple(read),
+                length=target.length or None,
+                required=is_required(target),
+                place=Place(column=",".join(dict.fromkeys(columns)) or name, number=number),
+            )
+        )
+
+    def concat_part(self, path: str, part: Any, number: int) -> tuple[str, bool] | None:
+        if isinstance(part, dict) and list(part) == ["text"] and isinstance(part["text"], str):
+            return part["text"], True
+        if not isinstance(part, str):
+            self.problem(path, "must be a column's name or {text: ...}")
+            return None
+        if part not in self.columns:
+            made = self.plain_column(path, part, number)
+            if made is None:
+                return None
+            self.plain[part] = made
+        return part, False
+
+    def changed_column(self) -> Column | None:
+        name = self.plan.changed_at
+        if name is None:
+            return None
+        return self.columns.get(name) or self.plain_column("changed_at", name, 0)
+
+    def check_required(self) -> None:
+        for name, target in self.describe.fields.items():
+            if is_required(target) and name not in self.fed:
+                self.problem("fields", f"`{name}` of `{self.describe.name}` is required, and nothing is mapped to it")
+
+
+def owner_names(plan: TablePlan) -> tuple[str, ...]:
+    """Usernames that constants of the plan name as `{owner: USERNAME}`, for `compile_table`'s `owners`."""
+    constants = plan.constants.values()
+    return tuple(constant["owner"] for constant in constants if isinstance(constant, dict) and "owner" in constant)
+
+
+def is_required(target: FieldDescribe) -> bool:
+    """True if a record needs a value; a boolean always has one."""
+    return target.required and target.type != "boolean"

@@ -1,0 +1,235 @@
+"""Text on whole columns: decoding, blanks, control characters, unicode form, length in UTF-16 units.
+
+Every function takes a column and gives a column; what needs mending is found by one cheap `contains` and only those
+rows are touched.
+"""
+
+from __future__ import annotations
+
+import codecs
+import sys
+import unicodedata
+from functools import cache
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+BLANKS = "\t\n\x0b\x0c\r "
+OUTER_BLANKS = r"^[\t-\r ]|[\t-\r ]$"
+CONTROLS = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}]"
+ZERO_WIDTH = r"[\x{200b}-\x{200d}\x{2060}\x{feff}]"
+# One look at each value: blank, blanks at an end, the null literal, controls, or a carriage return.
+GATE = r"^[\t-\r ]|[\t-\r ]$|^$|^#N/A$|[\x00-\x08\x0b-\x1f\x7f-\x{9f}]"
+NULL_LITERAL = "#N/A"
+
+# Names that databases and people use, where Python's own name differs.
+_CODECS = {"windows-874": "cp874", "windows_874": "cp874", "iso-8859-11": "iso8859_11", "tis620": "tis_620"}
+
+_ASTRAL = r"[\x{10000}-\x{10ffff}]"
+# Two characters between which no cluster ends for certain (UAX 29, GB3 and GB6 to GB13); all others are a boundary.
+_MAY_JOIN = (
+    r"(?s)^(?:.[\p{gcb=Extend}\p{gcb=ZWJ}\p{gcb=SpacingMark}]|\p{gcb=Prepend}.|\p{gcb=ZWJ}\p{Extended_Pictographic}"
+    r"|\p{gcb=L}[\p{gcb=L}\p{gcb=V}\p{gcb=LV}\p{gcb=LVT}]|[\p{gcb=LV}\p{gcb=V}][\p{gcb=V}\p{gcb=T}]"
+    r"|[\p{gcb=LVT}\p{gcb=T}]\p{gcb=T}|\p{gcb=RI}\p{gcb=RI}|\r\n)$"
+)
+_TWO_FLAG_LETTERS = r"^\p{gcb=RI}\p{gcb=RI}$"
+_STEPS_BACK_MAX = 8
+_CLUSTER = (
+    r"(?s)\r\n|\p{gcb=Control}|\p{gcb=Prepend}*(?:\p{gcb=RI}\p{gcb=RI}"
+    r"|\p{gcb=L}*(?:\p{gcb=V}+|\p{gcb=LV}\p{gcb=V}*|\p{gcb=LVT})\p{gcb=T}*|\p{gcb=L}+|\p{gcb=T}+"
+    r"|\p{Extended_Pictographic}(?:\p{gcb=Extend}*\p{gcb=ZWJ}\p{Extended_Pictographic})*|[^\p{gcb=Control}])"
+    r"[\p{gcb=Extend}\p{gcb=ZWJ}\p{gcb=SpacingMark}]*|."
+)
+
+
+def codec_name(encoding: str) -> str:
+    """Python's name of a declared encoding. Raises LookupError if there is no such encoding."""
+    name = encoding.strip().lower()
+    return codecs.lookup(_CODECS.get(name, name)).name
+
+
+def decode(values: pl.Series, codec: str) -> tuple[pl.Series, pl.Series]:
+    """Turn bytes into text.
+
+    Returns: the text, undefined bytes as U+FFFD, and the rows (u32) that hold such bytes.
+    """
+    if codec == "utf-8":
+        try:
+            return values.cast(pl.String), _no_rows()
+        except pl.exceptions.ComputeError:
+            return _decode_distinct(values, codec)
+    if _is_single_byte(codec):
+        return _decode_single_byte(values, codec)
+    return _decode_distinct(values, codec)
+
+
+def _no_rows() -> pl.Series:
+    return pl.Series(dtype=pl.UInt32)
+
+
+@cache
+def _is_single_byte(codec: str) -> bool:
+    """True if each byte alone stands for one character, and the ASCII ones for themselves."""
+    text = bytes(range(256)).decode(codec, errors="replace")
+    ascii_kept = bytes(range(128)).decode(codec, errors="replace") == "".join(map(chr, range(128)))
+    return len(text) == 256 and ascii_kept and not codec.startswith(("utf", "euc", "gb", "big5", "shift"))
+
+
+def _decode_single_byte(values: pl.Series, codec: str) -> tuple[pl.Series, pl.Series]:
+    """Join the whole column with NUL bytes, decode once, split again; values that hold NUL go one by one."""
+    if values.bin.contains(b"\x00").any():
+        return _decode_distinct(values, codec)
+    rows = values.is_not_null().arg_true()
+    if not rows.len():
+        return values.cast(pl.String), _no_rows()
+    array = values.drop_nulls().rechunk().to_arrow().cast(pa.large_binary())
+    whole = pa.LargeListArray.from_arrays(pa.array([0, len(array)], pa.int64()), array)
+    joined = pc.binary_join(whole, pa.scalar(b"\x00", pa.large_binary()))[0].as_py().decode(codec, errors="replace")
+    parts = pl.Series([joined]).str.split("\x00").explode()
+    text = pl.repeat(None, values.len(), dtype=pl.String, eager=True).alias(values.name).scatter(rows, parts)
+    return text, text.str.contains("\ufffd", literal=True).fill_null(False).arg_true()
+
+
+def _decode_distinct(values: pl.Series, codec: str) -> tuple[pl.Series, pl.Series]:
+    """Decode each distinct value once; the way for encodings of several bytes a character, and for broken UTF-8."""
+    distinct = values.drop_nulls().unique()
+    texts: list[str] = []
+    broken: list[bool] = []
+    for value in distinct:
+        try:
+            texts.append(value.decode(codec))
+            broken.append(False)
+        except UnicodeDecodeError:
+            texts.append(value.decode(codec, errors="replace"))
+            broken.append(True)
+    table = pl.DataFrame(
+        {"value": distinct, "text": pl.Series(texts, dtype=pl.String), "broken": pl.Series(broken, dtype=pl.Boolean)}
+    )
+    found = values.to_frame("value").join(table, on="value", how="left", maintain_order="left")
+    return found["text"].alias(values.name), found["broken"].fill_null(False).arg_true()
+
+
+def fold_line_ends(texts: pl.Series) -> pl.Series:
+    """CRLF and CR become LF."""
+    return texts.str.replace_all("\r\n", "\n", literal=True).str.replace_all("\r", "\n", literal=True)
+
+
+def compose(texts: pl.Series) -> pl.Series:
+    """Unicode form NFC."""
+    rows = texts.str.contains(_nfc_gate()).fill_null(False).arg_true()
+    if not rows.len():
+        return texts
+    return texts.clone().scatter(rows, texts.gather(rows).str.normalize("NFC"))
+
+
+@cache
+def _nfc_gate() -> str:
+    """A pattern that every text not in NFC matches: characters that NFC changes or may join, or two marks in a row."""
+    changing: set[int] = set()
+    marks: set[int] = set()
+    for code in range(0x80, sys.maxunicode + 1):
+        if 0xAC00 <= code <= 0xD7A3 or 0xD800 <= code <= 0xDFFF:
+            continue
+        char = chr(code)
+        if unicodedata.combining(char):
+            marks.add(code)
+        parts = unicodedata.decomposition(char)
+        if not parts or parts.startswith("<"):
+            continue
+        if unicodedata.normalize("NFC", char) != char:
+            changing.add(code)
+        changing.update(int(part, 16) for part in parts.split()[1:])
+    changing.update(range(0x1161, 0x1176))  # Hangul vowels and finals join by arithmetic, not by table
+    changing.update(range(0x11A8, 0x11C3))
+    return f"{_char_class(changing)}|{_char_class(marks)}{{2}}"
+
+
+def _char_class(codes: set[int]) -> str:
+    ranges: list[tuple[int, int]] = []
+    for code in sorted(codes):
+        if ranges and ranges[-1][1] == code - 1:
+            ranges[-1] = (ranges[-1][0], code)
+        else:
+            ranges.append((code, code))
+    return "[" + "".join(rf"\x{{{first:x}}}-\x{{{last:x}}}" for first, last in ranges) + "]"
+
+
+def rows_over_length(texts: pl.Series, units: int) -> pl.Series:
+    """Rows (u32) longer than that many UTF-16 units, as Salesforce counts."""
+    # A UTF-16 unit takes at least one byte of UTF-8, so a text of no more bytes is certainly short enough.
+    suspects = texts.str.len_bytes() > units
+    if not suspects.any():
+        return pl.Series(dtype=pl.UInt32)
+    chars = texts.str.len_chars()
+    over = (chars > units).fill_null(False)
+    # Four bytes each and two units: there are at most a third of (bytes - characters) such characters.
+    wide = suspects & ~over & (chars + (texts.str.len_bytes() - chars) // 3 > units)
+    rows = wide.fill_null(False).arg_true()
+    if rows.len():
+        part = texts.gather(rows)
+        over = over.scatter(rows, part.str.len_chars() + part.str.count_matches(_ASTRAL) > units)
+    return over.arg_true()
+
+
+def truncate(texts: pl.Series, units: int) -> pl.Series:
+    """Cut texts that are too long to at most that many UTF-16 units, between grapheme clusters.
+
+    Blanks at the cut are trimmed. A text whose first cluster alone is too long becomes the empty text.
+    """
+    head = texts.str.slice(0, units)
+    wide = head.str.contains(_ASTRAL).arg_true()
+    if wide.len():
+        # NUL, which no text holds at this point, makes each character beyond the BMP count twice.
+        doubled = texts.gather(wide).str.replace_all(f"({_ASTRAL})", "${1}\x00").str.slice(0, units)
+        whole = doubled.str.replace(f"{_ASTRAL}$", "").str.replace_all("\x00", "", literal=True)
+        head = head.scatter(wide, whole)
+    frame = pl.DataFrame({"text": texts, "cut": head.str.len_chars()})
+    cut = _cut_before_joins(frame)
+    return frame.select(pl.col("text").str.slice(0, cut)).to_series().str.strip_chars_end(BLANKS)
+
+
+def _cut_before_joins(frame: pl.DataFrame) -> pl.Series:
+    """Move each cut back to the next boundary between clusters; segmenting a text as a whole is the last resort."""
+    cut = frame["cut"]
+    rows = pl.int_range(frame.height, dtype=pl.UInt32, eager=True)
+    hard = rows.head(0)
+    for _ in range(_STEPS_BACK_MAX):
+        part = frame[rows].with_columns(cut.gather(rows).alias("cut"))
+        pair = part.filter(pl.col("cut") > 0).select(pl.col("text").str.slice(pl.col("cut") - 1, 2)).to_series()
+        rows = rows.filter(part["cut"] > 0)
+        joined = pair.str.contains(_MAY_JOIN)
+        flags = pair.str.contains(_TWO_FLAG_LETTERS)
+        hard = pl.concat([hard, rows.filter(flags)])
+        rows = rows.filter(joined & ~flags)
+        if not rows.len():
+            break
+        cut = cut.scatter(rows, cut.gather(rows) - 1)
+    hard = pl.concat([hard, rows])
+    return cut.scatter(hard, _cut_at_cluster(frame[hard])) if hard.len() else cut
+
+
+def _cut_at_cluster(frame: pl.DataFrame) -> pl.Series:
+    """Where the last cluster ends that lies wholly within the first `cut` characters of its text."""
+    # A cluster that starts before the cut and is longer than 64 characters beyond it is left out just the same.
+    ends = (
+        frame.with_row_index("row")
+        .with_columns(pl.col("text").str.slice(0, pl.col("cut") + 64).str.extract_all(_CLUSTER).alias("cluster"))
+        .select("row", "cut", "cluster")
+        .explode("cluster", empty_as_null=True)
+        .with_columns(pl.col("cluster").str.len_chars().cum_sum().over("row").alias("end"))
+        .filter(pl.col("end") <= pl.col("cut"))
+        .group_by("row")
+        .agg(pl.col("end").max())
+    )
+    found = frame.with_row_index("row").join(ends, on="row", how="left", maintain_order="left")
+    return found.select(pl.col("end").fill_null(0).cast(frame["cut"].dtype)).to_series()
+
+
+def simple_lower(texts: pl.Series) -> pl.Series:
+    """Lower case character by character: without the context rule for a final sigma, and dotted capital I as `i`."""
+    special = texts.str.contains(r"[\x{3a3}\x{130}]").fill_null(False).arg_true()
+    if special.len():
+        part = texts.gather(special).str.replace_all("Σ", "σ", literal=True).str.replace_all("İ", "i", literal=True)
+        texts = texts.clone().scatter(special, part)
+    return texts.str.to_lowercase()
