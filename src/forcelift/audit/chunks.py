@@ -1,0 +1,264 @@
+"""Tables and chunks of a batch: planned, started, staged, loaded, settled, each move in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+
+from forcelift.audit import tables
+from forcelift.audit.batches import need_batch
+from forcelift.audit.chunk_rows import (
+    check_counts,
+    counts_values,
+    ended,
+    find_chunks,
+    find_table,
+    insert_chunks,
+    move,
+    need_chunk,
+    need_running,
+    refuse_restage_after_jobs,
+)
+from forcelift.audit.codec import part_document, staged_document, table_from
+from forcelift.audit.failed import replace_failed
+from forcelift.audit.journal import Journal, append
+from forcelift.audit.moves import check_chunk_move
+from forcelift.audit.records import (
+    BatchMode,
+    BatchTable,
+    Chunk,
+    ChunkCounts,
+    ChunkStatus,
+    ChunkStep,
+    Part,
+    StagedChunk,
+)
+from forcelift.audit.text import fit_text, short_batch_id
+from forcelift.errors import StateConflict
+
+_MEGABYTE = 1_000_000
+
+
+class Chunks(Journal):
+    """Tables and chunks."""
+
+    def plan_table(self, table: BatchTable, chunks: Sequence[tuple[Mapping[str, Any], int]]) -> list[Chunk]:
+        """Record a table and all its chunks, PENDING, numbered from 1 in the order given.
+
+        Args:
+            table: The table's row.
+            chunks: Each chunk's predicate, as the source adapter made it, and its estimated rows.
+        Raises:
+            StateConflict: The table was planned already, or there is no such batch.
+        """
+        with self.write() as connection:
+            batch = need_batch(connection, table.batch_id)
+            if find_table(connection, table.batch_id, table.table_name) is not None:
+                raise StateConflict(
+                    f"table `{table.table_name}` of batch `{table.batch_id}` was planned already",
+                    state="its chunks stand as they were planned",
+                    hint=f"go on with it by `forcelift run --resume {table.batch_id}`",
+                )
+            connection.execute(
+                tables.batch_table.insert(), {name: getattr(table, name) for name in BatchTable.__dataclass_fields__}
+            )
+            now = self.clock.now()
+            insert_chunks(connection, table, chunks, created_by=batch.created_by, now=now)
+            payload = {"table": table.table_name, "chunks": len(chunks), "fingerprint": table.fingerprint}
+            append(connection, now, "table_planned", payload, batch_id=table.batch_id)
+            return find_chunks(connection, table.batch_id, table.table_name)
+
+    def tables(self, batch_id: str) -> list[BatchTable]:
+        """The batch's tables in load order."""
+        query = sa.select(tables.batch_table).where(tables.batch_table.c.batch_id == batch_id)
+        with self.read() as connection:
+            rows = connection.execute(query.order_by(tables.batch_table.c.position)).mappings()
+            return [table_from(row) for row in rows]
+
+    def chunks(self, batch_id: str, table_name: str | None = None) -> list[Chunk]:
+        """The batch's chunks in load order: by their table's position, then by number."""
+        with self.read() as connection:
+            return find_chunks(connection, batch_id, table_name)
+
+    def chunk(self, audit_id: int) -> Chunk:
+        """One chunk. Raises `StateConflict` if there is none of that id."""
+        with self.read() as connection:
+            return need_chunk(connection, audit_id)
+
+    def start_chunk(self, audit_id: int, *, restage: bool = False) -> Chunk:
+        """PENDING, FAILED, PARTIAL or SKIPPED to RUNNING: START_TIME is now, END_TIME and the error are cleared.
+
+        A chunk that was staged keeps its files and its step, and a settled one goes back to `staged`; its counts stay
+        until it is settled again. A chunk that comes from FAILED or PARTIAL gets the next generation.
+
+        Args:
+            audit_id: The chunk.
+            restage: Forget the staged files and read the source again. Refused once a job was made from them.
+        """
+        with self.write() as connection:
+            chunk = need_chunk(connection, audit_id)
+            check_chunk_move(audit_id, chunk.status, ChunkStatus.RUNNING)
+            again = chunk.status in (ChunkStatus.FAILED, ChunkStatus.PARTIAL)
+            change: dict[str, Any] = {"generation": chunk.generation + int(again)}
+            if restage:
+                refuse_restage_after_jobs(connection, audit_id)
+                change |= {"step": ChunkStep.PLANNED.value, "staged": None, "link_parts": None, "link_refused": 0}
+                change["generation"] = chunk.generation + 1
+            elif chunk.step is ChunkStep.SETTLED:
+                change |= {"step": ChunkStep.STAGED.value}
+            now = self.clock.now()
+            audit = {
+                "status": ChunkStatus.RUNNING.value,
+                "start_time": now,
+                "end_time": None,
+                "duration_seconds": None,
+                "error_message": None,
+                "error_details": None,
+            }
+            return move(connection, chunk, now, "chunk_started", chunk_values=change, audit_values=audit)
+
+    def stage_chunk(self, audit_id: int, staged: StagedChunk) -> Chunk:
+        """Record that the chunk's files are sealed; from now on they are not changed and the source is not read."""
+        with self.write() as connection:
+            chunk = need_running(connection, audit_id, {ChunkStep.PLANNED})
+            audit = {
+                "source_count": staged.source_count,
+                "extracted_count": staged.extracted,
+                "transformed_count": staged.transformed,
+                "skipped_count": staged.rejected + staged.duplicate,
+                "source_checksum": staged.source_checksum,
+                "csv_file_path": fit_text(staged.parts[0].file, tables.FILE_PATH_BYTES) if staged.parts else None,
+                "csv_file_size_mb": sum(part.bytes for part in staged.parts) / _MEGABYTE,
+            }
+            change = {"step": ChunkStep.STAGED.value, "staged": staged_document(staged)}
+            files = {part.file: part.sha256 for part in staged.parts}
+            return move(
+                connection,
+                chunk,
+                self.clock.now(),
+                "chunk_staged",
+                chunk_values=change,
+                audit_values=audit,
+                payload={"files": files, "changes": dict(staged.changes)},
+            )
+
+    def load_chunk(self, audit_id: int, ledger_file: str, sha256: str) -> Chunk:
+        """Record that all load jobs of the chunk have answered and their ledger file is sealed."""
+        with self.write() as connection:
+            chunk = need_running(connection, audit_id, {ChunkStep.STAGED, ChunkStep.LOADED})
+            change = {"step": ChunkStep.LOADED.value, "ledger_file": ledger_file, "ledger_sha256": sha256}
+            seal = {"ledger_file": ledger_file, "ledger_sha256": sha256}
+            return move(connection, chunk, self.clock.now(), "chunk_loaded", chunk_values=change, payload=seal)
+
+    def stage_links(self, audit_id: int, parts: Sequence[Part], refused: int) -> Chunk:
+        """Record that the files of the chunk's link pass are sealed; `refused` rows have no parent to link to."""
+        with self.write() as connection:
+            chunk = need_running(connection, audit_id, {ChunkStep.LOADED})
+            change = {
+                "step": ChunkStep.LINKING.value,
+                "link_parts": [part_document(part) for part in parts],
+                "link_refused": refused,
+            }
+            files = {part.file: part.sha256 for part in parts}
+            return move(
+                connection,
+                chunk,
+                self.clock.now(),
+                "links_staged",
+                chunk_values=change,
+                payload={"files": files, "refused": refused},
+            )
+
+    def settle_chunk(
+        self,
+        audit_id: int,
+        *,
+        status: ChunkStatus,
+        counts: ChunkCounts,
+        ledger_file: str | None,
+        ledger_sha256: str | None,
+        failed: pl.DataFrame | None = None,
+        source_checksum: str | None = None,
+        error_message: str | None = None,
+        error_details: str | None = None,
+    ) -> Chunk:
+        """End a chunk: counts, times, failed records and seal, all in one transaction.
+
+        Args:
+            audit_id: The chunk, RUNNING.
+            status: SUCCESS, PARTIAL, or FAILED when rows are still without an answer.
+            counts: Its sums; SUCCESS and PARTIAL are refused unless they close.
+            ledger_file: Name of its ledger file in storage.
+            ledger_sha256: The seal of that file.
+            failed: Columns row, key, code, message, fields, data; replaces all earlier failed records of the chunk.
+            source_checksum: SOURCE_CHECKSUM over the rows accepted; None leaves what staging wrote.
+            error_message: One sentence, without values of rows.
+            error_details: More of it.
+        Raises:
+            IllegalMove: The move is not allowed, or SUCCESS or PARTIAL is asked of sums that do not close.
+        """
+        with self.write() as connection:
+            chunk = need_chunk(connection, audit_id)
+            check_chunk_move(audit_id, chunk.status, status)
+            if status is not ChunkStatus.FAILED:
+                dry = need_batch(connection, chunk.batch_id).mode is BatchMode.DRY_RUN
+                check_counts(chunk, status, counts, dry=dry)
+            now = self.clock.now()
+            change: dict[str, Any] = {"ledger_file": ledger_file, "ledger_sha256": ledger_sha256}
+            if status is not ChunkStatus.FAILED:
+                change["step"] = ChunkStep.SETTLED.value
+            change |= replace_failed(connection, audit_id, chunk.table_name, failed, now=now)
+            payload = {
+                "table": chunk.table_name,
+                "chunk": chunk.chunk_no,
+                "ledger_file": ledger_file,
+                "ledger_sha256": ledger_sha256,
+                "failed_records": 0 if failed is None else failed.height,
+            }
+            audit = counts_values(counts) | ended(chunk, status, now, error_message, error_details)
+            if source_checksum is not None:
+                audit["source_checksum"] = source_checksum
+            return move(
+                connection,
+                chunk,
+                now,
+                "chunk_settled",
+                chunk_values=change,
+                audit_values=audit,
+                payload=payload,
+            )
+
+    def fail_chunk(self, audit_id: int, message: str, details: str | None = None) -> Chunk:
+        """RUNNING to FAILED: the chunk could not be finished. How far it came stays as it was."""
+        with self.write() as connection:
+            chunk = need_chunk(connection, audit_id)
+            check_chunk_move(audit_id, chunk.status, ChunkStatus.FAILED)
+            now = self.clock.now()
+            audit = ended(chunk, ChunkStatus.FAILED, now, message, details)
+            return move(connection, chunk, now, "chunk_failed", audit_values=audit)
+
+    def skip_chunks(self, batch_id: str, reason: str) -> int:
+        """All PENDING chunks to SKIPPED, as the batch was stopped before they began. Returns how many."""
+        with self.write() as connection:
+            log = tables.audit_log
+            pending = (log.c.batch_id == short_batch_id(batch_id)) & (log.c.status == ChunkStatus.PENDING.value)
+            skipped = connection.execute(
+                log.update()
+                .where(pending)
+                .values(status=ChunkStatus.SKIPPED.value, error_message=fit_text(reason, tables.ERROR_MESSAGE_BYTES))
+            ).rowcount
+            if skipped:
+                append(connection, self.clock.now(), "chunks_skipped", {"chunks": skipped}, batch_id=batch_id)
+            return skipped
+
+    def roll_back_chunk(self, audit_id: int) -> Chunk:
+        """SUCCESS or PARTIAL to ROLLED_BACK, which is final; END_TIME is now."""
+        with self.write() as connection:
+            chunk = need_chunk(connection, audit_id)
+            check_chunk_move(audit_id, chunk.status, ChunkStatus.ROLLED_BACK)
+            now = self.clock.now()
+            audit = {"status": ChunkStatus.ROLLED_BACK.value, "end_time": now}
+            return move(connection, chunk, now, "chunk_rolled_back", audit_values=audit)

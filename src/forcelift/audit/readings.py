@@ -1,0 +1,227 @@
+"""What people read: the checklist's three dashboard queries, run as written, totals, and failed records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.sql.selectable import TextualSelect
+
+from forcelift.audit import tables
+from forcelift.audit.journal import Journal
+from forcelift.audit.records import ChunkStatus, FailedGroup
+from forcelift.audit.text import short_batch_id, short_table_name
+from forcelift.audit.types import Count, Measure, Moment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusRow:
+    """One line of the dashboard's first query: chunks of a table in one status."""
+
+    table_name: str
+    status: ChunkStatus
+    chunks: int
+    total_source: int | None
+    total_success: int | None
+    total_failed: int | None
+    success_rate: float | None  # percent
+    started: datetime | None
+    last_update: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerformanceRow:
+    """One line of the dashboard's third query: the speed of a table's SUCCESS chunks."""
+
+    table_name: str
+    avg_records_per_sec: float | None
+    avg_chunk_duration: float | None
+    max_chunk_duration: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableTotals:
+    """A table's sums over all its chunks; a count that no chunk has yet is 0."""
+
+    table_name: str
+    object: str
+    position: int
+    chunks: int
+    chunks_by_status: dict[ChunkStatus, int]
+    source: int
+    extracted: int
+    transformed: int
+    skipped: int
+    loaded: int
+    success: int
+    failed: int
+    first_start: datetime | None
+    last_end: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedRecord:
+    """One refused row. `record_key` is the whole key, None where the source row has none."""
+
+    failed_id: int
+    audit_id: int
+    table_name: str
+    record_id: str
+    record_key: str | None
+    code: str | None
+    message: str | None
+    fields: str | None
+    retry_count: int
+    resolved: bool
+    data: str | None
+    created: datetime
+
+
+_TEXT = sa.String()
+_COUNTS = ("source", "extracted", "transformed", "skipped", "loaded", "success", "failed")
+
+
+class Readings(Journal):
+    """Questions to the audit database that change nothing."""
+
+    def status_rows(self, batch_id: str) -> list[StatusRow]:
+        """The checklist's "Current migration status" of a batch."""
+        query = _query(
+            "status",
+            ("table_name", _TEXT),
+            ("status", _TEXT),
+            ("chunks", Count()),
+            ("total_source", Count()),
+            ("total_success", Count()),
+            ("total_failed", Count()),
+            ("success_rate", Measure()),
+            ("started", Moment()),
+            ("last_update", Moment()),
+        )
+        return [StatusRow(**{**row, "status": ChunkStatus(row["status"])}) for row in self._run(query, batch_id)]
+
+    def failed_summary(self, batch_id: str) -> list[FailedGroup]:
+        """The checklist's "Failed records summary" of a batch."""
+        query = _query("failed", ("table_name", _TEXT), ("code", _TEXT), ("count", Count()), ("sample_message", _TEXT))
+        rows = self._run(query, batch_id)
+        return [
+            FailedGroup(**{**row, "code": row["code"] or "", "sample_message": row["sample_message"] or ""})
+            for row in rows
+        ]
+
+    def performance(self, batch_id: str) -> list[PerformanceRow]:
+        """The checklist's "Performance metrics" of a batch."""
+        query = _query(
+            "performance",
+            ("table_name", _TEXT),
+            ("avg_records_per_sec", Measure()),
+            ("avg_chunk_duration", Measure()),
+            ("max_chunk_duration", Measure()),
+        )
+        return [PerformanceRow(**row) for row in self._run(query, batch_id)]
+
+    def totals(self, batch_id: str) -> list[TableTotals]:
+        """Each table's sums, in load order."""
+        log, chunk, table = tables.audit_log, tables.chunk, tables.batch_table
+        of_table = (chunk.c.batch_id == table.c.batch_id) & (chunk.c.table_name == table.c.table_name)
+        query = (
+            sa.select(
+                table.c.table_name,
+                table.c.object,
+                table.c.position,
+                log.c.status.label("status"),
+                sa.func.count().label("chunks"),
+                *(
+                    sa.type_coerce(sa.func.coalesce(sa.func.sum(log.c[f"{name}_count"]), 0), Count()).label(name)
+                    for name in _COUNTS
+                ),
+                sa.func.min(log.c.start_time).label("first_start"),
+                sa.func.max(log.c.end_time).label("last_end"),
+            )
+            .select_from(table)
+            .join(chunk, of_table)
+            .join(log, log.c.audit_id == chunk.c.audit_id)
+            .where(table.c.batch_id == batch_id)
+            .group_by(table.c.table_name, table.c.object, table.c.position, log.c.status)
+            .order_by(table.c.position, table.c.table_name, log.c.status)
+        )
+        with self.read() as connection:
+            rows = connection.execute(query).mappings().all()
+        groups: dict[str, list[Any]] = {}
+        for row in rows:
+            groups.setdefault(row["table_name"], []).append(row)
+        return [_totals(group) for group in groups.values()]
+
+    def failed_records(
+        self, batch_id: str, table: str | None = None, code: str | None = None, limit: int = 100
+    ) -> list[FailedRecord]:
+        """Up to `limit` failed records of a batch, in the order in which they were written."""
+        records, log = tables.failed_records, tables.audit_log
+        query = (
+            sa.select(records)
+            .join(log, log.c.audit_id == records.c.audit_id)
+            .where(log.c.batch_id == short_batch_id(batch_id))
+            .order_by(records.c.failed_id)
+            .limit(limit)
+        )
+        if table is not None:
+            query = query.where(records.c.table_name == short_table_name(table))
+        if code is not None:
+            query = query.where(records.c.sf_error_code == code)
+        with self.read() as connection:
+            return [_failed_record(row) for row in connection.execute(query)]
+
+    def _run(self, query: TextualSelect, batch_id: str) -> list[dict[str, Any]]:
+        with self.read() as connection:
+            rows = connection.execute(query, {"current_batch_id": short_batch_id(batch_id)})
+            names = [column.name for column in query.selected_columns]
+            return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+@cache
+def dashboard_sql(name: str) -> str:
+    """The text of a dashboard query (`status`, `failed`, `performance`), as the checklist has it."""
+    return files("forcelift.audit").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+
+
+def _query(name: str, *columns: tuple[str, Any]) -> TextualSelect:
+    # Columns are matched by place: databases spell the names of these columns in different cases.
+    statement = dashboard_sql(name).rstrip().removesuffix(";")
+    return sa.text(statement).columns(*(sa.column(label, kind) for label, kind in columns))
+
+
+def _totals(rows: list[Any]) -> TableTotals:
+    first = rows[0]
+    starts = [row["first_start"] for row in rows if row["first_start"] is not None]
+    ends = [row["last_end"] for row in rows if row["last_end"] is not None]
+    return TableTotals(
+        table_name=first["table_name"],
+        object=first["object"],
+        position=first["position"],
+        chunks=sum(row["chunks"] for row in rows),
+        chunks_by_status={ChunkStatus(row["status"]): row["chunks"] for row in rows},
+        **{name: sum(row[name] for row in rows) for name in _COUNTS},
+        first_start=min(starts, default=None),
+        last_end=max(ends, default=None),
+    )
+
+
+def _failed_record(row: Any) -> FailedRecord:
+    return FailedRecord(
+        failed_id=row.failed_id,
+        audit_id=row.audit_id,
+        table_name=row.table_name,
+        record_id=row.record_id,
+        record_key=row.record_key,
+        code=row.sf_error_code,
+        message=row.sf_error_message,
+        fields=row.sf_error_fields,
+        retry_count=row.retry_count,
+        resolved=row.resolved == "Y",
+        data=row.record_data,
+        created=row.created_date,
+    )

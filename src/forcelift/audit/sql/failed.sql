@@ -1,0 +1,13 @@
+-- Failed records summary
+SELECT
+    TABLE_NAME,
+    SF_ERROR_CODE,
+    COUNT(*) as error_count,
+    MIN(SF_ERROR_MESSAGE) as sample_message
+FROM MIGRATION_FAILED_RECORDS
+WHERE AUDIT_ID IN (
+    SELECT AUDIT_ID FROM MIGRATION_AUDIT_LOG
+    WHERE BATCH_ID = :current_batch_id
+)
+GROUP BY TABLE_NAME, SF_ERROR_CODE
+ORDER BY error_count DESC;

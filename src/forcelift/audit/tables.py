@@ -1,0 +1,340 @@
+"""The tables of the audit database: the checklist's three, and the engine's own beside them.
+
+The checklist's names are never quoted: Oracle reads them in upper case, PostgreSQL in lower case, SQLite as
+written, and the checklist's own statements find them everywhere. In Python the columns are spelt in lower case.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.sql.elements import quoted_name
+from sqlalchemy.types import TypeEngine
+
+from forcelift.audit.types import Count, Document, Measure, Moment, PresentMoment, clob, varchar, whole_number
+
+SCHEMA_VERSION = 1
+PRODUCT = "forcelift"
+
+BATCH_ID_BYTES = 50
+TABLE_NAME_BYTES = 100
+RECORD_ID_BYTES = 100
+ERROR_CODE_BYTES = 50
+ERROR_MESSAGE_BYTES = 4000
+ERROR_FIELDS_BYTES = 1000
+FILE_PATH_BYTES = 500
+CREATED_BY_BYTES = 100
+
+metadata = sa.MetaData()
+
+
+def _plain(name: str) -> quoted_name:
+    return quoted_name(name, quote=False)
+
+
+def _column(name: str, kind: TypeEngine[Any], *arguments: Any, **options: Any) -> sa.Column[Any]:
+    return sa.Column(_plain(name), kind, *arguments, key=name.lower(), **options)
+
+
+audit_log = sa.Table(
+    _plain("MIGRATION_AUDIT_LOG"),
+    metadata,
+    _column("AUDIT_ID", whole_number(), sa.Identity(always=True), primary_key=True),
+    _column("BATCH_ID", varchar(BATCH_ID_BYTES), nullable=False),
+    _column("TABLE_NAME", varchar(TABLE_NAME_BYTES), nullable=False),
+    _column("CHUNK_ID", whole_number()),
+    # The checklist's default SYSTIMESTAMP would stamp chunks that have not begun, so there is none.
+    _column("START_TIME", Moment()),
+    _column("END_TIME", Moment()),
+    _column("DURATION_SECONDS", Measure()),
+    _column("SOURCE_COUNT", Count()),
+    _column("EXTRACTED_COUNT", Count()),
+    _column("TRANSFORMED_COUNT", Count()),
+    _column("LOADED_COUNT", Count()),
+    _column("SUCCESS_COUNT", Count()),
+    _column("FAILED_COUNT", Count()),
+    _column("SKIPPED_COUNT", Count()),
+    _column("STATUS", varchar(20)),
+    _column("ERROR_MESSAGE", varchar(ERROR_MESSAGE_BYTES)),
+    _column("ERROR_DETAILS", clob()),
+    _column("SF_JOB_ID", varchar(50)),
+    _column("SF_BATCH_ID", varchar(50)),
+    _column("CSV_FILE_PATH", varchar(FILE_PATH_BYTES)),
+    _column("CSV_FILE_SIZE_MB", Measure()),
+    _column("SOURCE_CHECKSUM", varchar(64)),
+    _column("TARGET_CHECKSUM", varchar(64)),
+    # The default is the checklist's, for statements of others; our own always say who really acted.
+    _column("CREATED_BY", varchar(CREATED_BY_BYTES), server_default="AIRFLOW"),
+    _column("CREATED_DATE", Moment(), server_default=PresentMoment()),
+    sqlite_autoincrement=True,
+)
+sa.Index(_plain("IDX_AUDIT_BATCH"), audit_log.c.batch_id)
+sa.Index(_plain("IDX_AUDIT_TABLE"), audit_log.c.table_name)
+sa.Index(_plain("IDX_AUDIT_STATUS"), audit_log.c.status)
+sa.Index(_plain("IDX_AUDIT_DATE"), audit_log.c.created_date)
+
+failed_records = sa.Table(
+    _plain("MIGRATION_FAILED_RECORDS"),
+    metadata,
+    _column("FAILED_ID", whole_number(), sa.Identity(always=True), primary_key=True),
+    _column("AUDIT_ID", whole_number(), sa.ForeignKey(audit_log.c.audit_id)),
+    _column("TABLE_NAME", varchar(TABLE_NAME_BYTES), nullable=False),
+    _column("RECORD_ID", varchar(RECORD_ID_BYTES), nullable=False),
+    _column("SF_ERROR_CODE", varchar(ERROR_CODE_BYTES)),
+    _column("SF_ERROR_MESSAGE", varchar(ERROR_MESSAGE_BYTES)),
+    _column("SF_ERROR_FIELDS", varchar(ERROR_FIELDS_BYTES)),
+    _column("RETRY_COUNT", whole_number(), server_default=sa.text("0")),
+    _column("LAST_RETRY_DATE", Moment()),
+    _column("RESOLVED", sa.CHAR(1), server_default="N"),
+    _column("RESOLVED_DATE", Moment()),
+    _column("RESOLUTION_NOTES", varchar(4000)),
+    _column("RECORD_DATA", clob()),
+    _column("CREATED_DATE", Moment(), server_default=PresentMoment()),
+    # Beside the checklist's columns: the whole key, as RECORD_ID may have had to be cut.
+    _column("RECORD_KEY", clob()),
+    sqlite_autoincrement=True,
+)
+sa.Index(_plain("IDX_FAILED_TABLE"), failed_records.c.table_name)
+sa.Index(_plain("IDX_FAILED_RESOLVED"), failed_records.c.resolved)
+
+backup_log = sa.Table(
+    _plain("MIGRATION_BACKUP_LOG"),
+    metadata,
+    _column("TABLE_NAME", varchar(TABLE_NAME_BYTES)),
+    _column("BACKUP_TABLE", varchar(128)),
+    _column("ROW_COUNT", Count()),
+    _column("CREATED_DATE", Moment()),
+    # Beside the four columns of the checklist's INSERT, and nullable so that it runs as written.
+    _column("BATCH_ID", varchar(BATCH_ID_BYTES)),
+    _column("CHECKSUM", varchar(64)),
+    _column("CREATED_BY", varchar(CREATED_BY_BYTES)),
+)
+
+_ID = varchar(255)
+_HASH = varchar(64)
+_WORD = varchar(40)
+_NAME = varchar(255)
+_FILE = varchar(1000)
+
+schema_version = sa.Table(
+    "schema_version",
+    metadata,
+    sa.Column("product", _WORD, primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("created_at", Moment(), nullable=False),
+)
+
+batch = sa.Table(
+    "batch",
+    metadata,
+    sa.Column("batch_no", sa.Integer, primary_key=True),
+    sa.Column("batch_id", _ID, nullable=False, unique=True),
+    # What stands in BATCH_ID of the checklist's tables: the same, or shortened to 50 bytes.
+    sa.Column("short_id", varchar(BATCH_ID_BYTES), nullable=False, unique=True),
+    sa.Column("project", _NAME, nullable=False),
+    sa.Column("mode", _WORD, nullable=False),
+    sa.Column("state", _WORD, nullable=False),
+    sa.Column("org_id", varchar(18), nullable=False),
+    sa.Column("org_url", _FILE, nullable=False),
+    sa.Column("source_url", _FILE, nullable=False),
+    sa.Column("as_of", Moment(), nullable=False),
+    sa.Column("snapshot", _NAME),
+    sa.Column("plan_sha256", _HASH, nullable=False),
+    sa.Column("plan_revision", sa.Integer, nullable=False),
+    sa.Column("created_by", _NAME, nullable=False),
+    sa.Column("started_at", Moment(), nullable=False),
+    sa.Column("ended_at", Moment()),
+    sqlite_autoincrement=True,
+)
+sa.Index("idx_batch_project", batch.c.project)
+
+plan_revision = sa.Table(
+    "plan_revision",
+    metadata,
+    sa.Column("batch_id", _ID, sa.ForeignKey(batch.c.batch_id), primary_key=True),
+    sa.Column("revision", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("plan_sha256", _HASH, nullable=False),
+    sa.Column("document", Document(), nullable=False),
+    sa.Column("made_at", Moment(), nullable=False),
+    sa.Column("made_by", _NAME, nullable=False),
+)
+
+batch_table = sa.Table(
+    "batch_table",
+    metadata,
+    sa.Column("batch_id", _ID, sa.ForeignKey(batch.c.batch_id), primary_key=True),
+    sa.Column("table_name", _NAME, primary_key=True),
+    sa.Column("object", varchar(80), nullable=False),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("fingerprint", _NAME, nullable=False),
+    sa.Column("duplicates_file", _FILE),
+    sa.Column("source_count", sa.BigInteger),
+    sa.Column("info", Document(), nullable=False),
+)
+
+chunk = sa.Table(
+    "chunk",
+    metadata,
+    sa.Column("audit_id", whole_number(), sa.ForeignKey(audit_log.c.audit_id), primary_key=True, autoincrement=False),
+    sa.Column("batch_id", _ID, nullable=False),
+    sa.Column("table_name", _NAME, nullable=False),
+    sa.Column("chunk_no", sa.Integer, nullable=False),
+    sa.Column("predicate", Document(), nullable=False),
+    sa.Column("rows_estimate", sa.BigInteger, nullable=False),
+    sa.Column("step", _WORD, nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("staged", Document()),
+    sa.Column("link_parts", Document()),
+    sa.Column("link_refused", sa.BigInteger, nullable=False),
+    sa.Column("ledger_file", _FILE),
+    sa.Column("ledger_sha256", _HASH),
+    # FAILED_ID of the first and last record of this chunk: they are replaced without a scan of the whole table.
+    sa.Column("failed_first", sa.BigInteger),
+    sa.Column("failed_last", sa.BigInteger),
+    sa.UniqueConstraint("batch_id", "table_name", "chunk_no"),
+    sa.ForeignKeyConstraint(["batch_id", "table_name"], ["batch_table.batch_id", "batch_table.table_name"]),
+)
+
+job = sa.Table(
+    "job",
+    metadata,
+    sa.Column("job_no", sa.Integer, primary_key=True),
+    sa.Column("batch_id", _ID, sa.ForeignKey(batch.c.batch_id), nullable=False),
+    sa.Column("audit_id", whole_number(), sa.ForeignKey(audit_log.c.audit_id), nullable=False),
+    sa.Column("org_id", varchar(18), nullable=False),
+    sa.Column("kind", _WORD, nullable=False),
+    sa.Column("object", varchar(80), nullable=False),
+    sa.Column("operation", _WORD, nullable=False),
+    sa.Column("external_id_field", varchar(120)),
+    sa.Column("file", _FILE, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False, quote=True),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", _HASH, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("step", _WORD, nullable=False),
+    sa.Column("intended_at", Moment(), nullable=False),
+    sa.Column("created_at", Moment()),
+    sa.Column("closed_at", Moment()),
+    sa.Column("ended_at", Moment()),
+    sa.Column("sf_id", varchar(18)),
+    sa.Column("org_state", _WORD),
+    sa.Column("results_file", _FILE),
+    sa.Column("answered", sa.BigInteger),
+    sa.Column("error_message", varchar(ERROR_MESSAGE_BYTES)),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    # The hour whose budget holds this job's rows; null once they were given back.
+    sa.Column("budget_hour", Moment()),
+    sqlite_autoincrement=True,
+)
+sa.Index("idx_job_batch", job.c.batch_id)
+sa.Index("idx_job_audit", job.c.audit_id)
+sa.Index("idx_job_sf", job.c.org_id, job.c.sf_id)
+
+budget = sa.Table(
+    "budget",
+    metadata,
+    sa.Column("org_id", varchar(18), primary_key=True),
+    sa.Column("hour", Moment(), primary_key=True),
+    sa.Column("rows_reserved", sa.BigInteger, nullable=False),
+    sa.Column("batches_reserved", sa.BigInteger, nullable=False),
+)
+
+lease = sa.Table(
+    "lease",
+    metadata,
+    sa.Column("batch_id", _ID, primary_key=True),
+    sa.Column("owner", _NAME, nullable=False),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("since", Moment(), nullable=False),
+    sa.Column("heartbeat", Moment(), nullable=False),
+    sa.Column("released_at", Moment()),
+)
+
+control = sa.Table(
+    "control",
+    metadata,
+    sa.Column("batch_id", _ID, sa.ForeignKey(batch.c.batch_id), primary_key=True),
+    sa.Column("stop", sa.Integer, nullable=False),
+    sa.Column("stop_now", sa.Integer, nullable=False),
+    sa.Column("paused", sa.Integer, nullable=False),
+    sa.Column("throttle_jobs", sa.Integer),
+    sa.Column("reason", varchar(1000)),
+    sa.Column("asked_by", _NAME),
+    sa.Column("asked_at", Moment()),
+)
+
+org_state = sa.Table(
+    "org_state",
+    metadata,
+    sa.Column("state_no", sa.Integer, primary_key=True),
+    sa.Column("org_id", varchar(18), nullable=False),
+    sa.Column("kind", _WORD, nullable=False),
+    sa.Column("name", _NAME, nullable=False),
+    sa.Column("before", Document(), nullable=False),
+    sa.Column("taken_at", Moment(), nullable=False),
+    sa.Column("taken_by", _NAME, nullable=False),
+    sa.Column("restored_at", Moment()),
+    sqlite_autoincrement=True,
+)
+sa.Index("idx_org_state", org_state.c.org_id, org_state.c.kind, org_state.c.name)
+
+org_state_holder = sa.Table(
+    "org_state_holder",
+    metadata,
+    sa.Column("state_no", sa.Integer, sa.ForeignKey(org_state.c.state_no), primary_key=True),
+    sa.Column("batch_id", _ID, primary_key=True),
+    sa.Column("held_at", Moment(), nullable=False),
+    sa.Column("released_at", Moment()),
+)
+
+validation_result = sa.Table(
+    "validation_result",
+    metadata,
+    sa.Column("result_no", sa.Integer, primary_key=True),
+    sa.Column("batch_id", _ID, sa.ForeignKey(batch.c.batch_id), nullable=False),
+    sa.Column("table_name", _NAME),
+    sa.Column("level", sa.Integer, nullable=False, quote=True),
+    sa.Column("check_name", _NAME, nullable=False),
+    sa.Column("passed", sa.Integer),
+    sa.Column("details", Document(), nullable=False),
+    sa.Column("taken_at", Moment(), nullable=False),
+    sqlite_autoincrement=True,
+)
+sa.Index("idx_validation_batch", validation_result.c.batch_id)
+
+sign_off = sa.Table(
+    "sign_off",
+    metadata,
+    sa.Column("sign_off_no", sa.Integer, primary_key=True),
+    sa.Column("batch_id", _ID, nullable=False),
+    sa.Column("role", _NAME, nullable=False),
+    sa.Column("name", _NAME, nullable=False),
+    sa.Column("decision", _WORD, nullable=False),
+    sa.Column("remark", varchar(4000)),
+    sa.Column("signed_at", Moment(), nullable=False),
+    sa.Column("report_sha256", _HASH),
+    sqlite_autoincrement=True,
+)
+
+# The journal's columns are text as hashed: no type of any database may change a byte of them.
+journal = sa.Table(
+    "journal",
+    metadata,
+    sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=False),
+    sa.Column("at", varchar(32), nullable=False),
+    sa.Column("action", _WORD, nullable=False),
+    sa.Column("batch_id", _ID),
+    sa.Column("payload", clob(), nullable=False),
+    sa.Column("previous", _HASH, nullable=False),
+    sa.Column("hash", _HASH, nullable=False),
+)
+
+# One row: the last link of the chain, so that a journal cut off at its end is noticed.
+journal_head = sa.Table(
+    "journal_head",
+    metadata,
+    sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("hash", _HASH, nullable=False),
+)

@@ -1,0 +1,7 @@
+"""Sealed files: staging, ledger, images and reports are kept here."""
+
+from forcelift.storage.folder import FolderStorage
+from forcelift.storage.names import segment
+from forcelift.storage.protocol import Sealed, SealedWriter, Storage, Usage
+
+__all__ = ["FolderStorage", "Sealed", "SealedWriter", "Storage", "Usage", "segment"]
