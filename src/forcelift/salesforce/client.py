@@ -1,0 +1,89 @@
+"""The HTTP client below the transport: times, certificates, proxies, headers, and what httpx may log."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from dataclasses import dataclass
+from importlib import metadata
+
+import httpx
+
+from forcelift.errors import UsageError
+from forcelift.salesforce.hosts import is_loopback
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSettings:
+    """Times and limits of the transport.
+
+    A change may take as long as Salesforce's own limit of ten minutes for a request: giving up earlier would make a
+    lost reply out of a slow one. A GET can be repeated, so it is given up earlier (a query may take two minutes).
+    """
+
+    connect_timeout_s: float = 20.0
+    change_timeout_s: float = 600.0
+    get_timeout_s: float = 180.0
+    write_timeout_s: float = 120.0
+    connections_max: int = 64
+    get_attempts: int = 4
+    backoff_s: float = 1.0
+    backoff_s_max: float = 30.0
+
+    def timeout(self, *, changes: bool) -> httpx.Timeout:
+        """How long a request may take: to connect, between two pieces sent, between two pieces received."""
+        read = self.change_timeout_s if changes else self.get_timeout_s
+        return httpx.Timeout(connect=self.connect_timeout_s, read=read, write=self.write_timeout_s, pool=read)
+
+
+def make_client(
+    url: httpx.URL, *, settings: HttpSettings, ca_file: str | None, wire: httpx.BaseTransport | None
+) -> httpx.Client:
+    """A client for the org at `url` that carries no credentials of its own.
+
+    Raises:
+        UsageError: `ca_file` cannot be read.
+    """
+    logging.getLogger("httpx").addFilter(_hide_queries)
+    return httpx.Client(
+        transport=wire,
+        # A loopback address is never reached through a proxy, whatever the environment says.
+        trust_env=not is_loopback(url.host),
+        # Plain HTTP is spoken to loopback only, where no certificate is ever asked for.
+        verify=_ssl_context(ca_file) if url.scheme == "https" or ca_file else False,
+        follow_redirects=False,
+        timeout=settings.timeout(changes=True),
+        limits=httpx.Limits(max_connections=settings.connections_max, max_keepalive_connections=16),
+        headers={
+            "User-Agent": f"Forcelift/{metadata.version('forcelift')}",
+            "Sforce-Call-Options": "client=Forcelift",
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+        },
+    )
+
+
+class _HideQueries(logging.Filter):
+    """Takes the query out of the URLs that httpx logs: a query in SOQL holds keys of rows."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                str(part.copy_with(query=None)) if isinstance(part, httpx.URL) else part for part in record.args
+            )
+        return True
+
+
+_hide_queries = _HideQueries()
+
+
+def _ssl_context(ca_file: str | None) -> ssl.SSLContext:
+    context = httpx.create_ssl_context()
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(cafile=ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(
+                f"`target.ca_file` cannot be read as certificates: `{ca_file}`", hint="name a file in PEM form"
+            ) from error
+    return context
