@@ -1,0 +1,257 @@
+"""Plan tables, stage chunks, stage links: the handlers that touch the source.
+
+Reads:   the source; the ledger of parents.
+Writes:  chunks and duplicate decisions when a table is planned; upload files, staged rows and counts for each chunk.
+Re-run:  a chunk without a mark is staged again from the start, over the same names; a marked one is never read again.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from forcelift.audit import AuditStore
+from forcelift.audit.records import Batch, BatchMode, BatchTable, Chunk, ChunkStatus, JobKind
+from forcelift.during.extract.chunk_size import auto_chunk_rows
+from forcelift.during.extract.parents import ParentIndex
+from forcelift.during.extract.record_data import Detail
+from forcelift.during.extract.stage import ChunkStager
+from forcelift.jobs.messages import ChunkStaged, PlanTable, StageChunk, StageLinks, TablePlanned
+from forcelift.jobs.parts import PartWriter
+from forcelift.jobs.work import TableWork, staged_names
+from forcelift.ledger import Ledger
+from forcelift.protocols.clock import Clock
+from forcelift.protocols.org import FieldDescribe, Org
+from forcelift.protocols.source import ColumnKind, Predicate, Source
+from forcelift.rules import DuplicateDecisions, DuplicateScan
+from forcelift.storage import Storage
+
+SAMPLE_ROWS = 2_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtractWorld:
+    """Everything that extraction touches. `parent_keys` describes the field that each lookup is compared by."""
+
+    batch: Batch
+    source: Source
+    org: Org
+    audit: AuditStore
+    storage: Storage
+    ledger: Ledger
+    clock: Clock
+    works: Mapping[str, TableWork]
+    positions: Mapping[str, int]
+    parent_keys: Mapping[tuple[str, str], FieldDescribe]  # (parent object, key field)
+    chunk_rows: int | None  # None: by the sizes of a sample
+    batch_rows: int
+    memory_mb: int
+    record_detail: Detail
+    scratch: Path
+
+
+class ExtractHandlers:
+    """Handlers of the commands that read."""
+
+    def __init__(self, world: ExtractWorld) -> None:
+        self._world = world
+        self._parents: dict[tuple[str, str, str | None], ParentIndex] = {}
+        self._duplicates: dict[str, DuplicateDecisions | None] = {}
+
+    def handlers(self) -> dict[type, Callable[[Any], Any]]:
+        """Handler by command type."""
+        return {PlanTable: self.plan_table, StageChunk: self.stage_chunk, StageLinks: self.stage_links}
+
+    def plan_table(self, command: PlanTable) -> TablePlanned:
+        """Cut the table into chunks, find repeated keys, and write both down in one transaction."""
+        world, work = self._world, self._world.works[command.table]
+        plan = work.plan
+        fingerprint = world.source.fingerprint(plan.table)
+        slices = world.source.plan_chunks(
+            plan.table, where=plan.where, key=work.rules.key_columns, rows_per_chunk=self._chunk_rows(work)
+        )
+        folder = staged_names(world.batch.batch_id, plan.table, 0).folder.rpartition("/")[0]
+        name = f"{folder}/duplicates.parquet"
+        repeats = self._find_duplicates(
+            work, [(number, part.predicate) for number, part in enumerate(slices, start=1)], name
+        )
+        table = BatchTable(
+            batch_id=world.batch.batch_id,
+            table_name=plan.table,
+            object=plan.object,
+            position=world.positions[plan.table],
+            fingerprint=fingerprint,
+            duplicates_file=name if repeats else None,
+            source_count=sum(part.rows_estimate for part in slices),
+        )
+        world.audit.plan_table(table, [(part.predicate, part.rows_estimate) for part in slices])
+        return TablePlanned(chunks=tuple(world.audit.chunks(world.batch.batch_id, plan.table)))
+
+    def stage_chunk(self, command: StageChunk) -> ChunkStaged:
+        """Read and clean one chunk and seal its files."""
+        world = self._world
+        chunk = world.audit.chunk(command.audit_id)
+        work = world.works[chunk.table_name]
+        if chunk.status is not ChunkStatus.RUNNING:
+            world.audit.start_chunk(chunk.audit_id)
+        staged = chunk.staged
+        if staged is None:
+            make_cleaner = partial(
+                work.rules.for_chunk,
+                chunk.chunk_no,
+                as_of=world.batch.as_of,
+                duplicates=self._decisions(chunk.table_name),
+                parents=self._lookups(work, links=False),
+            )
+            stager = ChunkStager(
+                source=world.source,
+                storage=world.storage,
+                work=work,
+                clock=world.clock,
+                names=staged_names(chunk.batch_id, chunk.table_name, chunk.chunk_no),
+                batch_rows=world.batch_rows,
+                detail=world.record_detail,
+            )
+            staged = stager.stage(chunk, make_cleaner)
+            world.audit.stage_chunk(chunk.audit_id, staged)
+        return ChunkStaged(
+            drafts=tuple(
+                work.spec.draft(audit_id=chunk.audit_id, kind=JobKind.LOAD, part=part, attempt=1)
+                for part in staged.parts
+            ),
+            extracted=staged.extracted,
+            rejected=staged.rejected,
+            duplicate=staged.duplicate,
+            has_links=staged.links_file is not None,
+            staged_bytes=sum(part.bytes for part in staged.parts),
+        )
+
+    def stage_links(self, command: StageLinks) -> tuple[Any, ...]:
+        """Resolve the links of a loaded chunk, now that all tables of its group stand in the org."""
+        world = self._world
+        chunk = world.audit.chunk(command.audit_id)
+        work = world.works[chunk.table_name]
+        names = staged_names(chunk.batch_id, chunk.table_name, chunk.chunk_no)
+        assert chunk.staged is not None
+        assert chunk.ledger_file is not None
+        accepted = world.ledger.accepted_keys([chunk.ledger_file]).select("key")
+        links = pl.scan_parquet(world.storage.path(names.links)).join(accepted, on="key", how="semi").collect()
+        result = work.rules.finish_links(links, self._lookups(work, links=True))
+        with world.storage.write(names.link_rows) as file:
+            result.rows.write_parquet(file.path, compression="zstd")
+            file.commit()
+        with PartWriter(world.storage, names.link_part, null_text=work.null_text) as writer:
+            writer.write(result.upload.drop("row"))
+            parts = writer.finish()
+        refused = int((result.rows["outcome"] == "rejected").sum())
+        world.audit.stage_links(chunk.audit_id, parts, refused)
+        return tuple(
+            work.spec.draft(audit_id=chunk.audit_id, kind=JobKind.LINK, part=part, attempt=1) for part in parts
+        )
+
+    def _chunk_rows(self, work: TableWork) -> int:
+        if self._world.chunk_rows is not None:
+            return self._world.chunk_rows
+        sample = self._world.source.sample(
+            work.plan.table, columns=work.rules.source_columns, where=work.plan.where, rows=SAMPLE_ROWS
+        )
+        frame = pl.from_arrow(sample)
+        assert isinstance(frame, pl.DataFrame)
+        return auto_chunk_rows(frame)
+
+    def _find_duplicates(self, work: TableWork, slices: Sequence[tuple[int, Predicate]], name: str) -> bool:
+        """One spillable scan of the keys; the rows of repeated keys are read once more, whole.
+
+        Returns:
+            Whether a key repeats; then the decisions are sealed under `name`.
+        """
+        if _cannot_repeat(work):
+            return False
+        with (
+            tempfile.TemporaryDirectory(dir=self._world.scratch, prefix="duplicates-") as folder,
+            DuplicateScan(Path(folder), memory_mb=max(64, self._world.memory_mb // 4)) as scan,
+        ):
+            for number, predicate in slices:
+                for frame in self._frames(work, work.rules.key_columns, predicate):
+                    scan.add(number, work.rules.keys(frame))
+            repeated = scan.duplicate_norms()
+            if repeated.keys == 0:
+                return False
+            predicates = dict(slices)
+            for number in repeated.chunks:
+                for frame in self._frames(work, work.rules.source_columns, predicates[number]):
+                    scan.add_content(number, work.rules.content(frame))
+            with self._world.storage.write(name) as file:
+                scan.decide(work.plan.duplicates).save(file.path)
+                file.commit()
+            return True
+
+    def _frames(self, work: TableWork, columns: Sequence[str], predicate: Predicate) -> Iterator[pl.DataFrame]:
+        for batch in self._world.source.read(
+            work.plan.table, columns=columns, where=work.plan.where, predicate=predicate
+        ):
+            frame = pl.from_arrow(batch)
+            assert isinstance(frame, pl.DataFrame)
+            yield frame
+
+    def _decisions(self, table: str) -> DuplicateDecisions | None:
+        if table not in self._duplicates:
+            recorded = next(
+                row for row in self._world.audit.tables(self._world.batch.batch_id) if row.table_name == table
+            )
+            self._duplicates[table] = (
+                DuplicateDecisions.load(self._world.storage.path(recorded.duplicates_file))
+                if recorded.duplicates_file is not None
+                else None
+            )
+        return self._duplicates[table]
+
+    def _lookups(self, work: TableWork, *, links: bool) -> dict[str, ParentIndex]:
+        return {
+            column: self._parent(info.parent_object, info.key_field, info.parent_table)
+            for column, info in work.rules.lookups.items()
+            if info.is_link == links
+        }
+
+    def _parent(self, object_name: str, key_field: str, table: str | None) -> ParentIndex:
+        name = (object_name, key_field, table)
+        if name not in self._parents:
+            self._parents[name] = ParentIndex(
+                org=self._world.org,
+                object_name=object_name,
+                key=self._world.parent_keys[object_name, key_field],
+                accepted=lambda: self._accepted(table, key_field),
+            )
+        return self._parents[name]
+
+    def _accepted(self, table: str | None, key_field: str) -> pl.LazyFrame:
+        """Keys that this batch has brought into the parent object; in a dry run those that it would send."""
+        nothing = pl.LazyFrame(schema={"key": pl.String})
+        if table is None or self._world.works[table].key_field.name != key_field:
+            return nothing
+        chunks = self._world.audit.chunks(self._world.batch.batch_id, table)
+        if self._world.batch.mode is BatchMode.DRY_RUN:
+            return self._would_send(chunks) or nothing
+        files = [chunk.ledger_file for chunk in chunks if chunk.ledger_file is not None]
+        return self._world.ledger.accepted_keys(files).select("key") if files else nothing
+
+    def _would_send(self, chunks: Sequence[Chunk]) -> pl.LazyFrame | None:
+        files = [self._world.storage.path(chunk.staged.rows_file) for chunk in chunks if chunk.staged is not None]
+        return pl.scan_parquet(files).filter(pl.col("outcome").is_null()).select("key") if files else None
+
+
+def _cannot_repeat(work: TableWork) -> bool:
+    """Whether the source itself guarantees that no two rows share a key as the org compares it.
+
+    Only whole numbers: two texts that differ may be equal to the org (case, outer blanks).
+    """
+    key = set(work.plan.key)
+    declared = [set(work.source.primary_key), *map(set, work.source.unique_keys)]
+    columns = [work.source.column(name) for name in work.plan.key]
+    return key in declared and all(column is not None and column.kind is ColumnKind.INTEGER for column in columns)

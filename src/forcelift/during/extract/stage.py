@@ -1,0 +1,190 @@
+"""Stage one chunk: stream it from the source through the rules into sealed files.
+
+The source's own count is taken before and after the read. A chunk whose rows did not hold still is read once more; if
+it moves again it is refused rather than guessed at.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from forcelift.audit.records import Chunk, Part, StagedChunk
+from forcelift.during.extract.record_data import Detail, source_rows_json
+from forcelift.errors import SourceChanged
+from forcelift.jobs.parts import PartWriter
+from forcelift.jobs.work import StagedNames, TableWork
+from forcelift.protocols.clock import Clock
+from forcelift.protocols.source import Source
+from forcelift.rules import ChunkCleaner, ChunkSum, Cleaned, checksum
+from forcelift.storage import SealedWriter, Storage
+
+READS_MAX = 3
+
+
+class FrameFile:
+    """A Parquet file that grows by frames of one schema."""
+
+    def __init__(self, stack: ExitStack, storage: Storage, name: str) -> None:
+        self._stack, self._storage, self._name = stack, storage, name
+        self._file: SealedWriter | None = None
+        self._writer: pq.ParquetWriter | None = None
+        self.rows = 0
+
+    def write(self, frame: pl.DataFrame) -> None:
+        table: pa.Table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+        if self._writer is None:
+            self._file = self._stack.enter_context(self._storage.write(self._name))
+            self._writer = pq.ParquetWriter(self._file.path, table.schema, compression="zstd")
+            self._stack.callback(self._writer.close)
+        self._writer.write_table(table)
+        self.rows += frame.height
+
+    def seal(self) -> str | None:
+        """The file's name in storage, or None if nothing was ever written."""
+        if self._writer is None or self._file is None:
+            return None
+        self._writer.close()
+        return str(self._file.commit().name)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Found:
+    """What one read of a chunk gave."""
+
+    extracted: int = 0
+    rejected: int = 0
+    duplicate: int = 0
+    checksum: ChunkSum = field(default_factory=ChunkSum)
+    parts: tuple[Part, ...] = ()
+    rows_file: str | None = None
+    refused_file: str | None = None
+    links_file: str | None = None
+
+
+class ChunkStager:
+    """Stages one chunk of one table."""
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        storage: Storage,
+        work: TableWork,
+        clock: Clock,
+        names: StagedNames,
+        batch_rows: int,
+        detail: Detail,
+    ) -> None:
+        self._source, self._storage, self._work, self._clock = source, storage, work, clock
+        self._names, self._batch_rows, self._detail = names, batch_rows, detail
+        self._changes: Counter[str] = Counter()
+
+    def stage(self, chunk: Chunk, make_cleaner: Callable[[], ChunkCleaner]) -> StagedChunk:
+        """Read until the source's count and the rows read agree, at most `READS_MAX` times.
+
+        Args:
+            make_cleaner: Gives a fresh cleaner, which remembers the rows of one read.
+
+        Raises:
+            SourceChanged: Rows came or went during each read.
+        """
+        began = self._clock.monotonic()
+        for _ in range(READS_MAX):
+            before = self._count(chunk)
+            found = self._read(chunk, make_cleaner())
+            if found.extracted == before:
+                return self._staged(found, count=before, seconds=self._clock.monotonic() - began)
+            after = self._count(chunk)
+            if found.extracted == after:
+                self._changes["source_moved_while_read:"] = abs(after - before)
+                return self._staged(found, count=after, seconds=self._clock.monotonic() - began)
+        raise SourceChanged(
+            f"table `{chunk.table_name}`, chunk {chunk.chunk_no}: rows came or went during each of {READS_MAX} reads",
+            state="nothing of this chunk was sent",
+            hint="stop the writers of this table, then go on with `forcelift run --resume`",
+        )
+
+    def _count(self, chunk: Chunk) -> int:
+        return self._source.count(chunk.table_name, where=self._work.plan.where, predicate=dict(chunk.predicate))
+
+    def _read(self, chunk: Chunk, cleaner: ChunkCleaner) -> _Found:
+        found = _Found()
+        self._changes.clear()
+        work, names = self._work, self._names
+        with ExitStack() as stack:
+            parts = stack.enter_context(PartWriter(self._storage, names.part, null_text=work.null_text))
+            rows = FrameFile(stack, self._storage, names.rows)
+            refused = FrameFile(stack, self._storage, names.refused)
+            links = FrameFile(stack, self._storage, names.links)
+            for batch in self._source.read(
+                chunk.table_name,
+                columns=work.rules.source_columns,
+                where=work.plan.where,
+                predicate=dict(chunk.predicate),
+                order_by=work.rules.order_by,
+                batch_rows=self._batch_rows,
+            ):
+                frame = pl.from_arrow(batch)
+                assert isinstance(frame, pl.DataFrame)
+                cleaned = cleaner.clean(frame)
+                parts.write(cleaned.accepted.drop("row"))
+                rows.write(cleaned.rows)
+                if cleaned.links is not None and cleaned.links.height:
+                    links.write(cleaned.links)
+                self._keep_refused(refused, frame, cleaned, first_row=found.extracted)
+                self._count_up(found, cleaned)
+            cleaner.finish()
+            if rows.rows == 0:
+                rows.write(cleaner.clean(self._no_rows()).rows)
+            found.parts = parts.finish()
+            found.rows_file, found.refused_file, found.links_file = rows.seal(), refused.seal(), links.seal()
+        return found
+
+    def _no_rows(self) -> pl.DataFrame:
+        """A frame without rows but with the columns, so that an empty chunk has its (empty) file too."""
+        types = {column.name: column.arrow for column in self._work.source.columns}
+        schema = pa.schema([(name, types[name]) for name in self._work.rules.source_columns])
+        frame = pl.from_arrow(schema.empty_table())
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
+    def _keep_refused(self, file: FrameFile, frame: pl.DataFrame, cleaned: Cleaned, *, first_row: int) -> None:
+        rejected = cleaned.rows.filter(pl.col("outcome") == "rejected").select("row")
+        if rejected.height == 0:
+            return
+        shown = frame[(rejected["row"].cast(pl.Int64) - first_row)]
+        data = source_rows_json(shown, personal=self._work.rules.personal_columns, detail=self._detail)
+        file.write(rejected.with_columns(data))
+
+    def _count_up(self, found: _Found, cleaned: Cleaned) -> None:
+        outcomes = dict(cleaned.rows.group_by("outcome").len().iter_rows())
+        found.extracted += cleaned.rows.height
+        found.rejected += outcomes.get("rejected", 0)
+        found.duplicate += outcomes.get("duplicate", 0)
+        found.checksum += checksum(cleaned.rows["hash"].drop_nulls())
+        for (rule, column), count in cleaned.changes.items():
+            self._changes[f"{rule}:{column}"] += count
+
+    def _staged(self, found: _Found, *, count: int, seconds: float) -> StagedChunk:
+        assert found.rows_file is not None
+        return StagedChunk(
+            source_count=count,
+            extracted=found.extracted,
+            transformed=found.extracted - found.rejected - found.duplicate,
+            rejected=found.rejected,
+            duplicate=found.duplicate,
+            parts=found.parts,
+            rows_file=found.rows_file,
+            refused_file=found.refused_file,
+            links_file=found.links_file,
+            source_checksum=str(found.checksum),
+            changes=dict(self._changes),
+            seconds=round(seconds, 3),
+        )

@@ -1,0 +1,1 @@
+"""The engine: a pure coordinator that decides, handlers that do, and the results of bulk jobs settled by key."""

@@ -1,0 +1,180 @@
+"""The org's answers to one job: fetched as streams, read as columns, joined to what was sent by key, never by position.
+
+Source: salesforce-api.md 3.7; result files come in any order, numbers in them are written anew, an empty set still has
+its header, and success + failed + unprocessed is the number of rows uploaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import polars as pl
+
+from forcelift.audit.records import Job
+from forcelift.errors import OrgNotFound, TargetError
+from forcelift.jobs.messages import Tally
+from forcelift.jobs.work import TableWork
+from forcelift.protocols.org import IngestJob, Org, ResultKind
+from forcelift.protocols.refusals import RefusalReader
+from forcelift.rules import canonical_from_org, normalised_key
+from forcelift.storage import Storage
+
+ANSWERS = pl.Schema(
+    {
+        "key": pl.String(),
+        "kind": pl.String(),  # created, updated, failed, open, unknown
+        "id": pl.String(),
+        "code": pl.String(),
+        "message": pl.String(),
+        "fields": pl.String(),
+        "transient": pl.Boolean(),
+        "locked": pl.Boolean(),
+        "evidence": pl.String(),
+        "job": pl.Int64(),
+    }
+)
+
+FindKeys = Callable[[list[str]], Iterable[tuple[str, str]]]
+"""Given keys, those that the org holds: pairs of Id and key as stored."""
+
+
+class AnswerCollector:
+    """Fetches and reads the answers of one job.
+
+    Args:
+        keys: The keys that were sent, one per row, distinct.
+        find: Looks keys up in the org; asked only for rows that no result file mentions.
+        download: A temporary place for a result file, by its kind.
+    """
+
+    def __init__(
+        self, *, org: Org, storage: Storage, refusals: RefusalReader, work: TableWork, keys: pl.Series, find: FindKeys
+    ) -> None:
+        self._org, self._storage, self._refusals, self._work = org, storage, refusals, work
+        self._keys, self._find = keys.alias("key"), find
+
+    def collect(self, job: Job, seen: IngestJob | None, download: Callable[[str], str]) -> pl.DataFrame:
+        """All answers, one line for each row sent; `seen` is None where the org no longer knows the job."""
+        frames: list[pl.DataFrame] = []
+        if seen is not None and job.sf_id is not None:
+            for kind in (ResultKind.SUCCESSFUL, ResultKind.FAILED, ResultKind.UNPROCESSED):
+                if sum(frame.height for frame in frames) >= self._keys.len():
+                    break
+                try:
+                    frames.append(self._read(job.sf_id, kind, download(kind.name.lower())))
+                except OrgNotFound:
+                    break  # results are kept for 7 days; what they held is asked for by key below
+        answers = pl.concat([pl.DataFrame(schema=ANSWERS), *frames])
+        self._refuse_strangers(job, answers)
+        everything = pl.concat([answers, self._missing(answers)])
+        return everything.with_columns(job=pl.lit(job.job_no, dtype=pl.Int64))
+
+    def _read(self, sf_id: str, kind: ResultKind, name: str) -> pl.DataFrame:
+        with self._storage.write(name) as file:
+            size = 0
+            for piece in self._org.results(sf_id, kind):
+                size += len(piece)
+                file.write(piece)
+            if size == 0:
+                return pl.DataFrame(schema=ANSWERS)
+            wanted = {ResultKind.SUCCESSFUL: ["sf__Id", "sf__Created"], ResultKind.FAILED: ["sf__Id", "sf__Error"]}
+            frame = pl.read_csv(
+                file.path, columns=[*wanted.get(kind, []), self._work.key_field.name], infer_schema=False
+            )
+        key = canonical_from_org(self._work.key_field, frame[self._work.key_field.name]).alias("key")
+        if kind is ResultKind.SUCCESSFUL:
+            created = pl.col("sf__Created").str.to_lowercase() == "true"
+            read = frame.select(
+                key, kind=pl.when(created).then(pl.lit("created")).otherwise(pl.lit("updated")), id=pl.col("sf__Id")
+            )
+        elif kind is ResultKind.FAILED:
+            errors = self._refusals.read(frame["sf__Error"])
+            read = frame.select(key, kind=pl.lit("failed"), id=pl.col("sf__Id").replace("", None)).hstack(errors)
+        else:
+            read = frame.select(key, kind=pl.lit("open"))
+        return _shape(read.with_columns(evidence=pl.lit("result")))
+
+    def _refuse_strangers(self, job: Job, answers: pl.DataFrame) -> None:
+        """An answer that fits no row, or two for one row, means that the join cannot be trusted."""
+        strangers = answers.join(self._keys.to_frame(), on="key", how="anti", nulls_equal=True).height
+        doubled = answers.height - answers["key"].n_unique()
+        if strangers or doubled:
+            raise TargetError(
+                f"the results of Salesforce job `{job.sf_id}` do not fit what was sent: {strangers:,} answers have no "
+                f"row and {doubled:,} rows have more than one answer",
+                state="the chunk is left as it is; nothing of these results was recorded",
+                hint=f"look at the external ID field `{self._work.key_field.name}`: its values come back changed",
+            )
+
+    def _missing(self, answers: pl.DataFrame) -> pl.DataFrame:
+        """Rows without an answer: those that the org holds nevertheless are `unknown`, the others still to be sent."""
+        missing = self._keys.to_frame().join(answers.select("key"), on="key", how="anti")
+        if missing.height == 0:
+            return pl.DataFrame(schema=ANSWERS)
+        field = self._work.key_field
+        found = pl.DataFrame(
+            list(self._find(missing["key"].to_list())), schema={"id": pl.String(), "stored": pl.String()}, orient="row"
+        )
+        norm = normalised_key(field, canonical_from_org(field, found["stored"])).alias("norm")
+        held = found.select("id").with_columns(norm).unique("norm")
+        return _shape(
+            missing.with_columns(normalised_key(field, missing["key"]).alias("norm"))
+            .join(held, on="norm", how="left")
+            .drop("norm")
+            .with_columns(
+                kind=pl.when(pl.col("id").is_null()).then(pl.lit("open")).otherwise(pl.lit("unknown")),
+                evidence=pl.lit("queried"),
+            )
+        )
+
+
+def _shape(frame: pl.DataFrame) -> pl.DataFrame:
+    """Bring a frame into the form of `ANSWERS`; columns that it lacks are null, flags false."""
+    lacking = [
+        pl.lit(False if kind == pl.Boolean() else None, dtype=kind).alias(name)
+        for name, kind in ANSWERS.items()
+        if name not in frame.columns
+    ]
+    return frame.with_columns(lacking).select(ANSWERS.names())
+
+
+def tally(answers: pl.DataFrame, *, job_error: str | None, passes: bool) -> Tally:
+    """Count the answers of one job."""
+    kinds = dict(answers.group_by("kind").len().iter_rows())
+    return Tally(
+        sent=answers.height,
+        created=kinds.get("created", 0),
+        updated=kinds.get("updated", 0),
+        failed=kinds.get("failed", 0),
+        transient=int(answers["transient"].sum()),
+        locked=int(answers["locked"].sum()),
+        open=kinds.get("open", 0),
+        unknown=kinds.get("unknown", 0),
+        job_error=job_error,
+        job_error_transient=passes,
+    )
+
+
+def merge_answers(answers: Iterator[pl.DataFrame] | Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """One line per key from the answers of several jobs, given oldest first.
+
+    The last answer stands, but what was ever created stays created, and an Id once given is kept. Adds the column
+    `was_created`.
+    """
+    frames = [frame.with_columns(order=pl.lit(number)) for number, frame in enumerate(answers)]
+    if not frames:
+        return pl.DataFrame(schema={**ANSWERS, "was_created": pl.Boolean()})
+    last = {name: pl.col(name).sort_by("order").last() for name in ANSWERS.names() if name not in ("key", "id")}
+    merged = (
+        pl.concat(frames)
+        .lazy()
+        .group_by("key")
+        .agg(
+            id=pl.col("id").sort_by("order").drop_nulls().last(),
+            was_created=(pl.col("kind") == "created").any(),
+            **last,
+        )
+        .collect()
+    )
+    sticky = pl.when((pl.col("kind") == "updated") & pl.col("was_created")).then(pl.lit("created"))
+    return merged.with_columns(kind=sticky.otherwise(pl.col("kind"))).select(*ANSWERS.names(), "was_created")

@@ -1,0 +1,177 @@
+"""The coordinator's picture of a batch: tables, the chunks at work, and what holds them back.
+
+Only chunks at work are looked at on each event; those that wait sit in their table's queue, so that a batch of
+thousands of chunks costs no more per event than a small one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from forcelift.audit.records import Chunk, ChunkStatus, Control, Job, JobStep
+from forcelift.jobs.governor import Governor
+from forcelift.jobs.tracks import ChunkTrack, JobTrack, Phase, TableSpec, TableTrack, restore_chunk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """Bounds of the engine. Times are in seconds.
+
+    Attributes:
+        readers: Chunks read and cleaned at once.
+        active_chunks_max: Chunks between their first read and their settling.
+        staged_bytes_max: Upload files on disk that are not settled yet.
+        attempts_max: Times a row is sent before its last answer stands.
+        resend_delay_s: Pause before the first re-send; doubles with each.
+        poll_first_s, poll_max_s: Pause between looks at closed jobs; grows with the age of the youngest.
+        stray_delay_s: Pause between a lost answer to a create and the look for its job.
+        source_tries_max: Times a chunk is read again when the source does not answer.
+    """
+
+    readers: int = 2
+    active_chunks_max: int = 10
+    staged_bytes_max: int = 100_000_000_000
+    attempts_max: int = 5
+    resend_delay_s: float = 5.0
+    poll_first_s: float = 0.5
+    poll_max_s: float = 20.0
+    stray_delay_s: float = 5.0
+    source_tries_max: int = 8
+    dry_run: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Board:
+    """All mutable state of the coordinator."""
+
+    settings: EngineSettings
+    governor: Governor
+    tables: dict[str, TableTrack]
+    active: dict[int, ChunkTrack] = field(default_factory=dict)
+    control: Control = field(default_factory=Control)
+    errors: list[Exception] = field(default_factory=list)
+    halting: bool = False  # begin nothing more, finish what is at work
+    intending: int = 0
+    in_flight: int = 0
+    polling: bool = False
+    next_poll: datetime | None = None
+    poll_pause_s: float = 0.0
+    skipped: bool = False
+    skipped_chunks: int = 0
+    doubled_ids: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def is_stopping(self) -> bool:
+        return self.halting or self.control.stop or self.control.stop_now
+
+    def jobs(self) -> Iterable[tuple[ChunkTrack, JobTrack]]:
+        """All jobs at work with their chunks."""
+        return ((chunk, job) for chunk in self.active.values() for job in chunk.jobs.values())
+
+    def job(self, job_no: int) -> tuple[ChunkTrack, JobTrack]:
+        """The job of that number and its chunk; KeyError if it is not at work."""
+        for chunk in self.active.values():
+            if job_no in chunk.jobs:
+                return chunk, chunk.jobs[job_no]
+        raise KeyError(job_no)
+
+    def open_jobs(self) -> int:
+        """Jobs that stand open in the org, or are about to."""
+        return self.intending + sum(not job.is_terminal for _, job in self.jobs())
+
+    def has_open_intent(self) -> bool:
+        """Whether a job is intended and it is not yet known whether the org has it."""
+        return bool(self.intending) or any(job.job.step is JobStep.INTENDED for _, job in self.jobs())
+
+    def table_of(self, chunk: ChunkTrack) -> TableTrack:
+        return self.tables[chunk.table]
+
+    def add_chunks(self, table: TableTrack, chunks: Sequence[Chunk], jobs: Mapping[int, list[Job]]) -> None:
+        """Take the chunks of a planned table in, as new or as a resume finds them."""
+        table.planned = True
+        for chunk in chunks:
+            track = restore_chunk(table.spec, chunk, jobs.get(chunk.audit_id, []))
+            table.figures.chunks += 1
+            table.figures.rows += chunk.source_count if chunk.source_count is not None else chunk.rows_estimate
+            if track.phase is Phase.DONE:
+                table.figures.chunks_done += 1
+                self._count_settled(table, chunk)
+                continue
+            table.unfinished += 1
+            if not track.loaded:
+                table.not_loaded += 1
+            if track.phase is Phase.PENDING:
+                table.pending.append(track)
+            elif track.phase is Phase.LOADED:
+                table.parked.append(track)
+            else:
+                self.active[track.audit_id] = track
+
+    @staticmethod
+    def _count_settled(table: TableTrack, chunk: Chunk) -> None:
+        figures = table.figures
+        figures.extracted += chunk.extracted_count or 0
+        if chunk.staged is not None:
+            figures.rejected += chunk.staged.rejected
+            figures.duplicate += chunk.staged.duplicate
+        figures.answered += chunk.loaded_count or 0
+        figures.success += chunk.success_count or 0
+        figures.failed += chunk.failed_count or 0
+
+    def end_chunk(self, chunk: ChunkTrack, phase: Phase, status: ChunkStatus | None = None) -> None:
+        """A chunk leaves the board: done, failed, or held for a resume."""
+        table = self.table_of(chunk)
+        if not chunk.loaded and phase is Phase.DONE:
+            self.mark_loaded(chunk)
+        chunk.phase, chunk.status = phase, status
+        self.active.pop(chunk.audit_id, None)
+        if phase is Phase.DONE:
+            table.unfinished -= 1
+            table.figures.chunks_done += 1
+        else:
+            table.failed = True
+
+    def mark_loaded(self, chunk: ChunkTrack) -> None:
+        """All load jobs of a chunk are answered."""
+        chunk.loaded = True
+        self.table_of(chunk).not_loaded -= 1
+
+    def park(self, chunk: ChunkTrack) -> None:
+        """A loaded chunk waits for its group, and must not keep others of the group from their turn."""
+        chunk.phase = Phase.LOADED
+        self.active.pop(chunk.audit_id)
+        self.table_of(chunk).parked.append(chunk)
+
+    def group_of(self, table: TableTrack) -> list[TableTrack]:
+        """All tables of a table's group, itself included."""
+        return [other for other in self.tables.values() if other.spec.group == table.spec.group]
+
+    def halt(self, error: Exception) -> None:
+        """Begin nothing more because of this error."""
+        self.errors.append(error)
+        self.halting = True
+
+    def is_blocked(self, table: TableTrack) -> bool:
+        """Whether a table can never start in this run, because one that it waits for did not finish."""
+        return any(self._cannot_settle(self.tables[name]) for name in table.spec.waits_for)
+
+    def _cannot_settle(self, table: TableTrack) -> bool:
+        return table.failed or self.is_blocked(table)
+
+    def may_start(self, table: TableTrack) -> bool:
+        """Whether a table's chunks may begin: everything that it refers to has settled."""
+        return table.planned and all(self.tables[name].is_settled for name in table.spec.waits_for)
+
+    def group_is_loaded(self, table: TableTrack) -> bool:
+        """Whether every chunk of the table's group has been loaded, so that links can be sent."""
+        return all(other.planned and other.not_loaded == 0 and not other.failed for other in self.group_of(table))
+
+    def staged_bytes(self) -> int:
+        return sum(chunk.staged_bytes for chunk in self.active.values())
+
+
+def new_board(specs: Sequence[TableSpec], *, settings: EngineSettings, governor: Governor) -> Board:
+    """A board on which nothing has happened yet. `specs` are in load order."""
+    return Board(settings=settings, governor=governor, tables={spec.name: TableTrack(spec=spec) for spec in specs})

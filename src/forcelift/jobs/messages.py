@@ -1,0 +1,263 @@
+"""What the coordinator asks for, and what it is told.
+
+A command names one step whose effect is durable or absent, so that a crash between two commands loses nothing. Each
+command is answered by exactly one `Answer`, with a result of the type named in the command's docstring or an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from forcelift.audit.records import Chunk, ChunkStatus, Control, JobDraft
+from forcelift.protocols.org import IngestJob
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanTable:
+    """Cut a table into chunks, find its duplicates, write both down. -> `TablePlanned`."""
+
+    table: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageChunk:
+    """Read, clean and seal a chunk's upload files. -> `ChunkStaged`."""
+
+    audit_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntendJob:
+    """Write down that a job is about to be created, and reserve its allowance. -> `Job` or `BudgetRefused`."""
+
+    draft: JobDraft
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateJob:
+    """Create the job in the org and write down its id. -> `Job`."""
+
+    job_no: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindStray:
+    """Look in the org for the job of an intent whose answer was lost; abort it if it is certainly ours. -> `Job`."""
+
+    job_no: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadJob:
+    """Send the job's one file. -> `Job`."""
+
+    job_no: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseJob:
+    """Let the org begin. -> `Job`."""
+
+    job_no: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskJob:
+    """Ask for the state after a lost answer. -> `IngestJob`, or None if the org does not know the job."""
+
+    job_no: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbandonJob:
+    """Abort a job that was never closed, unless it turns out to be at work. -> `IngestJob` at work, else None."""
+
+    job_no: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbortJob:
+    """Abort a job at work, as `stop --now` asks. -> `IngestJob` or None if gone."""
+
+    job_no: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollJobs:
+    """Ask for the states of closed jobs. -> dict job_no -> `IngestJob`, None where the org does not know the job."""
+
+    job_nos: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectJob:
+    """Fetch the answers of a job in a terminal state and seal them. -> `Tally`."""
+
+    job_no: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageResend:
+    """Seal files of the rows that still lack a final answer, as attempt `attempt`. -> `Resend`.
+
+    With `attempt` None nothing is sealed: the rows are only counted. `include_unknown` takes in rows whose answers are
+    gone, as a resume does.
+    """
+
+    audit_id: int
+    links: bool
+    attempt: int | None
+    include_unknown: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadChunk:
+    """Write the ledger of a chunk whose links are still to come. -> None."""
+
+    audit_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageLinks:
+    """Seal the link files of a loaded chunk. -> tuple of `JobDraft`."""
+
+    audit_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettleChunk:
+    """Join all answers, write ledger, failed records and audit row. -> `ChunkSettled`."""
+
+    audit_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailChunk:
+    """Write down that a chunk cannot be finished now. -> None."""
+
+    audit_id: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkipChunks:
+    """Write down that the chunks not begun are skipped. -> number of chunks."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckTable:
+    """Look over a finished table's ledger for two rows in one record. -> tuple of Ids (normally empty)."""
+
+    table: str
+
+
+Command = (
+    PlanTable
+    | StageChunk
+    | IntendJob
+    | CreateJob
+    | FindStray
+    | UploadJob
+    | CloseJob
+    | AskJob
+    | AbandonJob
+    | AbortJob
+    | PollJobs
+    | CollectJob
+    | StageResend
+    | LoadChunk
+    | StageLinks
+    | SettleChunk
+    | FailChunk
+    | SkipChunks
+    | CheckTable
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TablePlanned:
+    chunks: tuple[Chunk, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkStaged:
+    """The drafts of the chunk's load jobs; empty if no row is to be sent."""
+
+    drafts: tuple[JobDraft, ...]
+    extracted: int
+    rejected: int
+    duplicate: int
+    has_links: bool
+    staged_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """The answers of one job, in rows. `open` rows have no final answer: not processed, or not to be found."""
+
+    sent: int
+    created: int
+    updated: int
+    failed: int
+    transient: int  # of `failed`: refused for a reason that passes
+    locked: int  # of `transient`: locks
+    open: int
+    unknown: int
+    job_error: str | None = None
+    job_error_transient: bool = False
+
+    @property
+    def is_clean(self) -> bool:
+        return not (self.transient or self.open)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resend:
+    """What lacks a final answer: `open` rows were never processed, `transient` ones refused for a passing reason."""
+
+    drafts: tuple[JobDraft, ...]
+    open: int
+    transient: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkSettled:
+    status: ChunkStatus
+    created: int
+    updated: int
+    failed: int
+    rejected: int
+    duplicate: int
+    unknown: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What became of a command: a result, or the error that its handler raised."""
+
+    command: Command
+    result: Any = None
+    error: Exception | None = None
+    api_requests_left: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlSeen:
+    """An operator's wish, read from the audit database or from a signal."""
+
+    control: Control
+
+
+Event = Answer | ControlSeen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """The states of several jobs at once."""
+
+    jobs: Mapping[int, IngestJob | None]

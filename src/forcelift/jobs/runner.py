@@ -1,0 +1,106 @@
+"""Carry out a coordinator's commands in threads, until it is finished.
+
+Threads only run handlers and put the answer into one queue; the loop in the calling thread is the only one that
+touches the coordinator. Signals and the operator's wishes come in as events, too.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+from forcelift.audit.records import Control
+from forcelift.jobs.coordinator import Coordinator
+from forcelift.jobs.handlers import dispatch
+from forcelift.jobs.messages import Answer, Command, ControlSeen, PlanTable, StageChunk, StageLinks
+from forcelift.protocols.clock import Clock
+
+CONTROL_PAUSE_S = 1.0
+_HEAVY = (PlanTable, StageChunk, StageLinks)
+
+
+class Runner:
+    """Drives one batch.
+
+    Args:
+        coordinator: Decides; touched by the calling thread alone.
+        handlers: What to do for each type of command.
+        control: Reads the operator's wishes; asked about once a second.
+        api_requests_left: The org's last word on it.
+        on_progress: Called in the calling thread after each turn of the loop.
+        readers, senders: Threads for reading and cleaning, and for everything else.
+    """
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        handlers: Mapping[type, Callable[[Any], Any]],
+        *,
+        clock: Clock,
+        control: Callable[[], Control],
+        api_requests_left: Callable[[], int | None],
+        on_progress: Callable[[Coordinator], None],
+        readers: int,
+        senders: int,
+    ) -> None:
+        self._coordinator, self._handlers, self._clock = coordinator, handlers, clock
+        self._control, self._api_requests_left, self._on_progress = control, api_requests_left, on_progress
+        self._answers: queue.SimpleQueue[Answer | Control] = queue.SimpleQueue()
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="reader")
+        self._senders = ThreadPoolExecutor(senders, thread_name_prefix="sender")
+        self._asked: Control | None = None
+
+    def stop(self, control: Control) -> None:
+        """Ask for a stop from a signal handler or another thread; what is at work is finished first."""
+        self._answers.put(control)
+
+    def run(self) -> None:
+        """Run until the coordinator is finished. Errors of handlers end up in `Coordinator.errors`, not here."""
+        try:
+            self._start(self._coordinator.start(self._clock.now()))
+            next_control = self._clock.monotonic()
+            while not self._coordinator.is_finished:
+                now = self._clock.now()
+                commands: list[Command] = []
+                item = self._next_item(now)
+                if isinstance(item, Answer):
+                    commands.extend(self._coordinator.on(item, self._clock.now()))
+                elif isinstance(item, Control):
+                    self._asked = item
+                    commands.extend(self._coordinator.on(ControlSeen(control=item), self._clock.now()))
+                if self._clock.monotonic() >= next_control:
+                    next_control = self._clock.monotonic() + CONTROL_PAUSE_S
+                    seen = self._asked or self._control()
+                    if seen != self._coordinator.control:
+                        commands.extend(self._coordinator.on(ControlSeen(control=seen), self._clock.now()))
+                commands.extend(self._coordinator.tick(self._clock.now()))
+                self._start(commands)
+                self._on_progress(self._coordinator)
+        finally:
+            self._readers.shutdown(wait=True, cancel_futures=True)
+            self._senders.shutdown(wait=True, cancel_futures=True)
+
+    def _next_item(self, now: datetime) -> Answer | Control | None:
+        wake = self._coordinator.wake_at(now)
+        pause = CONTROL_PAUSE_S if wake is None else min(CONTROL_PAUSE_S, max(0.0, (wake - now).total_seconds()))
+        try:
+            return self._answers.get(timeout=max(pause, 0.001))
+        except queue.Empty:
+            return None
+
+    def _start(self, commands: list[Command]) -> None:
+        for command in commands:
+            pool = self._readers if isinstance(command, _HEAVY) else self._senders
+            pool.submit(self._carry_out, command)
+
+    def _carry_out(self, command: Command) -> None:
+        try:
+            result, error = dispatch(self._handlers, command), None
+        except Exception as caught:  # noqa: BLE001 - handed to the coordinator, which decides; nothing is dropped
+            result, error = None, caught
+        self._answers.put(
+            Answer(command=command, result=result, error=error, api_requests_left=self._api_requests_left())
+        )

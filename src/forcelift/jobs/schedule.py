@@ -1,0 +1,290 @@
+"""What to do next: reads the board, gives commands. Pure but for the marks that a command is under way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from forcelift.audit.records import JobStep
+from forcelift.jobs.board import Board
+from forcelift.jobs.messages import (
+    AbandonJob,
+    AbortJob,
+    AskJob,
+    CheckTable,
+    CloseJob,
+    CollectJob,
+    Command,
+    CreateJob,
+    FailChunk,
+    FindStray,
+    IntendJob,
+    LoadChunk,
+    PlanTable,
+    PollJobs,
+    SettleChunk,
+    SkipChunks,
+    StageChunk,
+    StageLinks,
+    StageResend,
+    UploadJob,
+)
+from forcelift.jobs.tracks import ChunkTrack, JobTrack, Phase, TableTrack
+
+
+def next_commands(board: Board, now: datetime) -> list[Command]:
+    """All commands that can be started at this instant; marks them as under way."""
+    commands: list[Command] = []
+    if not all(table.planned for table in board.tables.values()):
+        commands.extend(_plan_tables(board, now))
+    if all(table.planned for table in board.tables.values()) or board.is_stopping:
+        _begin_chunks(board)
+        for chunk in list(board.active.values()):
+            commands.extend(_push_chunk(board, chunk, now))
+        commands.extend(_poll(board, now))
+        if not commands and board.in_flight == 0:
+            commands.extend(_wind_up(board))
+    board.in_flight += len(commands)
+    return commands
+
+
+def is_finished(board: Board) -> bool:
+    """Whether nothing is at work and nothing more can begin."""
+    if board.in_flight or board.active or any(table.parked for table in board.tables.values()):
+        return False
+    if board.is_stopping:
+        return board.skipped or not any(table.pending for table in board.tables.values())
+    return all(
+        (table.is_settled and (table.checked or board.settings.dry_run)) or table.failed or board.is_blocked(table)
+        for table in board.tables.values()
+    ) and (board.skipped or not any(table.pending for table in board.tables.values()))
+
+
+def wake_at(board: Board, now: datetime) -> datetime | None:
+    """When to look again although nothing was answered; None if only an answer can change anything."""
+    times = [board.governor.hold.until] if board.governor.hold is not None else []
+    times.extend(table.retry_at for table in board.tables.values() if table.retry_at is not None and not table.planned)
+    times.extend(chunk.retry_at for chunk in board.active.values() if chunk.retry_at is not None and not chunk.doing)
+    times.extend(job.retry_at for _, job in board.jobs() if job.retry_at is not None and not job.doing)
+    if board.next_poll is not None and not board.polling and any(_awaits_org(job) for _, job in board.jobs()):
+        times.append(board.next_poll)
+    return max(min(times), now) if times else None
+
+
+def _plan_tables(board: Board, now: datetime) -> Iterator[Command]:
+    """All tables are planned before the first row is sent: a broken file is found while nothing has happened yet."""
+    if board.is_stopping:
+        return
+    planning = sum(table.planning for table in board.tables.values())
+    for table in board.tables.values():
+        if table.planned or table.planning or planning >= board.settings.readers:
+            continue
+        if table.retry_at is not None and table.retry_at > now:
+            continue
+        table.planning = True
+        planning += 1
+        yield PlanTable(table=table.spec.name)
+
+
+def _begin_chunks(board: Board) -> None:
+    """Take chunks from their tables' queues, as far as readers, memory and disk allow."""
+    if board.is_stopping or board.control.paused:
+        return
+    staging = sum(chunk.phase is Phase.STAGING for chunk in board.active.values())
+    for table in board.tables.values():
+        while table.parked and board.group_is_loaded(table) and len(board.active) < board.settings.active_chunks_max:
+            chunk = table.parked.popleft()
+            board.active[chunk.audit_id] = chunk
+        if not table.pending or not board.may_start(table):
+            continue
+        while (
+            table.pending
+            and staging < board.settings.readers
+            and len(board.active) < board.settings.active_chunks_max
+            and board.staged_bytes() < board.settings.staged_bytes_max
+        ):
+            chunk = table.pending.popleft()
+            chunk.phase = Phase.STAGING
+            board.active[chunk.audit_id] = chunk
+            staging += 1
+
+
+def _push_chunk(board: Board, chunk: ChunkTrack, now: datetime) -> Iterator[Command]:
+    if chunk.doing:
+        return
+    if chunk.error is not None and not chunk.jobs and not chunk.intending:
+        chunk.doing = "fail"
+        yield FailChunk(audit_id=chunk.audit_id, message=str(chunk.error))
+        return
+    waits = chunk.retry_at is not None and chunk.retry_at > now
+    if chunk.phase is Phase.STAGING and chunk.error is None:
+        if board.is_stopping:
+            _hold(board, chunk)
+        elif not waits:
+            chunk.doing = "stage"
+            yield StageChunk(audit_id=chunk.audit_id)
+    elif chunk.is_sending:
+        yield from _push_sending(board, chunk, now, waits=waits)
+    elif chunk.phase is Phase.LOADED and not waits:
+        chunk.doing = "links"
+        yield StageLinks(audit_id=chunk.audit_id)
+    elif chunk.phase is Phase.SETTLING and not waits:
+        chunk.doing = "settle"
+        yield SettleChunk(audit_id=chunk.audit_id)
+
+
+def _fail_unfinished(chunk: ChunkTrack, why: str) -> Iterator[Command]:
+    chunk.doing = "fail"
+    yield FailChunk(audit_id=chunk.audit_id, message=f"not finished: {why}; a resume goes on from here")
+
+
+def _hold(board: Board, chunk: ChunkTrack) -> None:
+    """A chunk that has not begun goes back to its queue."""
+    table = board.table_of(chunk)
+    board.active.pop(chunk.audit_id)
+    chunk.phase = Phase.PENDING
+    table.pending.appendleft(chunk)
+
+
+def _push_sending(board: Board, chunk: ChunkTrack, now: datetime, *, waits: bool) -> Iterator[Command]:
+    for job in chunk.jobs.values():
+        command = _push_job(board, chunk, job, now)
+        if command is not None:
+            yield command
+    if chunk.drafts and not board.is_stopping and not board.control.paused and chunk.error is None:
+        # One intent at a time: were two in doubt at once, it could not be told which stray job belongs to which.
+        if (
+            not waits
+            and not board.governor.holds(now)
+            and not board.has_open_intent()
+            and board.governor.may_start(open_jobs=board.open_jobs(), throttle=board.control.throttle_jobs)
+        ):
+            chunk.intending += 1
+            board.intending += 1
+            yield IntendJob(draft=chunk.drafts.popleft())
+        return
+    if chunk.jobs or chunk.intending:
+        return
+    if chunk.drafts and board.is_stopping:
+        yield from _fail_unfinished(chunk, "stopped before all of its rows were sent")
+    elif not chunk.drafts and not waits:
+        yield from _after_answers(board, chunk)
+
+
+def _after_answers(board: Board, chunk: ChunkTrack) -> Iterator[Command]:
+    """Every job of this pass is answered: send again what lacks a final answer, or go on."""
+    links = chunk.phase is Phase.LINKING
+    if chunk.is_clean and not chunk.answers_unknown:
+        if chunk.has_links and not links:
+            chunk.doing = "load"
+            yield LoadChunk(audit_id=chunk.audit_id)
+        else:
+            chunk.doing = "settle"
+            chunk.phase = Phase.SETTLING
+            yield SettleChunk(audit_id=chunk.audit_id)
+    elif board.is_stopping and not chunk.answers_unknown:
+        yield from _fail_unfinished(chunk, "stopped before the rows without a final answer were sent again")
+    else:
+        chunk.doing = "resend"
+        may_send = chunk.attempt - chunk.attempts_before < board.settings.attempts_max and not board.is_stopping
+        yield StageResend(
+            audit_id=chunk.audit_id,
+            links=links,
+            attempt=chunk.attempt + 1 if may_send else None,
+            include_unknown=chunk.answers_unknown,
+        )
+
+
+def _push_job(board: Board, chunk: ChunkTrack, track: JobTrack, now: datetime) -> Command | None:
+    if track.doing or (track.retry_at is not None and track.retry_at > now) or board.governor.holds(now):
+        return None
+    number = track.job.job_no
+    command = _job_command(board, chunk, track, number)
+    if command is not None:
+        track.doing = type(command).__name__
+        track.retry_at = None
+    return command
+
+
+def _job_command(board: Board, chunk: ChunkTrack, track: JobTrack, number: int) -> Command | None:
+    gives_up = board.control.stop_now or chunk.error is not None
+    match track.job.step:
+        case JobStep.INTENDED if track.in_doubt:
+            return FindStray(job_no=number)
+        case JobStep.INTENDED if gives_up or track.redraft:
+            return AbandonJob(job_no=number, reason="not created")
+        case JobStep.INTENDED:
+            return CreateJob(job_no=number)
+        case JobStep.CREATED if track.in_doubt or gives_up:
+            return AbandonJob(job_no=number, reason="its upload was not certain")
+        case JobStep.CREATED:
+            return UploadJob(job_no=number)
+        case JobStep.UPLOADED if track.in_doubt:
+            return AskJob(job_no=number)
+        case JobStep.UPLOADED if gives_up:
+            return AbandonJob(job_no=number, reason="stopped before it was closed")
+        case JobStep.UPLOADED:
+            return CloseJob(job_no=number)
+        case JobStep.CLOSED if track.is_terminal:
+            return CollectJob(job_no=number)
+        case JobStep.CLOSED if board.control.stop_now and not track.abort_asked:
+            track.abort_asked = True
+            return AbortJob(job_no=number)
+    return None
+
+
+def _awaits_org(track: JobTrack) -> bool:
+    return track.job.step is JobStep.CLOSED and not track.is_terminal and track.doing is None
+
+
+def _poll(board: Board, now: datetime) -> Iterator[Command]:
+    waiting = tuple(track.job.job_no for _, track in board.jobs() if _awaits_org(track))
+    if not waiting or board.polling or board.governor.holds(now):
+        return
+    if board.next_poll is None:
+        board.poll_pause_s = board.settings.poll_first_s
+        board.next_poll = now + timedelta(seconds=board.poll_pause_s)
+    if board.next_poll <= now:
+        board.polling = True
+        yield PollJobs(job_nos=waiting)
+
+
+def _wind_up(board: Board) -> Iterator[Command]:
+    """Nothing is at work: look over the finished tables, then mark what will not begin."""
+    if board.active:
+        return
+    if not board.settings.dry_run:
+        for table in board.tables.values():
+            if table.is_settled and not table.checked and not table.checking and not table.failed:
+                table.checking = True
+                yield CheckTable(table=table.spec.name)
+    stuck = board.is_stopping or all(
+        (not table.pending and not table.parked) or board.is_blocked(table) or _group_failed(board, table)
+        for table in board.tables.values()
+    )
+    if stuck:
+        yield from _give_up_parked(board)
+    if stuck and not board.skipped and any(table.pending for table in board.tables.values()):
+        board.skipped = True
+        yield SkipChunks(reason=_why_skipped(board))
+
+
+def _group_failed(board: Board, table: TableTrack) -> bool:
+    return any(other.failed for other in board.group_of(table))
+
+
+def _give_up_parked(board: Board) -> Iterator[Command]:
+    """Loaded chunks whose group cannot be finished in this run: their links wait for a resume."""
+    for table in board.tables.values():
+        while table.parked:
+            chunk = table.parked.popleft()
+            board.active[chunk.audit_id] = chunk
+            yield from _fail_unfinished(chunk, "the tables that it refers to were not all loaded")
+
+
+def _why_skipped(board: Board) -> str:
+    if board.control.stop or board.control.stop_now:
+        return f"stopped by {board.control.by or 'an operator'}: {board.control.reason or 'no reason given'}"
+    if board.errors:
+        return f"not begun, because of an earlier fault: {board.errors[0]}"
+    return "not begun, because a table that it refers to was not finished"

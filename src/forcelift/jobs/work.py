@@ -1,0 +1,70 @@
+"""What handlers need to know of a table: its plan, its compiled rules, and the field that joins answers to rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from forcelift.jobs.tracks import TableSpec
+from forcelift.plan.models import TablePlan
+from forcelift.protocols.org import FieldDescribe
+from forcelift.protocols.source import SourceTable
+from forcelift.rules import CompiledTable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableWork:
+    """One table, ready to be worked on."""
+
+    spec: TableSpec
+    plan: TablePlan
+    source: SourceTable
+    rules: CompiledTable
+    key_field: FieldDescribe
+
+    @property
+    def null_text(self) -> str:
+        """What stands in a CSV cell for null: `#N/A` clears the field, nothing leaves it as it is."""
+        return "#N/A" if self.plan.nulls == "clear" else ""
+
+    def source_names(self) -> Mapping[str, str]:
+        """Target column -> source column, for the columns that are mapped one to one."""
+        return {rule.field: column for column, rule in self.plan.fields.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedNames:
+    """Where a chunk's files lie in storage. Names are fixed, so that a repeated step replaces and never adds."""
+
+    folder: str
+
+    rows: str = field(init=False)
+    refused: str = field(init=False)
+    links: str = field(init=False)
+    link_rows: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "refused", "links", "link_rows"):
+            object.__setattr__(self, name, f"{self.folder}/{name}.parquet")
+
+    def part(self, number: int) -> str:
+        return f"{self.folder}/load.{number:02d}.csv"
+
+    def link_part(self, number: int) -> str:
+        return f"{self.folder}/link.{number:02d}.csv"
+
+    def resend_part(self, attempt: int, number: int, *, links: bool) -> str:
+        return f"{self.folder}/{'link' if links else 'load'}.attempt{attempt}.{number:02d}.csv"
+
+    def answers(self, job_no: int) -> str:
+        return f"{self.folder}/answers.{job_no}.parquet"
+
+    def download(self, job_no: int, kind: str) -> str:
+        return f"{self.folder}/download.{job_no}.{kind}.csv"
+
+
+def staged_names(batch_id: str, table: str, chunk_no: int) -> StagedNames:
+    """The names of one chunk's files; any table name is safe in them."""
+    from urllib.parse import quote
+
+    return StagedNames(folder=f"staging/{quote(batch_id, safe='')}/{quote(table, safe='')}/c{chunk_no:06d}")

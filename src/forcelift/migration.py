@@ -1,0 +1,384 @@
+"""The one module that knows the order of phases: begin or resume a batch, load it, say what became of it.
+
+Reads:   the plan file, source and org.
+Writes:  audit database, staging, ledger, org.
+Re-run:  `resume` goes on with a batch from what is durable; a new run is a new batch.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import random
+import secrets
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from forcelift.assembly import Compiled, State, compile_plan, cores, open_org, open_source, open_state, refusal_reader
+from forcelift.audit import Lease
+from forcelift.audit.records import Batch, BatchMode, BatchState, ChunkStatus, ChunkStep, Control
+from forcelift.during.extract import ExtractHandlers, ExtractWorld
+from forcelift.during.extract.record_data import SentRowsJson
+from forcelift.errors import ExitCode, ForceliftError, StateConflict
+from forcelift.jobs.board import EngineSettings
+from forcelift.jobs.coordinator import Coordinator
+from forcelift.jobs.governor import Governor
+from forcelift.jobs.handlers import JobHandlers, JobWorld
+from forcelift.jobs.runner import Runner
+from forcelift.plan import LoadedPlan, load_plan, masked_url, plan_diff, plan_document, unsupported
+from forcelift.protocols.clock import Clock, SystemClock
+from forcelift.protocols.org import Org
+from forcelift.protocols.source import Source
+from forcelift.summary import BatchSummary, summarise
+
+BEAT_PAUSE_S = 5.0
+GIGABYTE = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What a run is asked for.
+
+    Attributes:
+        batch_id: Name of a new batch; made up if None.
+        resume: Go on with a batch: its name, or an empty text for the newest unfinished one of the project.
+        dry_run: Everything but the upload.
+        tables: Only these tables of the plan.
+    """
+
+    batch_id: str | None = None
+    resume: str | None = None
+    dry_run: bool = False
+    tables: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class Watcher:
+    """Whoever watches a run: told the batch id first, then the coordinator's state after each step.
+
+    `on_runner` is handed a function that asks the run to stop, for signal handlers.
+    """
+
+    on_batch: Callable[[Batch], None] = field(default=lambda batch: None)
+    on_progress: Callable[[Coordinator, Org], None] = field(default=lambda coordinator, org: None)
+    on_runner: Callable[[Callable[[Control], None]], None] = field(default=lambda stop: None)
+
+
+def run_migration(
+    plan_file: str | Path,
+    options: RunOptions,
+    *,
+    watcher: Watcher | None = None,
+    clock: Clock | None = None,
+    engine: EngineSettings | None = None,
+) -> BatchSummary:
+    """Run a batch to its end, or as far as it gets.
+
+    Args:
+        plan_file: The plan.
+        options: New batch or resume, dry run, tables.
+        watcher: Told how it goes.
+        engine: Bounds of the engine; by default from the plan's limits and the machine.
+    Returns:
+        What became of every table; `exit_code` says how the process should end.
+    Raises:
+        ForceliftError: The batch could not be begun. Faults on the way are in the summary instead.
+    """
+    watcher, clock = watcher or Watcher(), clock or SystemClock()
+    loaded = load_plan(plan_file)
+    if later := unsupported(loaded.plan):
+        raise loaded.error(later)
+    with open_source(loaded) as source, open_org(loaded, clock=clock) as org:
+        resumed_tables = _tables_of_resumed(loaded, options, clock)
+        compiled = compile_plan(loaded, source=source, org=org, only=resumed_tables or options.tables or None)
+        with open_state(loaded, clock=clock, create=True) as state:
+            batch_id = _batch_id(loaded, options, state, clock)
+            with state.audit.lease(batch_id, _owner()) as lease:
+                batch = _begin(loaded, options, batch_id, state, source=source, org=org, clock=clock)
+                watcher.on_batch(batch)
+                settings = engine or engine_settings(loaded, dry_run=options.dry_run)
+                world = _World(loaded, batch, state, source, org, compiled, lease, clock, settings)
+                coordinator = world.run(watcher)
+                return _end(world, coordinator)
+
+
+def engine_settings(loaded: LoadedPlan, *, dry_run: bool) -> EngineSettings:
+    """The engine's bounds that follow from the plan and the machine."""
+    limits = loaded.plan.limits
+    readers = max(1, min(cores(), loaded.plan.source.limits.sessions, 4))
+    fast = loaded.plan.target.url.startswith("twin:")
+    return EngineSettings(
+        readers=readers,
+        active_chunks_max=limits.parallel_jobs + readers + 2,
+        staged_bytes_max=int(limits.staging_gb * GIGABYTE),
+        poll_first_s=0.1 if fast else 1.0,
+        poll_max_s=1.0 if fast else 20.0,
+        dry_run=dry_run,
+    )
+
+
+def _tables_of_resumed(loaded: LoadedPlan, options: RunOptions, clock: Clock) -> list[str] | None:
+    """A resume works on the tables that its batch began with."""
+    if options.resume is None:
+        return None
+    with open_state(loaded, clock=clock, create=False) as state:
+        batch = state.audit.batch(_batch_id(loaded, options, state, clock))
+        chosen = state.audit.plan_document(batch.batch_id).get("chosen_tables") if batch is not None else None
+    return list(chosen) if chosen else None
+
+
+def _batch_id(loaded: LoadedPlan, options: RunOptions, state: State, clock: Clock) -> str:
+    if options.resume is None:
+        return options.batch_id or f"{clock.now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    if options.resume:
+        if state.audit.batch(options.resume) is None:
+            raise StateConflict(
+                f"there is no batch `{options.resume}` to go on with",
+                state="nothing was read or written",
+                hint="`forcelift status` lists the batches; `forcelift run` begins a new one",
+            )
+        return options.resume
+    newest = state.audit.newest_batch(loaded.plan.project, unfinished=True)
+    if newest is None:
+        raise StateConflict(
+            "no batch of this plan is unfinished",
+            state="nothing was read or written",
+            hint="begin a new one with `forcelift run`",
+        )
+    return newest.batch_id
+
+
+def _begin(
+    loaded: LoadedPlan,
+    options: RunOptions,
+    batch_id: str,
+    state: State,
+    *,
+    source: Source,
+    org: Org,
+    clock: Clock,
+) -> Batch:
+    known = state.audit.batch(batch_id)
+    if options.resume is not None and known is not None:
+        _check_same(loaded, known, state, org)
+        state.audit.clear_control(batch_id, _owner())
+        return state.audit.reopen_batch(batch_id)
+    document = plan_document(loaded.plan) | {"chosen_tables": list(options.tables)}
+    batch = Batch(
+        batch_id=batch_id,
+        project=loaded.plan.project,
+        mode=BatchMode.DRY_RUN if options.dry_run else BatchMode.RUN,
+        state=BatchState.RUNNING,
+        org_id=org.org_id,
+        org_url=loaded.plan.target.url,
+        source_url=masked_url(loaded.plan.source.url.get_secret_value()),
+        as_of=source.now(),
+        snapshot=source.snapshot(),
+        plan_sha256=loaded.sha256,
+        plan_revision=1,
+        created_by=_owner(),
+        started_at=clock.now(),
+    )
+    return state.audit.begin_batch(batch, plan_document=document)
+
+
+def _check_same(loaded: LoadedPlan, batch: Batch, state: State, org: Org) -> None:
+    """A resume goes on with the same plan into the same org, or not at all."""
+    if batch.org_id != org.org_id:
+        raise StateConflict(
+            f"batch `{batch.batch_id}` was begun in org `{batch.org_id}`, but the plan now signs in to `{org.org_id}`",
+            state="the batch is left as it was; nothing was read or written",
+            hint="sign in to the first org again, or begin a new batch with `forcelift run`",
+        )
+    if batch.plan_sha256 != loaded.sha256:
+        before = state.audit.plan_document(batch.batch_id)
+        before.pop("chosen_tables", None)
+        changes = plan_diff(before, plan_document(loaded.plan))
+        raise StateConflict(
+            f"the plan has changed since batch `{batch.batch_id}` was begun:\n"
+            + "\n".join(f"  - {change}" for change in changes[:20]),
+            state="the batch is left as it was; nothing was read or written",
+            hint="put the plan back as it was to resume, or begin a new batch with `forcelift run`",
+        )
+    if batch.state is BatchState.DONE:
+        raise StateConflict(
+            f"batch `{batch.batch_id}` is finished",
+            state="nothing was read or written",
+            hint="begin a new batch with `forcelift run`; a reload updates the same records",
+        )
+
+
+class _World:
+    """One run of one batch, from the first command to the last answer."""
+
+    def __init__(
+        self,
+        loaded: LoadedPlan,
+        batch: Batch,
+        state: State,
+        source: Source,
+        org: Org,
+        compiled: Compiled,
+        lease: Lease,
+        clock: Clock,
+        settings: EngineSettings,
+    ) -> None:
+        self.loaded, self.batch, self.state, self.org = loaded, batch, state, org
+        self.compiled, self.lease, self.clock, self.settings = compiled, lease, clock, settings
+        limits, retention = loaded.plan.limits, loaded.plan.retention
+        chunk_rows = loaded.plan.chunks.rows
+        self._next_beat = clock.monotonic()
+        self._extract = ExtractHandlers(
+            ExtractWorld(
+                batch=batch,
+                source=source,
+                org=org,
+                audit=state.audit,
+                storage=state.storage,
+                ledger=state.ledger,
+                clock=clock,
+                works=compiled.works,
+                positions=compiled.positions,
+                parent_keys=compiled.parent_keys,
+                chunk_rows=chunk_rows if isinstance(chunk_rows, int) else None,
+                batch_rows=50_000 if limits.memory_mb >= 1024 else 20_000,
+                memory_mb=limits.memory_mb,
+                record_detail=retention.record_data,
+                scratch=state.storage.root,
+            )
+        )
+        self._jobs = JobHandlers(
+            JobWorld(
+                batch=batch,
+                org=org,
+                audit=state.audit,
+                lease=lease,
+                storage=state.storage,
+                ledger=state.ledger,
+                clock=clock,
+                refusals=refusal_reader(),
+                record_data=SentRowsJson(retention.record_data),
+                rows_per_day=limits.rows_per_day,
+                keep_staged=retention.staged_files != "until_settled",
+                works=compiled.works,
+            )
+        )
+
+    def run(self, watcher: Watcher) -> Coordinator:
+        limits, audit = self.loaded.plan.limits, self.state.audit
+        governor = Governor(
+            jobs_max=limits.parallel_jobs,
+            api_calls_reserve=limits.api_calls_reserve,
+            rng=random.Random(),  # noqa: S311 - jitter of pauses, no secret
+        )
+        coordinator = Coordinator(self.compiled.specs, settings=self.settings, governor=governor)
+        self._restore(coordinator)
+        runner = Runner(
+            coordinator,
+            self._extract.handlers() | self._jobs.handlers(),
+            clock=self.clock,
+            control=lambda: audit.control(self.batch.batch_id),
+            api_requests_left=lambda: self.org.api_requests_left,
+            on_progress=lambda coordinator: self._on_progress(coordinator, watcher),
+            readers=self.settings.readers,
+            senders=limits.parallel_jobs + 3,
+        )
+        watcher.on_runner(runner.stop)
+        runner.run()
+        return coordinator
+
+    def _restore(self, coordinator: Coordinator) -> None:
+        """Hand over what is durable; chunks that had begun are running again."""
+        audit, batch_id = self.state.audit, self.batch.batch_id
+        self.state.storage.sweep()
+        planned = [table.table_name for table in audit.tables(batch_id)]
+        for chunk in audit.chunks(batch_id):
+            if chunk.status is ChunkStatus.FAILED and chunk.step is not ChunkStep.SETTLED:
+                audit.start_chunk(chunk.audit_id)
+        coordinator.restore(planned, audit.chunks(batch_id), audit.jobs(batch_id))
+
+    def _on_progress(self, coordinator: Coordinator, watcher: Watcher) -> None:
+        for decision in coordinator.take_decisions():
+            self.state.audit.journal("governor", {"decision": decision}, batch_id=self.batch.batch_id)
+        if self.clock.monotonic() >= self._next_beat:
+            self._next_beat = self.clock.monotonic() + BEAT_PAUSE_S
+            self.lease.beat()
+        watcher.on_progress(coordinator, self.org)
+
+
+def _end(world: _World, coordinator: Coordinator) -> BatchSummary:
+    """Write down how the batch ended and count what became of its rows."""
+    audit, batch_id = world.state.audit, world.batch.batch_id
+    stopped = coordinator.control.stop or coordinator.control.stop_now
+    if coordinator.is_complete and not coordinator.errors:
+        state = BatchState.DONE
+    else:
+        state = BatchState.STOPPED if stopped and not coordinator.errors else BatchState.FAILED
+    batch = audit.set_batch_state(batch_id, state)
+    audit.journal("run_ended", {"state": state.value, "api_calls": world.org.api_calls}, batch_id=batch_id)
+    summary = summarise(
+        world.state.audit, world.state.ledger, batch, api_calls=world.org.api_calls, errors=coordinator.errors
+    )
+    return summary.with_exit_code(_exit_code(coordinator, summary, stopped=stopped))
+
+
+def _exit_code(coordinator: Coordinator, summary: BatchSummary, *, stopped: bool) -> ExitCode:
+    if coordinator.errors:
+        first = coordinator.errors[0]
+        return first.exit_code if isinstance(first, ForceliftError) else ExitCode.BUG
+    if not coordinator.is_complete:
+        return ExitCode.INTERRUPTED if stopped else ExitCode.TARGET
+    return ExitCode.ROWS_REFUSED if summary.refused else ExitCode.DONE
+
+
+@contextmanager
+def open_recorded(plan_file: str | Path, *, clock: Clock | None = None) -> Iterator[tuple[LoadedPlan, State]]:
+    """The recorded state of a plan, for commands that only look or ask."""
+    loaded = load_plan(plan_file)
+    with open_state(loaded, clock=clock or SystemClock(), create=False) as state:
+        yield loaded, state
+
+
+def find_batch(loaded: LoadedPlan, state: State, batch_id: str | None) -> Batch:
+    """The batch of that name, or the plan's newest. Raises `StateConflict` if there is none."""
+    batch = state.audit.batch(batch_id) if batch_id else state.audit.newest_batch(loaded.plan.project)
+    if batch is None:
+        name = f"batch `{batch_id}`" if batch_id else "batch of this plan"
+        raise StateConflict(f"there is no {name}", hint="begin one with `forcelift run`")
+    return batch
+
+
+def batch_summary(plan_file: str | Path, batch_id: str | None = None) -> BatchSummary:
+    """What became of a batch so far, from audit database and ledger."""
+    with open_recorded(plan_file) as (loaded, state):
+        return summarise(state.audit, state.ledger, find_batch(loaded, state, batch_id))
+
+
+def request_stop(plan_file: str | Path, batch_id: str | None, *, now: bool, reason: str | None) -> tuple[Batch, bool]:
+    """Ask a running batch to stop; the second value says whether a process is there to hear it."""
+    with open_recorded(plan_file) as (loaded, state):
+        batch = find_batch(loaded, state, batch_id)
+        running = state.audit.lease_holder(batch.batch_id) is not None
+        if running:
+            state.audit.request_stop(batch.batch_id, now=now, by=_owner(), reason=reason)
+        return batch, running
+
+
+def _owner() -> str:
+    """Who runs this: user, host and process."""
+    return f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
+
+
+__all__: Sequence[str] = (
+    "RunOptions",
+    "Watcher",
+    "batch_summary",
+    "engine_settings",
+    "find_batch",
+    "open_recorded",
+    "request_stop",
+    "run_migration",
+)

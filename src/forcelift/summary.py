@@ -1,0 +1,166 @@
+"""What became of a batch, counted from the audit database and the ledger, never from what the run remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from forcelift.assembly import remedy_of
+from forcelift.audit import AuditStore
+from forcelift.audit.records import Batch
+from forcelift.errors import ExitCode, ForceliftError
+from forcelift.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedGroup:
+    """Rows refused for one reason, with what to do about it."""
+
+    code: str
+    rows: int
+    example: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSummary:
+    """One table's rows. `sent` have an answer of the org; rates are rows per second of the chunks' own time."""
+
+    table: str
+    object: str
+    chunks: int
+    chunks_by_status: dict[str, int]
+    source: int
+    extracted: int
+    rejected: int
+    duplicate: int
+    sent: int
+    created: int
+    updated: int
+    failed: int
+    unknown: int
+    refused_by_code: tuple[RefusedGroup, ...]
+    changes: dict[str, int]
+    started_at: datetime | None
+    ended_at: datetime | None
+
+    @property
+    def seconds(self) -> float:
+        if self.started_at is None or self.ended_at is None:
+            return 0.0
+        return (self.ended_at - self.started_at).total_seconds()
+
+    @property
+    def rows_per_second(self) -> float:
+        return self.extracted / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchSummary:
+    """One batch, table by table. `api_calls` is None where this process did not make them."""
+
+    batch: Batch
+    tables: tuple[TableSummary, ...]
+    jobs: int
+    api_calls: int | None
+    errors: tuple[str, ...]
+    exit_code: ExitCode = ExitCode.DONE
+    first_error: Exception | None = None
+
+    @property
+    def refused(self) -> int:
+        return sum(table.failed + table.rejected for table in self.tables)
+
+    def with_exit_code(self, code: ExitCode) -> BatchSummary:
+        return replace(self, exit_code=code)
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document of `--json`."""
+        batch = self.batch
+        return {
+            "batch_id": batch.batch_id,
+            "project": batch.project,
+            "mode": batch.mode.value,
+            "state": batch.state.value,
+            "started_at": batch.started_at.isoformat(),
+            "ended_at": batch.ended_at.isoformat() if batch.ended_at else None,
+            "exit_code": int(self.exit_code),
+            "jobs": self.jobs,
+            "api_calls": self.api_calls,
+            "errors": list(self.errors),
+            "tables": [
+                {
+                    **{name: value for name, value in asdict(table).items() if not isinstance(value, datetime)},
+                    "seconds": round(table.seconds, 3),
+                    "rows_per_second": round(table.rows_per_second, 1),
+                }
+                for table in self.tables
+            ],
+        }
+
+
+def summarise(
+    audit: AuditStore,
+    ledger: Ledger,
+    batch: Batch,
+    *,
+    api_calls: int | None = None,
+    errors: Sequence[Exception] = (),
+) -> BatchSummary:
+    """Count a batch."""
+    chunks = audit.chunks(batch.batch_id)
+    refused = audit.failed_summary(batch.batch_id)
+    tables = []
+    for table in audit.tables(batch.batch_id):
+        mine = [chunk for chunk in chunks if chunk.table_name == table.table_name]
+        files = [chunk.ledger_file for chunk in mine if chunk.ledger_file is not None]
+        outcomes = ledger.counts(files) if files else {}
+        staged = [chunk.staged for chunk in mine if chunk.staged is not None]
+        by_status: dict[str, int] = {}
+        changes: dict[str, int] = {}
+        for chunk in mine:
+            by_status[chunk.status.value] = by_status.get(chunk.status.value, 0) + 1
+            for name, rows in chunk.staged.changes.items() if chunk.staged else ():
+                changes[name] = changes.get(name, 0) + rows
+        starts = [chunk.start_time for chunk in mine if chunk.start_time is not None]
+        ends = [chunk.end_time for chunk in mine if chunk.end_time is not None]
+        tables.append(
+            TableSummary(
+                table=table.table_name,
+                object=table.object,
+                chunks=len(mine),
+                chunks_by_status=by_status,
+                source=sum(chunk.source_count or 0 for chunk in mine),
+                extracted=sum(chunk.extracted_count or 0 for chunk in mine),
+                rejected=sum(part.rejected for part in staged),
+                duplicate=sum(part.duplicate for part in staged),
+                sent=sum(chunk.loaded_count or 0 for chunk in mine),
+                created=outcomes.get("created", 0),
+                updated=outcomes.get("updated", 0),
+                failed=sum(chunk.failed_count or 0 for chunk in mine),
+                unknown=outcomes.get("unknown", 0),
+                refused_by_code=tuple(
+                    RefusedGroup(
+                        code=group.code,
+                        rows=group.count,
+                        example=group.sample_message or "",
+                        remedy=remedy_of(group.code, group.sample_message or ""),
+                    )
+                    for group in refused
+                    if group.table_name == table.table_name
+                ),
+                changes=changes,
+                started_at=min(starts, default=None),
+                ended_at=max(ends, default=None),
+            )
+        )
+    return BatchSummary(
+        batch=batch,
+        tables=tuple(tables),
+        jobs=len(audit.jobs(batch.batch_id)),
+        api_calls=api_calls,
+        errors=tuple(error.message if isinstance(error, ForceliftError) else repr(error) for error in errors),
+        first_error=errors[0] if errors else None,
+    )

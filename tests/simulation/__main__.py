@@ -1,0 +1,43 @@
+"""Replay schedules: `python -m tests.simulation --seeds 200 --from 0`."""
+
+from __future__ import annotations
+
+import os
+
+# Frames of a few rows gain nothing from threads; each process is one worker. Read when polars is first imported.
+os.environ.setdefault("POLARS_MAX_THREADS", "1")
+
+import argparse
+import multiprocessing
+import sys
+import time
+
+from tests.simulation.replay import replay
+
+
+def main() -> int:
+    """Run the schedules; the exit code is 1 if one of them broke a promise."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--from", type=int, default=0, dest="first")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    arguments = parser.parse_args()
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    began, crashes, jobs, broken = time.monotonic(), 0, 0, []
+    with multiprocessing.get_context("spawn").Pool(min(arguments.workers, len(seeds))) as pool:
+        for done, outcome in enumerate(pool.imap_unordered(replay, seeds), start=1):
+            crashes, jobs = crashes + outcome.crashes, jobs + outcome.jobs
+            if outcome.fault is not None:
+                broken.append(outcome.seed)
+                print(f"{outcome.fault}\nreplay it: make simulate SEEDS=1 FROM={outcome.seed}", file=sys.stderr)
+            if done % 1000 == 0:
+                print(f"{done:,} schedules, {len(broken)} broken", file=sys.stderr)
+    print(
+        f"{len(seeds):,} schedules from seed {arguments.first} in {time.monotonic() - began:.0f} s "
+        f"({crashes:,} crashes, {jobs:,} jobs): {len(broken)} broke a promise {sorted(broken) or ''}".rstrip()
+    )
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
