@@ -1,0 +1,179 @@
+"""`forcelift twin`: run a simulated org on this machine."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import click
+from pydantic import SecretStr
+
+from forcelift.errors import StateConflict, UsageError
+from forcelift.twin.auth import ConnectedApp, NoSuchUser
+from forcelift.twin.errors import SchemaError, StoreError, TwinError
+from forcelift.twin.http_apps import load_connected_apps
+from forcelift.twin.http_faults import is_loopback
+from forcelift.twin.org import Options, Pace, TwinOrg
+from forcelift.twin.schema_file import load_schema
+from forcelift.twin.server import ServerFailed, TwinServer
+
+# Rows a second: an org with light automation takes up to five million an hour, one with triggers and flows a few
+# hundred thousand (salesforce-api reference, section 8). Such orgs commit batch by batch, so that progress shows.
+PACES: Final = {
+    "fast": (Pace(), Options()),
+    "realistic": (Pace(rows_per_second=1400, start_delay_s=1), Options(commit_batches=1)),
+    "slow": (Pace(rows_per_second=80, start_delay_s=5), Options(commit_batches=1)),
+}
+
+
+@click.group()
+def twin() -> None:
+    """Simulate a Salesforce org on this machine"""
+
+
+@twin.command()
+@click.option(
+    "--schema",
+    "schema_file",
+    type=click.Path(exists=True, path_type=Path),
+    help="Objects of the org: YAML, or describe JSON of a real one (a file or a folder); needed for a new data file",
+)
+@click.option(
+    "--data",
+    "data_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File that keeps the org; made if missing. Without it the org is gone when the command ends",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default="a free one", help="Port to listen on")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of ids, result order and random faults")
+@click.option(
+    "--pace",
+    type=click.Choice(list(PACES)),
+    default="fast",
+    show_default=True,
+    help="How quickly jobs are worked on",
+)
+@click.option(
+    "--log", "log_path", type=click.Path(dir_okay=False, path_type=Path), help="Append a line per request here"
+)
+@click.option("--username", help="Whose access token is printed; the org's first active user if left out")
+@click.option(
+    "--session-minutes",
+    type=click.FloatRange(min=0.01),
+    default=120.0,
+    show_default=True,
+    help="How long a session lives without being used",
+)
+@click.option("--client-id", help="Register one more connected app under this consumer key")
+@click.option("--client-secret", envvar="FORCELIFT_TWIN_CLIENT_SECRET", show_envvar=True, help="Its secret")
+@click.option("--certificate", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its PEM certificate")
+@click.option("--run-as", help="Its user in the client-credentials flow; as --username if left out")
+def serve(
+    schema_file: Path | None,
+    data_file: Path | None,
+    host: str,
+    port: int,
+    seed: int,
+    pace: str,
+    log_path: Path | None,
+    username: str | None,
+    session_minutes: float,
+    client_id: str | None,
+    client_secret: str | None,
+    certificate: Path | None,
+    run_as: str | None,
+) -> None:
+    """Serve an org over HTTP until interrupted
+
+    The first line on stdout is one JSON document with url, access token and pid; it holds secrets. Example:
+
+      forcelift twin serve --schema org.yaml --data org.duckdb --port 8765
+    """
+    if schema_file is None and (data_file is None or not data_file.exists()):
+        raise UsageError("a new org needs a schema", hint="add `--schema FILE`, or name an existing file with `--data`")
+    _warn_if_open(host)
+    stopped = _stop_on_signal()
+    with ExitStack() as stack:
+        log_file = None if log_path is None else stack.enter_context(log_path.open("a", encoding="utf-8"))
+        try:
+            schema = None if schema_file is None else load_schema(schema_file)
+            speed, options = PACES[pace]
+            org = TwinOrg.open(data_file, schema=schema, seed=seed, pace=speed, options=options)
+            stack.callback(org.close)
+            apps = (
+                ()
+                if schema_file is None or schema_file.suffix not in (".yaml", ".yml")
+                else load_connected_apps(schema_file)
+            )
+            if client_id is not None:
+                apps = (*apps, _app(client_id, client_secret, certificate, run_as or username))
+            server = TwinServer(
+                org, host=host, port=port, apps=apps, seed=seed, log_file=log_file, username=username,
+                session_lifetime=timedelta(minutes=session_minutes),
+            )  # fmt: skip
+            server.start()
+        except TwinError as error:
+            raise _told(error) from error
+        stack.callback(server.stop)
+        _print_first_line(server, data_file)
+        stopped.wait()
+
+
+def _print_first_line(server: TwinServer, data_file: Path | None) -> None:
+    document = {**server.describe(), "data": None if data_file is None else str(data_file.resolve())}
+    click.echo(json.dumps(document))
+    sys.stdout.flush()  # a program that started us waits for this line in a pipe
+
+
+def _app(client_id: str, secret: str | None, certificate: Path | None, run_as: str | None) -> ConnectedApp:
+    try:
+        return ConnectedApp(
+            client_id=client_id,
+            client_secret=None if secret is None else SecretStr(secret),
+            certificate=None if certificate is None else certificate.read_text(encoding="ascii"),
+            run_as=run_as,
+        )
+    except ValueError as error:
+        raise UsageError(f"`--certificate {certificate}` is not a PEM certificate or public key (RSA)") from error
+
+
+def _warn_if_open(host: str) -> None:
+    if host != "localhost" and not is_loopback(host):
+        click.echo(
+            f"warning: {host} is not a loopback address: whoever reaches it can read and change this org"
+            " with a token, and tokens cross the network in clear",
+            err=True,
+        )
+
+
+def _stop_on_signal() -> threading.Event:
+    """An event that SIGINT and SIGTERM set, from before the org is opened: an early signal must not be lost."""
+    stopped = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.set()
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    return stopped
+
+
+def _told(error: TwinError) -> UsageError | StateConflict:
+    """The twin's error in the form that the command line shows."""
+    if isinstance(error, SchemaError):
+        return UsageError(str(error), state="nothing was changed", hint="mend the schema file and start again")
+    if isinstance(error, NoSuchUser):
+        return UsageError(str(error), state="nothing was changed", hint="take one of these for `--username`")
+    if isinstance(error, StoreError):
+        return StateConflict(str(error), state="the data file is unchanged")
+    if isinstance(error, ServerFailed):
+        return StateConflict(str(error), state="the org is unchanged", hint="take another `--port`, or leave it out")
+    return StateConflict(str(error))

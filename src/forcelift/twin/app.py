@@ -1,0 +1,276 @@
+"""The twin's application: every path of the org's HTTP surface, and what all of them share.
+
+`TwinApp.asgi` is what a server runs; `TwinServer` does so in this process.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import threading
+import urllib.parse
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+from pydantic import SecretStr
+from starlette.routing import Match, Route, Router
+from starlette.types import ASGIApp
+
+from forcelift.twin.auth import PRODUCTION_AUDIENCE, SANDBOX_AUDIENCE, ConnectedApp, SignIn, default_app
+from forcelift.twin.errors import ApiError, TwinError, not_found
+from forcelift.twin.http_composite import Composite
+from forcelift.twin.http_core import Access, Call, Endpoint, Handler, Reply
+from forcelift.twin.http_errors import HttpError
+from forcelift.twin.http_faults import Control, Faults
+from forcelift.twin.http_jobs import IngestCalls, QueryJobCalls, jobs_root
+from forcelift.twin.http_oauth import OAuthCalls
+from forcelift.twin.http_perimeter import Perimeter, RequestLog
+from forcelift.twin.http_records import RecordCalls
+from forcelift.twin.http_rest import RestCalls
+from forcelift.twin.org import TwinOrg
+from forcelift.twin.query_jobs import QueryJobs
+from forcelift.twin.rest import QueryPages
+from forcelift.twin.sessions import SESSION_LIFETIME, Session, SessionStore
+
+log = logging.getLogger(__name__)
+
+INTERNAL_ERRORS_KEPT: Final = 100
+REQUESTS_UNSAVED_MAX: Final = 64  # API requests that a kill may lose from the count of the day
+BASE: Final = "/services/data/v{version}"
+
+
+class TwinApp:
+    """One org's HTTP surface. Also the gatekeeper of its endpoints.
+
+    Args:
+        apps: Connected apps; without any, one is made and its id and secret are kept in the org's file.
+        seed: Of faults that strike with a probability, and of ids in error texts.
+    """
+
+    def __init__(
+        self,
+        org: TwinOrg,
+        *,
+        apps: Sequence[ConnectedApp] = (),
+        session_lifetime: timedelta = SESSION_LIFETIME,
+        seed: int = 0,
+        log: RequestLog | None = None,
+    ) -> None:
+        self.org = org
+        active = [user for user in org.users if user.active]
+        if not active:
+            raise TwinError("the org has no active user, so nobody could sign in")
+        self._users = {user.id: user for user in org.users}
+        self.default_username = active[0].username
+        self.sessions = SessionStore(org.cursor(), org_id=org.org_id, now=org.clock.now, lifetime=session_lifetime)
+        self._made_app = None if apps else self._keep_app()
+        self.sign_in = SignIn(
+            store=self.sessions,
+            apps=apps or [self._made_app] if self._made_app else apps,
+            user_ids={user.username: user.id for user in active},
+            org_id=org.org_id,
+            audience=SANDBOX_AUDIENCE if org.schema.org.sandbox else PRODUCTION_AUDIENCE,
+            now=org.clock.now,
+        )
+        self.faults = Faults(seed)
+        self.control_token = secrets.token_urlsafe(32)
+        self.pages = QueryPages(org.schema, connect=org.cursor, now=org.clock.now)
+        self.query_jobs = QueryJobs(org)
+        self.internal_errors: list[str] = []
+        self._error_ids = random.Random(seed)  # noqa: S311 - numbers in a text, nothing secret
+        self._lock = threading.Lock()
+        self.composite = Composite(find=self._find_handler, fault=self.fault)
+        self._started_at = org.clock.now()
+        self._router = Router(routes=self._routes(), redirect_slashes=False, default=self._unknown_path())
+        self.perimeter = Perimeter(self._router, faults=self.faults, now=org.clock.now, log=log)
+
+    @property
+    def asgi(self) -> ASGIApp:
+        return self.perimeter
+
+    def close(self) -> None:
+        """Let go of the org's file. The application cannot be used any more."""
+        self.query_jobs.close()
+        self.pages.close()
+        self.sessions.close()
+        self.org.usage.flush()
+
+    def made_app_json(self) -> dict[str, str] | None:
+        """Key and secret of the connected app that was made because none was registered."""
+        app = self._made_app
+        if app is None or app.client_secret is None:
+            return None
+        return {"client_id": app.client_id, "client_secret": app.client_secret.get_secret_value()}
+
+    def admit(self, authorization: str | None) -> Session:
+        session = self.find_session(authorization)
+        if session is None:
+            challenge = (("www-authenticate", "Token"),)
+            raise HttpError(401, "INVALID_SESSION_ID", "Session expired or invalid", headers=challenge)
+        usage = self.org.usage
+        if usage.api_requests_used() >= usage.api_requests_max:
+            raise ApiError(403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.")
+        if usage.count_request() % REQUESTS_UNSAVED_MAX == 0:
+            usage.flush()
+        return session
+
+    def find_session(self, authorization: str | None) -> Session | None:
+        kind, _, token = (authorization or "").partition(" ")
+        return self.sessions.use(token.strip()) if kind.lower() in ("bearer", "oauth") else None
+
+    def usage_header(self) -> str:
+        usage = self.org.usage
+        return f"api-usage={usage.api_requests_used()}/{usage.api_requests_max}"
+
+    def fault(self, error: BaseException, *, method: str, path: str) -> ApiError:
+        if isinstance(error, ApiError):
+            return error
+        with self._lock:
+            number = f"{self._error_ids.randrange(10**9)}-{self._error_ids.randrange(10**5)}"
+            if len(self.internal_errors) < INTERNAL_ERRORS_KEPT:
+                self.internal_errors.append(f"{method} {path}: {type(error).__name__} ({number})")
+        # The trace stays here; values of rows may stand in the exception's text, so only its type is in the list.
+        log.error("fault of the twin answering %s %s (%s)", method, path, number, exc_info=error)
+        text = f"An unexpected error occurred. Please include this ErrorId if you contact support: {number}"
+        return ApiError(500, "UNKNOWN_EXCEPTION", text)
+
+    def state(self) -> dict[str, Any]:
+        """What `/__twin__/state` shows to tests."""
+        with self._lock:
+            errors = list(self.internal_errors)
+        return {
+            "org_id": self.org.org_id,
+            "now": self.org.clock.now().isoformat(),
+            "requests": self.perimeter.requests,
+            "api_usage": self.usage_header(),
+            "sessions": self.sessions.count,
+            "open_cursors": self.pages.open_cursors,
+            "jobs": self._jobs_by_state(),
+            "faults": self.faults.as_json(),
+            "internal_errors": errors,
+        }
+
+    def _jobs_by_state(self) -> dict[str, int]:
+        with self.org.cursor() as cursor:
+            rows = cursor.execute("SELECT state, count(*) FROM meta.ingest_job GROUP BY state").fetchall()
+        return {state: int(count) for state, count in rows}
+
+    def _keep_app(self) -> ConnectedApp:
+        """The connected app of an org for which none was registered: made once, so that a restart knows it."""
+        client_id = self.sessions.setting("client_id")
+        secret = self.sessions.setting("client_secret")
+        if client_id is not None and secret is not None:
+            return ConnectedApp(client_id=client_id, client_secret=SecretStr(secret), run_as=self.default_username)
+        app = default_app(self.default_username)
+        assert app.client_secret is not None
+        self.sessions.keep_setting("client_id", app.client_id)
+        self.sessions.keep_setting("client_secret", app.client_secret.get_secret_value())
+        return app
+
+    def _routes(self) -> list[Route]:
+        return [*self._open_routes(), *self._rest_routes(), *self._job_routes(), *self._control_routes()]
+
+    def _route(self, path: str, /, **handlers: Handler) -> Route:
+        return Route(path, Endpoint(self, handlers, access=Access.SESSION))
+
+    def _open_route(self, path: str, /, **handlers: Handler) -> Route:
+        return Route(path, Endpoint(self, handlers, access=Access.OPEN))
+
+    def _open_routes(self) -> list[Route]:
+        calls = OAuthCalls(
+            self.sign_in, org_id=self.org.org_id, find_session=self.find_session, describe_user=self._describe_user
+        )
+        return [
+            self._open_route("/services/data", GET=calls.versions),
+            self._open_route("/services/oauth2/token", POST=calls.token),
+            self._open_route("/services/oauth2/revoke", POST=calls.revoke, GET=calls.revoke),
+            self._open_route("/services/oauth2/userinfo", GET=calls.user_info, POST=calls.user_info),
+            self._open_route("/id/{org_id}/{user_id}", GET=calls.identity, POST=calls.identity),
+        ]
+
+    def _rest_routes(self) -> list[Route]:
+        read = RestCalls(self.org, self.pages, modified_at=self._started_at)
+        write = RecordCalls(self.org, read)
+        route = self._route
+        record = {"GET": read.record, "PATCH": write.update, "DELETE": write.delete}
+        by_key = {"GET": read.record_by_key, "PATCH": write.upsert, "DELETE": write.delete_by_key}
+        many = {"POST": write.create_many, "PATCH": write.update_many, "DELETE": write.delete_many}
+        return [
+            route(BASE, GET=read.root),
+            route(f"{BASE}/limits", GET=read.limits),
+            route(f"{BASE}/limits/recordCount", GET=read.record_count),
+            route(f"{BASE}/query", GET=read.query),
+            route(f"{BASE}/queryAll", GET=read.query_all),
+            route(f"{BASE}/query/{{locator}}", GET=read.query_more),
+            route(f"{BASE}/queryAll/{{locator}}", GET=read.query_more),
+            route(f"{BASE}/sobjects", GET=read.objects),
+            route(f"{BASE}/sobjects/{{object}}", GET=read.object_info, POST=write.create),
+            route(f"{BASE}/sobjects/{{object}}/describe", GET=read.describe),
+            route(f"{BASE}/sobjects/{{object}}/{{id}}", **record),
+            route(f"{BASE}/sobjects/{{object}}/{{field}}/{{value}}", **by_key),
+            route(f"{BASE}/composite", GET=read.composite_root, POST=self.composite.run),
+            route(f"{BASE}/composite/sobjects", **many),
+            route(f"{BASE}/composite/sobjects/{{object}}/{{field}}", PATCH=write.upsert_many),
+        ]
+
+    def _job_routes(self) -> list[Route]:
+        ingest = IngestCalls(self.org, self.query_jobs)
+        query = QueryJobCalls(self.query_jobs)
+        route = self._route
+        one = f"{BASE}/jobs/ingest/{{job_id}}"
+        query_one = f"{BASE}/jobs/query/{{job_id}}"
+        pages = {"GET": query.result_pages}
+        return [
+            route(f"{BASE}/jobs", GET=jobs_root),
+            route(f"{BASE}/jobs/ingest", GET=ingest.list, POST=ingest.create),
+            route(one, GET=ingest.get, PATCH=ingest.patch, DELETE=ingest.delete),
+            route(f"{one}/batches", PUT=ingest.upload),
+            route(f"{one}/successfulResults", GET=ingest.successful),
+            route(f"{one}/failedResults", GET=ingest.failed),
+            route(f"{one}/unprocessedrecords", GET=ingest.unprocessed),
+            route(f"{one}/unprocessedRecords", GET=ingest.unprocessed),
+            route(f"{BASE}/jobs/query", GET=query.list, POST=query.create),
+            route(query_one, GET=query.get, PATCH=query.patch, DELETE=query.delete),
+            route(f"{query_one}/results", GET=query.results),
+            route(f"{query_one}/resultPages", **pages),
+            route(f"{query_one}/resultpages", **pages),
+            route(f"{BASE}/{{rest:path}}", **{"*": _no_such_resource}),
+        ]
+
+    def _control_routes(self) -> list[Route]:
+        control = Control(self.faults, token=self.control_token, state=self.state, end_sessions=self.sessions.end_all)
+        return [
+            self._open_route(
+                "/__twin__/faults",
+                GET=control.show_faults,
+                POST=control.arm_faults,
+                DELETE=control.clear_faults,
+            ),
+            self._open_route("/__twin__/state", GET=control.show_state),
+            self._open_route("/__twin__/sessions", DELETE=control.end_sessions),
+        ]
+
+    def _unknown_path(self) -> ASGIApp:
+        return Endpoint(self, {"*": _no_such_resource}, access=Access.OPEN)
+
+    def _find_handler(self, method: str, path: str) -> tuple[Handler, dict[str, str]] | None:
+        """The handler of a subrequest and the parameters of its path."""
+        scope = {"type": "http", "path": path, "root_path": "", "method": method}
+        for route in self._router.routes:
+            match, found = route.matches(scope)
+            if match is Match.FULL:
+                endpoint = found["endpoint"]
+                handler = endpoint.handlers.get(method) if isinstance(endpoint, Endpoint) else None
+                params = {name: urllib.parse.unquote(value) for name, value in found["path_params"].items()}
+                return None if handler is None else (handler, params)
+        return None
+
+    def _describe_user(self, user_id: str) -> dict[str, Any]:
+        user = self._users[user_id]
+        return {"name": user.name, "email": user.email}
+
+
+def _no_such_resource(call: Call) -> Reply:
+    raise not_found()

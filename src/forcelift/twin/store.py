@@ -1,0 +1,183 @@
+"""The twin's data file: one DuckDB database that holds records, metadata, jobs and uploads.
+
+Writes:  schema `meta` (tables of store.sql) and schema `data` (a table per object, a column per stored field).
+Re-run:  opening a file again goes on with what it holds; DuckDB's log makes every commit survive a kill.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+
+from forcelift.twin.errors import SchemaChanged, StoreError
+from forcelift.twin.schema import ObjectSchema, Schema
+from forcelift.twin.values import name as quoted
+
+FORMAT: Final = "1"
+
+
+class Store:
+    """An open data file.
+
+    Writers take turns: `write()` for records, `write_meta()` for short changes of jobs and counters. DuckDB refuses
+    two open transactions that change the same rows, so whoever changes a table holds its lock until the commit.
+    """
+
+    def __init__(self, path: Path | None, *, memory_mb: int = 1024, threads: int | None = None) -> None:
+        config: dict[str, Any] = {"memory_limit": f"{memory_mb}MB", "checkpoint_threshold": "64MB"}
+        if threads is not None:
+            config["threads"] = threads
+        if path is not None:
+            config["temp_directory"] = f"{path}.tmp"
+        try:
+            self._connection = duckdb.connect(":memory:" if path is None else str(path), config=config)
+        except duckdb.Error as error:
+            raise StoreError(f"the twin's data file `{path}` cannot be opened: {error}") from error
+        self.path = path
+        self._data_lock = threading.RLock()
+        self._meta_lock = threading.RLock()
+        self._closed = False
+        with self.write_meta() as cursor:
+            cursor.execute(resources.files("forcelift.twin").joinpath("store.sql").read_text(encoding="utf-8"))
+            found = self.info(cursor).get("format", FORMAT)
+        if found != FORMAT:
+            self.close()
+            raise StoreError(f"the twin's data file `{path}` has form {found}; this version reads form {FORMAT}")
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of its own to the same database, for one thread. The caller closes it."""
+        return self._connection.cursor()
+
+    @contextmanager
+    def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor that is closed at the end; each statement sees the last commit."""
+        cursor = self.cursor()
+        try:
+            yield cursor
+        finally:
+            cursor.close()
+
+    @contextmanager
+    def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A transaction over records; committed at the end, rolled back on any error."""
+        with self._data_lock, self._transaction() as cursor:
+            yield cursor
+
+    @contextmanager
+    def write_meta(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A short transaction over jobs, counters and usage."""
+        with self._meta_lock, self._transaction() as cursor:
+            yield cursor
+
+    @contextmanager
+    def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        cursor = self.cursor()
+        try:
+            cursor.begin()
+            try:
+                yield cursor
+            except BaseException:
+                cursor.rollback()
+                raise
+            cursor.commit()
+        finally:
+            cursor.close()
+
+    def info(self, cursor: duckdb.DuckDBPyConnection) -> dict[str, str]:
+        """The facts of `meta.info` by name."""
+        return dict(cursor.execute("SELECT name, value FROM meta.info").fetchall())
+
+    def set_info(self, cursor: duckdb.DuckDBPyConnection, key: str, value: str) -> None:
+        cursor.execute("DELETE FROM meta.info WHERE name = ?", [key])
+        cursor.execute("INSERT INTO meta.info VALUES (?, ?)", [key, value])
+
+    def take_numbers(self, counter: str, count: int = 1) -> int:
+        """Take `count` running numbers and tell the first. They are never given twice; gaps may stay after a crash."""
+        with self.write_meta() as cursor:
+            row = cursor.execute("SELECT next FROM meta.counter WHERE name = ?", [counter]).fetchone()
+            if row is None:
+                cursor.execute("INSERT INTO meta.counter VALUES (?, ?)", [counter, 1 + count])
+                return 1
+            cursor.execute("UPDATE meta.counter SET next = next + ? WHERE name = ?", [count, counter])
+            return int(row[0])
+
+    def stored_schema(self) -> Schema | None:
+        """The schema that the file was made from, or None if it is new."""
+        with self.read() as cursor:
+            document = self.info(cursor).get("schema")
+        return None if document is None else Schema.from_document(json.loads(document))
+
+    def install_schema(self, cursor: duckdb.DuckDBPyConnection, schema: Schema, *, earlier: Schema | None) -> None:
+        """Make tables and columns for the schema, in the caller's transaction.
+
+        Raises:
+            SchemaChanged: The file holds a schema of which this one is not merely an extension.
+        """
+        if earlier is not None:
+            problems = schema_conflicts(earlier, schema)
+            if problems:
+                raise SchemaChanged(problems, source=str(self.path) if self.path else None)
+        for entry in schema.objects:
+            _install_object(cursor, entry, earlier.object(entry.name) if earlier is not None else None)
+        self.set_info(cursor, "format", FORMAT)
+        self.set_info(cursor, "schema", json.dumps(schema.to_document()))
+
+    def close(self) -> None:
+        """Close the file; what was committed stays."""
+        if not self._closed:
+            self._closed = True
+            self._connection.close()
+
+
+def table(entry: ObjectSchema) -> str:
+    """The SQL name of an object's table."""
+    return f"data.{quoted(entry.name)}"
+
+
+def _install_object(cursor: duckdb.DuckDBPyConnection, entry: ObjectSchema, earlier: ObjectSchema | None) -> None:
+    if earlier is None:
+        columns = ", ".join(f"{quoted(field.name)} {field.sql_type}" for field in entry.stored_fields)
+        cursor.execute(f"CREATE TABLE {table(entry)} ({columns})")
+        return
+    for field in entry.stored_fields:
+        if earlier.field(field.name) is None:
+            default = " DEFAULT false" if field.type == "boolean" else ""
+            cursor.execute(f"ALTER TABLE {table(entry)} ADD COLUMN {quoted(field.name)} {field.sql_type}{default}")
+
+
+def schema_conflicts(earlier: Schema, schema: Schema) -> list[str]:
+    """Why the schema is not merely an extension of the earlier one; empty if it is.
+
+    Limits, org facts other than the Id, users and picklist values may differ: they touch no stored record.
+    """
+    problems = []
+    if schema.org.id is not None and earlier.org.id is not None and schema.org.id[:15] != earlier.org.id[:15]:
+        problems.append(f"org.id: the file's org is {earlier.org.id}, the schema says {schema.org.id}")
+    for old in earlier.objects:
+        new = schema.object(old.name)
+        if new is None:
+            problems.append(f"objects.{old.name}: the file has this object, the schema lacks it")
+            continue
+        if new.name != old.name or new.key_prefix != old.key_prefix:
+            problems.append(f"objects.{old.name}: name or key prefix changed to {new.name}, {new.key_prefix}")
+        for field in old.fields:
+            other = new.field(field.name)
+            place = f"objects.{old.name}.fields.{field.name}"
+            if other is None:
+                problems.append(f"{place}: the file has this field, the schema lacks it")
+                continue
+            problems.extend(
+                f"{place}.{attribute}: {getattr(field, attribute)!r} in the file, "
+                f"{getattr(other, attribute)!r} in the schema"
+                for attribute in field.__dataclass_fields__
+                if attribute not in ("picklist_values", "label", "inline_help_text")
+                and getattr(field, attribute) != getattr(other, attribute)
+            )
+    return problems
