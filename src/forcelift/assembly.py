@@ -188,6 +188,7 @@ def compile_plan(loaded: LoadedPlan, *, source: Source, org: Org, only: Sequence
     """
     _check_names(loaded, only)
     describes = _Describes(org)
+    owners = _owners(loaded, org, only)
     works: dict[str, TableWork] = {}
     parent_keys: dict[tuple[str, str], FieldDescribe] = {}
     problems: list[Problem] = []
@@ -211,7 +212,9 @@ def compile_plan(loaded: LoadedPlan, *, source: Source, org: Org, only: Sequence
             )
             links = frozenset(group.link_columns.get(name, ()))
             try:
-                works[name] = _compile_table(loaded, plan, spec, links, source, describe, describes, parent_keys)
+                works[name] = _compile_table(
+                    loaded, plan, spec, links, source, describe, describes, parent_keys, owners
+                )
             except PlanError as error:
                 problems.extend(loaded.problem(p.message, p.path, hint=p.hint) for p in error.problems)
     if problems:
@@ -228,6 +231,7 @@ def _compile_table(
     describe: ObjectDescribe,
     describes: _Describes,
     parent_keys: dict[tuple[str, str], FieldDescribe],
+    owners: Mapping[str, str],
 ) -> TableWork:
     table = source.describe(plan.table)
     parents: dict[str, ParentField] = {}
@@ -239,8 +243,20 @@ def _compile_table(
             parent_keys[target.parent_object, target.key_field] = field
     settings = loaded.plan.source
     defaults = SourceDefaults(encoding=plan.encoding or settings.encoding, timezone=plan.timezone or settings.timezone)
-    rules = compile_table(plan, table=table, describe=describe, parents=parents, link_columns=links, defaults=defaults)
+    rules = compile_table(
+        plan, table=table, describe=describe, parents=parents, link_columns=links, defaults=defaults, owners=owners
+    )
     return TableWork(spec=spec, plan=plan, source=table, rules=rules, key_field=describe.fields[rules.key_field])
+
+
+def _owners(loaded: LoadedPlan, org: Org, only: Sequence[str] | None) -> dict[str, str]:
+    """Ids of the active users that the plan names as owners, by username."""
+    from forcelift.salesforce.soql import select_in
+
+    tables = [table for table in loaded.plan.tables if only is None or table.table in only]
+    names = sorted({name for table in tables for name in owner_names(table)})
+    queries = select_in("User", ["Id", "Username"], field="Username", values=names, where="IsActive = true")
+    return {record["Username"]: record["Id"] for query in queries for record in org.query(query)}
 
 
 class _Describes:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from forcelift.assembly import Compiled, State, compile_plan, cores, open_org, open_source, open_state, refusal_reader
-from forcelift.audit import Lease
+from forcelift.audit import Lease, LeaseHolder, PerformanceRow
 from forcelift.audit.records import Batch, BatchMode, BatchState, ChunkStatus, ChunkStep, Control
 from forcelift.during.extract import ExtractHandlers, ExtractWorld
 from forcelift.during.extract.record_data import SentRowsJson
@@ -32,7 +32,7 @@ from forcelift.plan import LoadedPlan, load_plan, masked_url, plan_diff, plan_do
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.protocols.org import Org
 from forcelift.protocols.source import Source
-from forcelift.summary import BatchSummary, summarise
+from forcelift.summary import BatchSummary, summarise, waiting_for
 
 BEAT_PAUSE_S = 5.0
 GIGABYTE = 1_000_000_000
@@ -99,7 +99,7 @@ def run_migration(
             with state.audit.lease(batch_id, _owner()) as lease:
                 batch = _begin(loaded, options, batch_id, state, source=source, org=org, clock=clock)
                 watcher.on_batch(batch)
-                settings = engine or engine_settings(loaded, dry_run=options.dry_run)
+                settings = engine or engine_settings(loaded, dry_run=batch.mode is BatchMode.DRY_RUN)
                 world = _World(loaded, batch, state, source, org, compiled, lease, clock, settings)
                 coordinator = world.run(watcher)
                 return _end(world, coordinator)
@@ -193,21 +193,23 @@ def _check_same(loaded: LoadedPlan, batch: Batch, state: State, org: Org) -> Non
             state="the batch is left as it was; nothing was read or written",
             hint="sign in to the first org again, or begin a new batch with `forcelift run`",
         )
-    if batch.plan_sha256 != loaded.sha256:
-        before = state.audit.plan_document(batch.batch_id)
-        before.pop("chosen_tables", None)
-        changes = plan_diff(before, plan_document(loaded.plan))
-        raise StateConflict(
-            f"the plan has changed since batch `{batch.batch_id}` was begun:\n"
-            + "\n".join(f"  - {change}" for change in changes[:20]),
-            state="the batch is left as it was; nothing was read or written",
-            hint="put the plan back as it was to resume, or begin a new batch with `forcelift run`",
-        )
     if batch.state is BatchState.DONE:
         raise StateConflict(
             f"batch `{batch.batch_id}` is finished",
             state="nothing was read or written",
             hint="begin a new batch with `forcelift run`; a reload updates the same records",
+        )
+    if batch.plan_sha256 != loaded.sha256:
+        before = state.audit.plan_document(batch.batch_id)
+        before.pop("chosen_tables", None)
+        changes = plan_diff(before, plan_document(loaded.plan))
+        if not changes:
+            return  # only written differently, or by an earlier version that knew fewer keys
+        raise StateConflict(
+            f"the plan has changed since batch `{batch.batch_id}` was begun:\n"
+            + "\n".join(f"  - {change}" for change in changes[:20]),
+            state="the batch is left as it was; nothing was read or written",
+            hint="put the plan back as it was to resume, or begin a new batch with `forcelift run`",
         )
 
 
@@ -334,6 +336,18 @@ def _exit_code(coordinator: Coordinator, summary: BatchSummary, *, stopped: bool
     return ExitCode.ROWS_REFUSED if summary.refused else ExitCode.DONE
 
 
+def locations(plan_file: str | Path) -> dict[str, str]:
+    """Where a plan's things lie: plan, audit database, ledger, staging. URLs are without secrets."""
+    loaded = load_plan(plan_file)
+    staging = loaded.staging()
+    return {
+        "plan": str(loaded.path),
+        "audit_database": masked_url(loaded.audit_url()),
+        "ledger": f"{staging}/ledger",
+        "staging": staging,
+    }
+
+
 @contextmanager
 def open_recorded(plan_file: str | Path, *, clock: Clock | None = None) -> Iterator[tuple[LoadedPlan, State]]:
     """The recorded state of a plan, for commands that only look or ask."""
@@ -357,6 +371,40 @@ def batch_summary(plan_file: str | Path, batch_id: str | None = None) -> BatchSu
         return summarise(state.audit, state.ledger, find_batch(loaded, state, batch_id))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchStatus:
+    """One batch as the audit database shows it, among all batches of its plan's project.
+
+    Attributes:
+        holder: The process at work on it; None if there is none.
+        waiting_for: Why the org is left alone right now, with the time until which; None if it is not.
+        performance: Speed of the SUCCESS chunks, by the checklist's query.
+    """
+
+    summary: BatchSummary
+    batches: tuple[Batch, ...]
+    holder: LeaseHolder | None
+    control: Control
+    waiting_for: str | None
+    performance: tuple[PerformanceRow, ...]
+
+
+def batch_status(plan_file: str | Path, batch_id: str | None = None, *, clock: Clock | None = None) -> BatchStatus:
+    """How a batch stands, whether or not a process is at work on it; the plan's newest if none is named."""
+    clock = clock or SystemClock()
+    with open_recorded(plan_file, clock=clock) as (loaded, state):
+        batch = find_batch(loaded, state, batch_id)
+        holder = state.audit.lease_holder(batch.batch_id)
+        return BatchStatus(
+            summary=summarise(state.audit, state.ledger, batch),
+            batches=tuple(state.audit.batches(loaded.plan.project)),
+            holder=holder,
+            control=state.audit.control(batch.batch_id),
+            waiting_for=waiting_for(state.audit, batch.batch_id, clock.now()) if holder is not None else None,
+            performance=tuple(state.audit.performance(batch.batch_id)),
+        )
+
+
 def request_stop(plan_file: str | Path, batch_id: str | None, *, now: bool, reason: str | None) -> tuple[Batch, bool]:
     """Ask a running batch to stop; the second value says whether a process is there to hear it."""
     with open_recorded(plan_file) as (loaded, state):
@@ -373,11 +421,14 @@ def _owner() -> str:
 
 
 __all__: Sequence[str] = (
+    "BatchStatus",
     "RunOptions",
     "Watcher",
+    "batch_status",
     "batch_summary",
     "engine_settings",
     "find_batch",
+    "locations",
     "open_recorded",
     "request_stop",
     "run_migration",

@@ -23,19 +23,18 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     arguments = parser.parse_args()
     seeds = range(arguments.first, arguments.first + arguments.seeds)
-    began, crashes, jobs, broken = time.monotonic(), 0, 0, []
+    began, crashes, stops, jobs, broken = time.monotonic(), 0, 0, 0, []
     with multiprocessing.get_context("spawn").Pool(min(arguments.workers, len(seeds))) as pool:
         for done, outcome in enumerate(pool.imap_unordered(replay, seeds), start=1):
-            crashes, jobs = crashes + outcome.crashes, jobs + outcome.jobs
+            crashes, stops, jobs = crashes + outcome.crashes, stops + outcome.stops, jobs + outcome.jobs
             if outcome.fault is not None:
                 broken.append(outcome.seed)
                 print(f"{outcome.fault}\nreplay it: make simulate SEEDS=1 FROM={outcome.seed}", file=sys.stderr)
             if done % 1000 == 0:
                 print(f"{done:,} schedules, {len(broken)} broken", file=sys.stderr)
-    print(
-        f"{len(seeds):,} schedules from seed {arguments.first} in {time.monotonic() - began:.0f} s "
-        f"({crashes:,} crashes, {jobs:,} jobs): {len(broken)} broke a promise {sorted(broken) or ''}".rstrip()
-    )
+    seconds = time.monotonic() - began
+    print(f"{len(seeds):,} schedules from seed {arguments.first}: {crashes:,} crashes, {stops:,} stops, {jobs:,} jobs")
+    print(f"{len(broken)} broke a promise {sorted(broken) or ''}".rstrip() + f"; {seconds:.0f} s")
     return 1 if broken else 0
 
 

@@ -225,6 +225,13 @@ class SimOrg:
             self._set(job, JobState.FAILED)
             job.view = replace(job.view, error_message="TooManyLockFailure : too many lock failures")
 
+    def forget_a_job(self) -> bool:
+        """Drop a job that has ended, as the org does after seven days; whether there was one."""
+        ended = [job.view.id for job in self.jobs.values() if job.view.state.is_terminal]
+        if ended:
+            del self.jobs[self.rng.choice(ended)]
+        return bool(ended)
+
     def _process(self, job: SimJob, row: dict[str, str]) -> None:
         if self.rng.random() < self.faults.locked_row:
             job.failed.append(("UNABLE_TO_LOCK_ROW:unable to obtain exclusive access to this record:--", row))

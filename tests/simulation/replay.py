@@ -17,6 +17,7 @@ class Outcome:
 
     seed: int
     crashes: int = 0
+    stops: int = 0
     jobs: int = 0
     fault: str | None = None
 
@@ -27,7 +28,7 @@ def replay(seed: int) -> Outcome:
     try:
         with simulated(seed, folder) as simulation:
             simulation.run()
-        return Outcome(seed=seed, crashes=simulation.crashes, jobs=len(simulation.org.jobs))
+        return Outcome(seed=seed, crashes=simulation.crashes, stops=simulation.stops, jobs=len(simulation.org.jobs))
     except Exception:  # noqa: BLE001 - every kind of failure is a finding, and the other seeds go on
         return Outcome(seed=seed, fault=traceback.format_exc())
     finally:

@@ -26,6 +26,7 @@ from forcelift.jobs.messages import ChunkStaged, PlanTable, StageChunk, StageLin
 from forcelift.jobs.parts import PartWriter
 from forcelift.jobs.work import TableWork, staged_names
 from forcelift.ledger import Ledger
+from forcelift.plan.models import DuplicateRule
 from forcelift.protocols.clock import Clock
 from forcelift.protocols.org import FieldDescribe, Org
 from forcelift.protocols.source import ColumnKind, Predicate, Source
@@ -184,7 +185,9 @@ class ExtractHandlers:
             if repeated.keys == 0:
                 return False
             predicates = dict(slices)
-            for number in repeated.chunks:
+            # Where all copies are rejected, nothing has to be compared.
+            compared = () if work.plan.duplicates is DuplicateRule.REJECT else repeated.chunks
+            for number in compared:
                 for frame in self._frames(work, work.rules.source_columns, predicates[number]):
                     scan.add_content(number, work.rules.content(frame))
             with self._world.storage.write(name) as file:

@@ -1,0 +1,74 @@
+"""Which open job in the org is ours: everything must fit, and nothing else may."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from forcelift.audit.records import Job, JobKind, JobStep, Part
+from forcelift.jobs.stray import judge_strays
+from forcelift.protocols.org import IngestJob, JobState
+
+AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+INTENT = Job(
+    job_no=7,
+    batch_id="b",
+    audit_id=1,
+    kind=JobKind.LOAD,
+    object="Sale__c",
+    operation="upsert",
+    external_id_field="Key__c",
+    part=Part(file="f", rows=1, bytes=1, sha256="0"),
+    attempt=1,
+    step=JobStep.INTENDED,
+    intended_at=AT,
+)
+OURS = IngestJob(
+    id="750000000000001AAA",
+    object="Sale__c",
+    operation="upsert",
+    state=JobState.OPEN,
+    created_by_id="005A",
+    created_date=AT + timedelta(seconds=2),
+    external_id_field="Key__c",
+    api_version=66.0,
+)
+
+
+def judge(*listed: IngestJob, known: frozenset[str] = frozenset()) -> tuple[str | None, int]:
+    verdict = judge_strays(INTENT, listed=listed, known_ids=known, user_id="005A", api_version="66.0")
+    return (verdict.ours.id if verdict.ours else None), len(verdict.doubtful)
+
+
+def test_the_sole_fitting_job_is_ours() -> None:
+    assert judge(OURS) == (OURS.id, 0)
+
+
+def test_two_that_fit_are_both_left_alone() -> None:
+    assert judge(OURS, replace(OURS, id="750000000000002AAA")) == (None, 2)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(OURS, created_by_id="005B"),
+        replace(OURS, object="Tenant__c"),
+        replace(OURS, operation="insert"),
+        replace(OURS, external_id_field="Other__c"),
+        replace(OURS, api_version=65.0),
+        replace(OURS, state=JobState.UPLOAD_COMPLETE),
+        replace(OURS, state=JobState.ABORTED),
+        replace(OURS, created_date=AT - timedelta(minutes=5)),
+        replace(OURS, created_date=AT + timedelta(minutes=5)),
+    ],
+    ids=["user", "object", "operation", "key", "version", "closed", "aborted", "before", "after"],
+)
+def test_a_job_that_differs_in_anything_is_not_ours(other: IngestJob) -> None:
+    assert judge(other) == (None, 0)
+    assert judge(OURS, replace(other, id="750000000000003AAA")) == (OURS.id, 0)
+
+
+def test_a_job_of_the_audit_database_is_accounted_for() -> None:
+    assert judge(OURS, known=frozenset({OURS.id})) == (None, 0)
