@@ -28,6 +28,7 @@ from forcelift.jobs.coordinator import Coordinator
 from forcelift.jobs.governor import Governor
 from forcelift.jobs.handlers import JobHandlers, JobWorld
 from forcelift.jobs.runner import Runner
+from forcelift.jobs.work import staging_folder
 from forcelift.plan import LoadedPlan, load_plan, masked_url, plan_diff, plan_document, unsupported
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.protocols.org import Org
@@ -233,6 +234,7 @@ class _World:
         limits, retention = loaded.plan.limits, loaded.plan.retention
         chunk_rows = loaded.plan.chunks.rows
         self._next_beat = clock.monotonic()
+        self.keeps_staged = retention.staged_files != "until_settled"
         self._extract = ExtractHandlers(
             ExtractWorld(
                 batch=batch,
@@ -264,7 +266,7 @@ class _World:
                 refusals=refusal_reader(),
                 record_data=SentRowsJson(retention.record_data),
                 rows_per_day=limits.rows_per_day,
-                keep_staged=retention.staged_files != "until_settled",
+                keep_staged=self.keeps_staged,
                 works=compiled.works,
             )
         )
@@ -320,6 +322,8 @@ def _end(world: _World, coordinator: Coordinator) -> BatchSummary:
     else:
         state = BatchState.STOPPED if stopped and not coordinator.errors else BatchState.FAILED
     batch = audit.set_batch_state(batch_id, state)
+    if state is BatchState.DONE and batch.mode is BatchMode.RUN and not world.keeps_staged:
+        world.state.storage.delete_tree(staging_folder(batch_id))  # what a crash left beside settled chunks
     audit.journal("run_ended", {"state": state.value, "api_calls": world.org.api_calls}, batch_id=batch_id)
     summary = summarise(
         world.state.audit, world.state.ledger, batch, api_calls=world.org.api_calls, errors=coordinator.errors

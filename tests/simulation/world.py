@@ -219,8 +219,12 @@ class Simulation:
 
     def run(self) -> None:
         """Crash or stop, and resume, until the batch has ended; then check the promises."""
-        while not self._one_process():
+        for _ in range(10 * INTERRUPTIONS_MAX):
+            if self._one_process():
+                break
             self.calm = self.crashes + self.stops + self.forgotten >= INTERRUPTIONS_MAX
+        else:
+            raise AssertionError("the batch does not end, however often it is resumed")
         self._check()
 
     def _put_earlier_records(self) -> dict[str, set[str]]:

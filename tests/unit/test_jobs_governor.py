@@ -66,10 +66,10 @@ def test_the_reserve_of_api_calls_is_left_to_others() -> None:
 
 def test_a_throttle_is_the_lower_of_both_ceilings() -> None:
     one = governor(jobs_max=5)
-    assert one.may_start(open_jobs=4, throttle=None)
-    assert not one.may_start(open_jobs=5, throttle=None)
-    assert not one.may_start(open_jobs=2, throttle=2)
-    assert one.may_start(open_jobs=4, throttle=9)
+    assert one.may_start(NOW, open_jobs=4, throttle=None)
+    assert not one.may_start(NOW, open_jobs=5, throttle=None)
+    assert not one.may_start(NOW, open_jobs=2, throttle=2)
+    assert one.may_start(NOW, open_jobs=4, throttle=9)
 
 
 def test_decisions_are_told_once() -> None:
@@ -81,3 +81,11 @@ def test_decisions_are_told_once() -> None:
     assert "8 -> 4" in told[0]
     assert "used up" in told[1]
     assert one.take_decisions() == []
+
+
+def test_a_budget_that_is_used_up_keeps_new_jobs_back_and_nothing_else() -> None:
+    one = governor()
+    one.budget_refused(NOW + timedelta(hours=2), "150,000,000 rows a day")
+    assert not one.may_start(NOW, open_jobs=0, throttle=None)
+    assert not one.holds(NOW), "jobs at work are still polled and collected"
+    assert one.may_start(NOW + timedelta(hours=2), open_jobs=0, throttle=None)

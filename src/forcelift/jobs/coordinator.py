@@ -88,8 +88,9 @@ class Coordinator:
 
     @property
     def waiting_for(self) -> str | None:
-        """Why the org is left alone right now, with the time; None if it is not."""
-        hold = self._board.governor.hold
+        """Why the org is left alone or no job is started right now, with the time; None if nothing holds."""
+        governor = self._board.governor
+        hold = governor.hold or governor.start_hold
         return None if hold is None else f"{hold.reason} (until {hold.until.isoformat(timespec='seconds')})"
 
     @property

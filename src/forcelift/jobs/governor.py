@@ -40,6 +40,7 @@ class Governor:
     rng: random.Random
     allowed: int = 0
     hold: Hold | None = None
+    start_hold: Hold | None = None
     failures_in_a_row: int = 0
     clean_in_a_row: int = 0
     decisions: list[str] = field(default_factory=list)
@@ -47,10 +48,12 @@ class Governor:
     def __post_init__(self) -> None:
         self.allowed = self.jobs_max
 
-    def may_start(self, *, open_jobs: int, throttle: int | None) -> bool:
+    def may_start(self, now: datetime, *, open_jobs: int, throttle: int | None) -> bool:
         """Whether one more job may be started now."""
+        if self.start_hold is not None and self.start_hold.until <= now:
+            self.start_hold = None
         ceiling = self.allowed if throttle is None else min(self.allowed, throttle)
-        return open_jobs < ceiling
+        return self.start_hold is None and open_jobs < ceiling
 
     def holds(self, now: datetime) -> bool:
         """Whether the org is to be left alone at this instant."""
@@ -72,8 +75,10 @@ class Governor:
         self._hold(now + timedelta(seconds=LIMIT_HOLD_S), reason)
 
     def budget_refused(self, until: datetime, reason: str) -> None:
-        """Our own count of the rolling day says no until then."""
-        self._hold(until, reason)
+        """Our own count of the rolling day says no until then: what is at work goes on, nothing new is started."""
+        if self.start_hold is None or self.start_hold.reason != reason:
+            self.decisions.append(f"no new jobs until {until.isoformat(timespec='seconds')}: {reason}")
+        self.start_hold = Hold(until=until, reason=reason)
 
     def org_answered(self, now: datetime, api_requests_left: int | None) -> None:
         """A call succeeded."""

@@ -271,12 +271,16 @@ class JobHandlers:
         )
         return replace(result, drafts=drafts)
 
-    def load_chunk(self, command: LoadChunk) -> None:
+    def load_chunk(self, command: LoadChunk) -> int:
         """The ledger of a chunk whose links are still to come, so that others can find their parents in it."""
         chunk, _, _ = self._chunk(command.audit_id)
         settlement = self._settle(chunk, links=False)
+        if settlement.unknown:
+            self._fail_unknown(chunk, settlement.unknown)
+            return settlement.unknown
         sealed = self._write_ledger(chunk, settlement, settled=False)
         self._world.audit.load_chunk(chunk.audit_id, sealed.name, sealed.sha256)
+        return 0
 
     def settle(self, command: SettleChunk) -> ChunkSettled:
         world = self._world
@@ -293,10 +297,7 @@ class JobHandlers:
             },
         )
         if settlement.unknown:
-            world.audit.fail_chunk(
-                chunk.audit_id,
-                f"{settlement.unknown:,} rows were sent and their answers are gone; a resume sends them again",
-            )
+            self._fail_unknown(chunk, settlement.unknown)
             return settled
         sealed = self._write_ledger(chunk, settlement, settled=True)
         accepted = settlement.ledger.filter(pl.col("outcome").is_in(["created", "updated"]))
@@ -342,6 +343,12 @@ class JobHandlers:
             rejected=staged.rejected,
             duplicate=staged.duplicate,
             unknown=0,
+        )
+
+    def _fail_unknown(self, chunk: Chunk, rows: int) -> None:
+        """A chunk with such rows must not look settled; its files stay, so that a resume can send them again."""
+        self._world.audit.fail_chunk(
+            chunk.audit_id, f"{rows:,} rows were sent and their answers are gone; a resume sends them again"
         )
 
     def fail(self, command: FailChunk) -> None:

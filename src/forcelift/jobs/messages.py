@@ -115,7 +115,7 @@ class StageResend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadChunk:
-    """Write the ledger of a chunk whose links are still to come. -> None."""
+    """Write the ledger of a chunk whose links are still to come. -> rows whose answers are gone (then it failed)."""
 
     audit_id: int
 

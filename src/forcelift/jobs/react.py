@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from forcelift.audit.records import BudgetRefused, Job, JobStep
+from forcelift.audit.records import BudgetRefused, ChunkStatus, Job, JobStep
 from forcelift.errors import (
     ForceliftError,
     LostReply,
@@ -280,7 +280,9 @@ def _resent(board: Board, command: StageResend, answer: Answer, now: datetime) -
     resend: Resend = answer.result
     chunk.answers_unknown = False
     chunk.is_clean = True
-    if resend.drafts:
+    if board.is_stopping and (resend.open or resend.transient):
+        chunk.is_clean = False  # only counted: a resume sends them
+    elif resend.drafts:
         chunk.drafts.extend(resend.drafts)
         chunk.attempt += 1
     elif resend.open:
@@ -296,6 +298,9 @@ def _loaded(board: Board, command: LoadChunk, answer: Answer, now: datetime) -> 
     chunk.doing = None
     if answer.error is not None:
         _chunk_error(board, chunk, answer.error, now)
+        return
+    if answer.result:
+        _end_unknown(board, chunk, answer.result)
         return
     board.mark_loaded(chunk)
     board.park(chunk)
@@ -321,14 +326,7 @@ def _settled(board: Board, command: SettleChunk, answer: Answer, now: datetime) 
     settled: ChunkSettled = answer.result
     figures = board.table_of(chunk).figures
     if settled.unknown:
-        error = TargetError(
-            f"table `{chunk.table}`, chunk {chunk.chunk_no}: {settled.unknown:,} rows stand in the org without proof "
-            "of who wrote them, because the answers of their job are gone",
-            state="the ledger marks them `unknown`",
-            hint="look at them, then `forcelift run --resume` sends them again",
-        )
-        board.errors.append(error)
-        board.end_chunk(chunk, Phase.FAILED, settled.status)
+        _end_unknown(board, chunk, settled.unknown)
         return
     # What was counted while the answers came in gives way to what is settled.
     success = settled.created + settled.updated
@@ -336,6 +334,18 @@ def _settled(board: Board, command: SettleChunk, answer: Answer, now: datetime) 
     figures.success += success - chunk.live.success
     figures.failed += settled.failed - chunk.live.failed
     board.end_chunk(chunk, Phase.DONE, settled.status)
+
+
+def _end_unknown(board: Board, chunk: ChunkTrack, rows: int) -> None:
+    board.errors.append(
+        TargetError(
+            f"table `{chunk.table}`, chunk {chunk.chunk_no}: {rows:,} rows stand in the org without proof of who wrote "
+            "them, because the answers of their job are gone",
+            state="the chunk is FAILED and its files are kept",
+            hint="look at these records, then `forcelift run --resume` sends the rows again",
+        )
+    )
+    board.end_chunk(chunk, Phase.FAILED, ChunkStatus.FAILED)
 
 
 def _chunk_failed(board: Board, command: FailChunk, answer: Answer, now: datetime) -> None:

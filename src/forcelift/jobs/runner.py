@@ -73,7 +73,7 @@ class Runner:
                     commands.extend(self._coordinator.on(ControlSeen(control=item), self._clock.now()))
                 if self._clock.monotonic() >= next_control:
                     next_control = self._clock.monotonic() + CONTROL_PAUSE_S
-                    seen = self._asked or self._control()
+                    seen = _stronger(self._asked, self._control())
                     if seen != self._coordinator.control:
                         commands.extend(self._coordinator.on(ControlSeen(control=seen), self._clock.now()))
                 commands.extend(self._coordinator.tick(self._clock.now()))
@@ -104,3 +104,8 @@ class Runner:
         self._answers.put(
             Answer(command=command, result=result, error=error, api_requests_left=self._api_requests_left())
         )
+
+
+def _stronger(asked: Control | None, recorded: Control) -> Control:
+    """A stop that was asked for stays asked for; one recorded in the audit database may still make it sharper."""
+    return recorded if asked is None or (recorded.stop_now and not asked.stop_now) else asked

@@ -31,6 +31,9 @@ from forcelift.jobs.messages import (
 )
 from forcelift.jobs.tracks import ChunkTrack, JobTrack, Phase, TableTrack
 
+_FAILURES_BEFORE_LEAVING = 6  # half a minute of growing pauses
+_FAILURES_BEFORE_LEAVING_NOW = 2
+
 
 def next_commands(board: Board, now: datetime) -> list[Command]:
     """All commands that can be started at this instant; marks them as under way."""
@@ -62,7 +65,8 @@ def is_finished(board: Board) -> bool:
 
 def wake_at(board: Board, now: datetime) -> datetime | None:
     """When to look again although nothing was answered; None if only an answer can change anything."""
-    times = [board.governor.hold.until] if board.governor.hold is not None else []
+    holds = (board.governor.hold, board.governor.start_hold)
+    times = [hold.until for hold in holds if hold is not None]
     times.extend(table.retry_at for table in board.tables.values() if table.retry_at is not None and not table.planned)
     times.extend(chunk.retry_at for chunk in board.active.values() if chunk.retry_at is not None and not chunk.doing)
     times.extend(job.retry_at for _, job in board.jobs() if job.retry_at is not None and not job.doing)
@@ -116,7 +120,7 @@ def _push_chunk(board: Board, chunk: ChunkTrack, now: datetime) -> Iterator[Comm
         chunk.doing = "fail"
         yield FailChunk(audit_id=chunk.audit_id, message=str(chunk.error))
         return
-    waits = chunk.retry_at is not None and chunk.retry_at > now
+    waits = chunk.retry_at is not None and chunk.retry_at > now and not board.is_stopping
     if chunk.phase is Phase.STAGING and chunk.error is None:
         if board.is_stopping:
             _hold(board, chunk)
@@ -146,7 +150,17 @@ def _hold(board: Board, chunk: ChunkTrack) -> None:
     table.pending.appendleft(chunk)
 
 
+def _leave_jobs(board: Board, chunk: ChunkTrack) -> None:
+    """A stop does not wait for an org that is away: its jobs stay in the audit database, and a resume asks for them."""
+    patience = _FAILURES_BEFORE_LEAVING_NOW if board.control.stop_now else _FAILURES_BEFORE_LEAVING
+    if board.is_stopping and board.governor.failures_in_a_row >= patience:
+        for number in [number for number, job in chunk.jobs.items() if not job.doing]:
+            del chunk.jobs[number]
+            chunk.is_clean = False
+
+
 def _push_sending(board: Board, chunk: ChunkTrack, now: datetime, *, waits: bool) -> Iterator[Command]:
+    _leave_jobs(board, chunk)
     for job in chunk.jobs.values():
         command = _push_job(board, chunk, job, now)
         if command is not None:
@@ -157,7 +171,7 @@ def _push_sending(board: Board, chunk: ChunkTrack, now: datetime, *, waits: bool
             not waits
             and not board.governor.holds(now)
             and not board.has_open_intent()
-            and board.governor.may_start(open_jobs=board.open_jobs(), throttle=board.control.throttle_jobs)
+            and board.governor.may_start(now, open_jobs=board.open_jobs(), throttle=board.control.throttle_jobs)
         ):
             chunk.intending += 1
             board.intending += 1

@@ -10,6 +10,7 @@ from forcelift.plan.models import TablePlan
 from forcelift.protocols.org import FieldDescribe
 from forcelift.protocols.source import SourceTable
 from forcelift.rules import CompiledTable
+from forcelift.storage import segment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +64,11 @@ class StagedNames:
         return f"{self.folder}/download.{job_no}.{kind}.csv"
 
 
+def staging_folder(batch_id: str) -> str:
+    """Where a batch's staged files lie in storage."""
+    return f"staging/{segment(batch_id)}"
+
+
 def staged_names(batch_id: str, table: str, chunk_no: int) -> StagedNames:
     """The names of one chunk's files; any table name is safe in them."""
-    from urllib.parse import quote
-
-    return StagedNames(folder=f"staging/{quote(batch_id, safe='')}/{quote(table, safe='')}/c{chunk_no:06d}")
+    return StagedNames(folder=f"{staging_folder(batch_id)}/{segment(table)}/c{chunk_no:06d}")

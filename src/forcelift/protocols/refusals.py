@@ -13,8 +13,8 @@ class RefusalReader(Protocol):
     def read(self, errors: pl.Series) -> pl.DataFrame:
         """Take error texts apart, one line per error, in order.
 
-        Columns `code`, `message` (scrubbed of record values), `fields`, `transient`, `locked`. `transient` marks refusals that may pass unchanged, `locked` those among them
-        that came from locks.
+        Columns `code`, `message` (scrubbed of record values), `fields`, `transient`, `locked`. `transient` marks
+        refusals that may pass unchanged, `locked` those among them that came from locks.
         """
         ...
 
