@@ -26,9 +26,10 @@ from forcelift.errors import ExitCode, ForceliftError, StateConflict
 from forcelift.jobs.board import EngineSettings
 from forcelift.jobs.coordinator import Coordinator
 from forcelift.jobs.governor import Governor
-from forcelift.jobs.handlers import JobHandlers, JobWorld
+from forcelift.jobs.handlers import job_handlers
 from forcelift.jobs.runner import Runner
 from forcelift.jobs.work import staging_folder
+from forcelift.jobs.world import JobWorld
 from forcelift.plan import LoadedPlan, load_plan, masked_url, plan_diff, plan_document, unsupported
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.protocols.org import Org
@@ -110,7 +111,7 @@ def engine_settings(loaded: LoadedPlan, *, dry_run: bool) -> EngineSettings:
     """The engine's bounds that follow from the plan and the machine."""
     limits = loaded.plan.limits
     readers = max(1, min(cores(), loaded.plan.source.limits.sessions, 4))
-    fast = loaded.plan.target.url.startswith("twin:")
+    fast = loaded.plan.target.url.startswith(("twin:", "http:"))  # plain HTTP is for twins on this machine only
     return EngineSettings(
         readers=readers,
         active_chunks_max=limits.parallel_jobs + readers + 2,
@@ -254,7 +255,7 @@ class _World:
                 scratch=state.storage.root,
             )
         )
-        self._jobs = JobHandlers(
+        self._jobs = job_handlers(
             JobWorld(
                 batch=batch,
                 org=org,
@@ -282,7 +283,7 @@ class _World:
         self._restore(coordinator)
         runner = Runner(
             coordinator,
-            self._extract.handlers() | self._jobs.handlers(),
+            self._extract.handlers() | self._jobs,
             clock=self.clock,
             control=lambda: audit.control(self.batch.batch_id),
             api_requests_left=lambda: self.org.api_requests_left,

@@ -28,10 +28,11 @@ from forcelift.during.extract.record_data import SentRowsJson
 from forcelift.jobs.board import EngineSettings
 from forcelift.jobs.coordinator import Coordinator
 from forcelift.jobs.governor import Governor
-from forcelift.jobs.handlers import JobHandlers, JobWorld, dispatch
+from forcelift.jobs.handlers import dispatch, job_handlers
 from forcelift.jobs.messages import Answer, Command, ControlSeen
 from forcelift.jobs.tracks import TableSpec
 from forcelift.jobs.work import TableWork
+from forcelift.jobs.world import JobWorld
 from forcelift.ledger import Ledger
 from forcelift.plan.models import FieldRule, TablePlan
 from forcelift.protocols.org import FieldDescribe, JobRequest, JobState, ObjectDescribe
@@ -314,7 +315,7 @@ class Simulation:
                 scratch=self.folder,
             )
         )
-        jobs = JobHandlers(
+        jobs = job_handlers(
             JobWorld(
                 batch=self.batch,
                 org=self.org,
@@ -337,7 +338,7 @@ class Simulation:
                 audit.start_chunk(chunk.audit_id)
         planned = [table.table_name for table in audit.tables(self.batch.batch_id)]
         coordinator.restore(planned, audit.chunks(self.batch.batch_id), audit.jobs(self.batch.batch_id))
-        return coordinator, extract.handlers() | jobs.handlers()
+        return coordinator, extract.handlers() | jobs
 
     def _drive(self, coordinator: Coordinator, handlers: dict[type, Any]) -> None:
         """Any pending command, the org, or time may come next."""

@@ -17,7 +17,8 @@ from forcelift.twin.columns import Column, bind_columns
 from forcelift.twin.deletes import DeleteRun
 from forcelift.twin.errors import ApiError, CsvRefused
 from forcelift.twin.ids import make_ids, org_pod
-from forcelift.twin.ingest import GroupRun, IngestTask
+from forcelift.twin.ingest import GroupRun
+from forcelift.twin.ingest_task import IngestTask
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.schema import FieldSchema, ObjectSchema
 

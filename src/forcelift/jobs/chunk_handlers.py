@@ -1,0 +1,223 @@
+"""Carry out the commands on whole chunks and tables: send again, load, settle, fail, skip, check.
+
+Reads:   staged rows and upload files, sealed answers.
+Writes:  re-send files, the ledger, the audit row with its failed records.
+Re-run:  files have fixed names and are written whole; the audit row is settled in one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import polars as pl
+
+from forcelift.audit.records import (
+    Chunk,
+    ChunkCounts,
+    ChunkStatus,
+    JobKind,
+    Part,
+    StagedChunk,
+)
+from forcelift.jobs.answers import merge_answers
+from forcelift.jobs.messages import (
+    CheckTable,
+    ChunkSettled,
+    FailChunk,
+    LoadChunk,
+    Resend,
+    SettleChunk,
+    SkipChunks,
+    StageResend,
+)
+from forcelift.jobs.parts import PartWriter, read_part
+from forcelift.jobs.settlement import Settlement, open_keys, settle_rows
+from forcelift.jobs.work import StagedNames, TableWork, staged_names
+from forcelift.jobs.world import JobWorld
+from forcelift.rules import checksum
+from forcelift.storage import Sealed
+
+
+class ChunkHandlers:
+    """Handlers of the commands that name a chunk or a table."""
+
+    def __init__(self, world: JobWorld) -> None:
+        self._world = world
+
+    def stage_resend(self, command: StageResend) -> Resend:
+        """Files of the rows that still lack a final answer, cut from the staged ones: the source is not read again."""
+        chunk, work, names = self._world.chunk(command.audit_id)
+        parts = self._parts(chunk, links=command.links)
+        staged = pl.concat([read_part(self._world.storage, part) for part in parts])
+        key = work.key_field.name
+        answers = merge_answers(self._answers(chunk, links=command.links))
+        keys = open_keys(
+            staged.select(pl.col(key).alias("key")).collect(), answers, include_unknown=command.include_unknown
+        )
+        transient = int(keys["transient"].sum())
+        result = Resend(drafts=(), open=keys.height - transient, transient=transient)
+        if command.attempt is None or keys.height == 0:
+            return result
+        attempt = command.attempt
+        with PartWriter(
+            self._world.storage,
+            lambda number: names.resend_part(attempt, number, links=command.links),
+            null_text=work.null_text,
+        ) as writer:
+            wanted = keys.select(pl.col("key").alias(key))
+            writer.write(staged.join(wanted.lazy(), on=key, how="semi", maintain_order="left").collect())
+            sealed = writer.finish()
+        kind = JobKind.LINK if command.links else JobKind.RESEND
+        drafts = tuple(
+            work.spec.draft(audit_id=chunk.audit_id, kind=kind, part=part, attempt=attempt) for part in sealed
+        )
+        return replace(result, drafts=drafts)
+
+    def load_chunk(self, command: LoadChunk) -> int:
+        """The ledger of a chunk whose links are still to come, so that others can find their parents in it."""
+        chunk, _, _ = self._world.chunk(command.audit_id)
+        settlement = self._settle(chunk, links=False)
+        if settlement.unknown:
+            self._fail_unknown(chunk, settlement.unknown)
+            return settlement.unknown
+        sealed = self._write_ledger(chunk, settlement, settled=False)
+        self._world.audit.load_chunk(chunk.audit_id, sealed.name, sealed.sha256)
+        return 0
+
+    def settle(self, command: SettleChunk) -> ChunkSettled:
+        world = self._world
+        chunk, work, names = self._world.chunk(command.audit_id)
+        assert chunk.staged is not None
+        if world.batch.mode == "dry_run":
+            return self._settle_dry(chunk, chunk.staged, names)
+        settlement = self._settle(chunk, links=bool(chunk.staged.links_file))
+        settled = ChunkSettled(
+            status=settlement.status,
+            **{
+                name: settlement.count(name)
+                for name in ("created", "updated", "failed", "rejected", "duplicate", "unknown")
+            },
+        )
+        if settlement.unknown:
+            self._fail_unknown(chunk, settlement.unknown)
+            return settled
+        sealed = self._write_ledger(chunk, settlement, settled=True)
+        accepted = settlement.ledger.filter(pl.col("outcome").is_in(["created", "updated"]))
+        world.audit.settle_chunk(
+            chunk.audit_id,
+            status=settlement.status,
+            counts=settlement.counts(chunk.staged),
+            ledger_file=sealed.name,
+            ledger_sha256=sealed.sha256,
+            failed=self._failed_records(chunk, work, settlement.ledger),
+            source_checksum=str(checksum(accepted["hash"])),
+        )
+        if not world.keep_staged:
+            world.storage.delete_tree(names.folder)
+        return settled
+
+    def _settle_dry(self, chunk: Chunk, staged: StagedChunk, names: StagedNames) -> ChunkSettled:
+        rows = pl.read_parquet(self._world.storage.path(names.rows))
+        rejected = rows.filter(pl.col("outcome") == "rejected")
+        status = ChunkStatus.PARTIAL if staged.rejected else ChunkStatus.SUCCESS
+        self._world.audit.settle_chunk(
+            chunk.audit_id,
+            status=status,
+            counts=ChunkCounts(
+                source=staged.source_count,
+                extracted=staged.extracted,
+                transformed=staged.transformed,
+                skipped=staged.rejected + staged.duplicate,
+                loaded=None,
+                success=None,
+                failed=None,
+            ),
+            ledger_file=None,
+            ledger_sha256=None,
+            failed=self._refused_records(names, rejected.rename({"details": "message"})),
+            error_message="dry run: nothing was sent",
+        )
+        return ChunkSettled(
+            status=status,
+            created=0,
+            updated=0,
+            failed=0,
+            rejected=staged.rejected,
+            duplicate=staged.duplicate,
+            unknown=0,
+        )
+
+    def _fail_unknown(self, chunk: Chunk, rows: int) -> None:
+        """A chunk with such rows must not look settled; its files stay, so that a resume can send them again."""
+        self._world.audit.fail_chunk(
+            chunk.audit_id, f"{rows:,} rows were sent and their answers are gone; a resume sends them again"
+        )
+
+    def fail(self, command: FailChunk) -> None:
+        self._world.audit.fail_chunk(command.audit_id, command.message)
+
+    def skip(self, command: SkipChunks) -> int:
+        return self._world.audit.skip_chunks(self._world.batch.batch_id, command.reason)
+
+    def check_table(self, command: CheckTable) -> tuple[str, ...]:
+        chunks = self._world.audit.chunks(self._world.batch.batch_id, command.table)
+        files = [chunk.ledger_file for chunk in chunks if chunk.ledger_file is not None]
+        doubled = tuple(self._world.ledger.duplicate_ids(files)["id"].to_list())
+        if doubled:
+            self._world.audit.journal(
+                "records_written_twice",
+                {"table": command.table, "ids": list(doubled[:100]), "count": len(doubled)},
+                batch_id=self._world.batch.batch_id,
+            )
+        return doubled
+
+    def _parts(self, chunk: Chunk, *, links: bool) -> tuple[Part, ...]:
+        assert chunk.staged is not None
+        return chunk.link_parts if links else chunk.staged.parts
+
+    def _answers(self, chunk: Chunk, *, links: bool) -> Iterator[pl.DataFrame]:
+        """The sealed answers of one pass, oldest job first."""
+        for job in sorted(self._world.audit.jobs(chunk.batch_id, chunk.audit_id), key=lambda job: job.job_no):
+            if (job.kind is JobKind.LINK) == links and job.results_file is not None:
+                yield pl.read_parquet(self._world.storage.path(job.results_file))
+
+    def _settle(self, chunk: Chunk, *, links: bool) -> Settlement:
+        assert chunk.staged is not None
+        names = staged_names(chunk.batch_id, chunk.table_name, chunk.chunk_no)
+        path = self._world.storage.path
+        rows = pl.read_parquet(path(names.rows))
+        answers = merge_answers(self._answers(chunk, links=False))
+        if not links:
+            return settle_rows(rows, answers)
+        return settle_rows(
+            rows,
+            answers,
+            link_rows=pl.read_parquet(path(names.link_rows)),
+            link_answers=merge_answers(self._answers(chunk, links=True)),
+        )
+
+    def _write_ledger(self, chunk: Chunk, settlement: Settlement, *, settled: bool) -> Sealed:
+        # Two files for each generation of a chunk: what is loaded, and what is settled. A marked one is never changed.
+        generation = 2 * chunk.generation + int(settled)
+        return self._world.ledger.write(chunk.batch_id, chunk.table_name, chunk.chunk_no, generation, settlement.ledger)
+
+    def _failed_records(self, chunk: Chunk, work: TableWork, ledger: pl.DataFrame) -> pl.DataFrame:
+        """The rows of MIGRATION_FAILED_RECORDS: rejected ones as they were read, refused ones as they were sent."""
+        assert chunk.staged is not None
+        names = staged_names(chunk.batch_id, chunk.table_name, chunk.chunk_no)
+        rejected = self._refused_records(names, ledger.filter(pl.col("outcome") == "rejected"))
+        failed = ledger.filter(pl.col("outcome") == "failed")
+        if failed.height == 0:
+            return rejected
+        staged = pl.concat([read_part(self._world.storage, part) for part in chunk.staged.parts])
+        data = self._world.record_data(work, staged, failed["key"])
+        refused = failed.select("row", "key", "code", "message", "fields").join(data, on="key", how="left")
+        return pl.concat([rejected, refused.select(rejected.columns)]).sort("row")
+
+    def _refused_records(self, names: StagedNames, rejected: pl.DataFrame) -> pl.DataFrame:
+        records = rejected.select("row", "key", "code", "message", "fields")
+        if not self._world.storage.exists(names.refused):
+            return records.with_columns(data=pl.lit(None, dtype=pl.String))
+        data = pl.read_parquet(self._world.storage.path(names.refused))
+        return records.join(data.select("row", "data"), on="row", how="left")

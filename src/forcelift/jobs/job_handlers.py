@@ -1,0 +1,213 @@
+"""Carry out the commands on single jobs: from the intent to the sealed answers.
+
+Reads:   upload files, the org's jobs and result files.
+Writes:  job steps in the audit database, the org's jobs, sealed answers.
+Re-run:  a step is marked after it took effect; a crash between the two leaves a doubt that the next process settles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import polars as pl
+
+from forcelift.audit.records import (
+    BudgetRefused,
+    Job,
+    JobStep,
+)
+from forcelift.errors import OrgNotFound, OrgRefused, OrgUnavailable
+from forcelift.jobs.answers import AnswerCollector, tally
+from forcelift.jobs.messages import (
+    AbandonJob,
+    AbortJob,
+    AskJob,
+    CloseJob,
+    CollectJob,
+    CreateJob,
+    FindStray,
+    IntendJob,
+    PollJobs,
+    Tally,
+    UploadJob,
+)
+from forcelift.jobs.parts import read_part
+from forcelift.jobs.stray import judge_strays
+from forcelift.jobs.world import JobWorld
+from forcelift.protocols.org import IngestJob, JobRequest, JobState
+from forcelift.storage import Storage
+
+INTENT_AGE_MAX = timedelta(seconds=60)
+"""An intent older than this is written anew before its job is created, or its stray could not be told by its time."""
+
+PIECE_BYTES = 1 << 20
+JOBS_PER_PAGE = 1000
+
+
+class JobHandlers:
+    """Handlers of the commands that name a job."""
+
+    def __init__(self, world: JobWorld) -> None:
+        self._world = world
+        self._jobs_listed = 0
+
+    def intend(self, command: IntendJob) -> Job | BudgetRefused:
+        world = self._world
+        return world.audit.intend_job(
+            command.draft, org_id=world.org.org_id, rows_per_day=world.rows_per_day, fence=world.lease.fence
+        )
+
+    def create(self, command: CreateJob) -> Job:
+        world = self._world
+        job = world.audit.job(command.job_no)
+        if world.clock.now() - job.intended_at > INTENT_AGE_MAX:
+            raise OrgUnavailable(f"job {job.job_no} was intended too long ago to be created now")
+        world.lease.check()
+        request = JobRequest(object=job.object, operation=job.operation, external_id_field=job.external_id_field)
+        created = world.org.create_job(request)
+        world.audit.job_created(job.job_no, created.id)
+        return replace(job, sf_id=created.id, step=JobStep.CREATED)
+
+    def find_stray(self, command: FindStray) -> IngestJob | None:
+        """Settle an intent whose job may or may not exist; never aborts a job that may be somebody else's."""
+        world = self._world
+        job = world.audit.job(command.job_no)
+        if job.sf_id is not None:  # found by an earlier try, whose abort did not get through
+            return self._abort_open(job, "its creation was lost")
+        verdict = judge_strays(
+            job,
+            listed=world.org.list_jobs(),
+            known_ids=world.audit.known_sf_ids(world.org.org_id),
+            user_id=world.org.user_id,
+            api_version=world.org.api_version,
+        )
+        if verdict.ours is not None:
+            world.audit.job_created(job.job_no, verdict.ours.id)
+            return self._abort_open(replace(job, sf_id=verdict.ours.id, step=JobStep.CREATED), "its creation was lost")
+        if verdict.doubtful:
+            ids = sorted(stray.id for stray in verdict.doubtful)
+            world.audit.journal(
+                "strays_left_alone", {"job_no": job.job_no, "sf_ids": ids}, batch_id=world.batch.batch_id
+            )
+        world.audit.job_abandoned(job.job_no, "the org does not show it")
+        return None
+
+    def upload(self, command: UploadJob) -> Job:
+        world = self._world
+        job = world.audit.job(command.job_no)
+        assert job.sf_id is not None
+        world.storage.verify(job.part.file, job.part.sha256)
+        world.org.upload(job.sf_id, content=lambda: _pieces(world.storage, job.part.file), size=job.part.bytes)
+        world.audit.job_uploaded(job.job_no)
+        return replace(job, step=JobStep.UPLOADED)
+
+    def close(self, command: CloseJob) -> Job:
+        world = self._world
+        job = world.audit.job(command.job_no)
+        assert job.sf_id is not None
+        world.lease.check()
+        world.org.close_job(job.sf_id)
+        world.audit.job_closed(job.job_no)
+        return replace(job, step=JobStep.CLOSED)
+
+    def ask(self, command: AskJob) -> IngestJob | None:
+        job = self._world.audit.job(command.job_no)
+        seen = self._look(job)
+        if seen is None or seen.state is not JobState.OPEN:
+            self._world.audit.job_closed(job.job_no)
+        return seen
+
+    def abandon(self, command: AbandonJob) -> IngestJob | None:
+        job = self._world.audit.job(command.job_no)
+        if job.sf_id is None:
+            self._world.audit.job_abandoned(job.job_no, command.reason)
+            return None
+        return self._abort_open(job, command.reason)
+
+    def abort(self, command: AbortJob) -> IngestJob | None:
+        job = self._world.audit.job(command.job_no)
+        assert job.sf_id is not None
+        try:
+            aborted = self._world.org.abort_job(job.sf_id)
+        except OrgNotFound:
+            return None
+        self._world.audit.journal(
+            "job_aborted", {"job_no": job.job_no, "sf_id": job.sf_id}, batch_id=self._world.batch.batch_id
+        )
+        return aborted
+
+    def poll(self, command: PollJobs) -> dict[int, IngestJob | None]:
+        """One list call for all, while its pages are no more than the jobs; else a call for each."""
+        jobs = [self._world.audit.job(number) for number in command.job_nos]
+        listed: dict[str, IngestJob] = {}
+        if len(jobs) > max(1, -(-self._jobs_listed // JOBS_PER_PAGE)):
+            everything = self._world.org.list_jobs()
+            self._jobs_listed = len(everything)
+            listed = {job.id: job for job in everything}
+        return {job.job_no: listed.get(job.sf_id or "") or self._look(job) for job in jobs}
+
+    def collect(self, command: CollectJob) -> Tally:
+        world = self._world
+        job = world.audit.job(command.job_no)
+        _, work, names = world.chunk(job.audit_id)
+        seen = self._look(job)
+        keys = read_part(world.storage, job.part).select(work.key_field.name).collect().to_series()
+        collector = AnswerCollector(
+            org=world.org,
+            storage=world.storage,
+            refusals=world.refusals,
+            work=work,
+            keys=keys,
+            find=lambda keys: world.org.find(work.spec.object, work.key_field, keys),
+        )
+        answers = collector.collect(job, seen, lambda kind: names.download(job.job_no, kind))
+        sealed = self._seal(names.answers(job.job_no), answers)
+        error = seen.error_message if seen is not None and seen.state is JobState.FAILED else None
+        result = tally(answers, job_error=error, passes=error is None or world.refusals.job_error_passes(error))
+        world.audit.job_collected(
+            job.job_no,
+            results_file=sealed,
+            answered=result.sent - result.open,
+            org_state=seen.state.value if seen is not None else None,
+            error_message=error,
+        )
+        return result
+
+    def _look(self, job: Job) -> IngestJob | None:
+        assert job.sf_id is not None
+        try:
+            return self._world.org.get_job(job.sf_id)
+        except OrgNotFound:
+            return None
+
+    def _abort_open(self, job: Job, reason: str) -> IngestJob | None:
+        """Abort a job of ours that should still be open; if it is at work after all, hand it back."""
+        seen = self._look(job)
+        if seen is not None and seen.state is JobState.OPEN:
+            assert job.sf_id is not None
+            try:
+                self._world.org.abort_job(job.sf_id)
+            except OrgNotFound:
+                seen = None
+            except OrgRefused:
+                seen = self._look(job)
+            else:
+                seen = None
+        if seen is not None and seen.state is not JobState.ABORTED:
+            self._world.audit.job_closed(job.job_no)
+            return seen
+        self._world.audit.job_abandoned(job.job_no, reason)
+        return None
+
+    def _seal(self, name: str, frame: pl.DataFrame) -> str:
+        with self._world.storage.write(name) as file:
+            frame.write_parquet(file.path, compression="zstd")
+            return str(file.commit().name)
+
+
+def _pieces(storage: Storage, name: str) -> Iterator[bytes]:
+    with storage.open(name) as file:
+        while piece := file.read(PIECE_BYTES):
+            yield piece

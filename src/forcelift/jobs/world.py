@@ -1,0 +1,51 @@
+"""Everything that the engine's handlers touch, and where a chunk's things are found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import polars as pl
+
+from forcelift.audit import AuditStore, Lease
+from forcelift.audit.records import Batch, Chunk
+from forcelift.jobs.work import StagedNames, TableWork, staged_names
+from forcelift.ledger import Ledger
+from forcelift.protocols.clock import Clock
+from forcelift.protocols.org import Org
+from forcelift.protocols.refusals import RefusalReader
+from forcelift.storage import Storage
+
+
+class RecordData(Protocol):
+    """Makes the RECORD_DATA of refused rows: given keys, a frame `key`, `data` of masked JSON texts."""
+
+    def __call__(self, work: TableWork, staged: pl.LazyFrame, keys: pl.Series) -> pl.DataFrame: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobWorld:
+    """Everything that the job handlers touch."""
+
+    batch: Batch
+    org: Org
+    audit: AuditStore
+    lease: Lease
+    storage: Storage
+    ledger: Ledger
+    clock: Clock
+    refusals: RefusalReader
+    record_data: RecordData
+    rows_per_day: int
+    keep_staged: bool
+    works: Mapping[str, TableWork]
+
+    def chunk(self, audit_id: int) -> tuple[Chunk, TableWork, StagedNames]:
+        """A chunk with its table and the names of its files."""
+        chunk = self.audit.chunk(audit_id)
+        return (
+            chunk,
+            self.works[chunk.table_name],
+            staged_names(chunk.batch_id, chunk.table_name, chunk.chunk_no),
+        )
