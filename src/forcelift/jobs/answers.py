@@ -78,9 +78,18 @@ class AnswerCollector:
             if size == 0:
                 return pl.DataFrame(schema=ANSWERS)
             wanted = {ResultKind.SUCCESSFUL: ["sf__Id", "sf__Created"], ResultKind.FAILED: ["sf__Id", "sf__Error"]}
-            frame = pl.read_csv(
-                file.path, columns=[*wanted.get(kind, []), self._work.key_field.name], infer_schema=False
-            )
+            columns = [*wanted.get(kind, []), self._work.key_field.name]
+            first = pl.read_csv(file.path, n_rows=1, infer_schema=False, raise_if_empty=False)
+            lacking = set(columns) - set(first.columns)
+            if lacking and first.height == 0:
+                return pl.DataFrame(schema=ANSWERS)  # of a job that never took a row the org does not know our columns
+            if lacking:
+                raise TargetError(
+                    f"the {kind.value} of Salesforce job `{sf_id}` lack the column {', '.join(sorted(lacking))}",
+                    state="nothing of these results was recorded",
+                    hint="go on with `forcelift run --resume`; if it comes again, tell us the API version of the org",
+                )
+            frame = pl.read_csv(file.path, columns=columns, infer_schema=False)
         key = canonical_from_org(self._work.key_field, frame[self._work.key_field.name]).alias("key")
         if kind is ResultKind.SUCCESSFUL:
             created = pl.col("sf__Created").str.to_lowercase() == "true"

@@ -184,17 +184,17 @@ class JobHandlers:
 
     def _abort_open(self, job: Job, reason: str) -> IngestJob | None:
         """Abort a job of ours that should still be open; if it is at work after all, hand it back."""
+        assert job.sf_id is not None
         seen = self._look(job)
         if seen is not None and seen.state is JobState.OPEN:
-            assert job.sf_id is not None
             try:
-                self._world.org.abort_job(job.sf_id)
+                seen = self._world.org.abort_job(job.sf_id)
             except OrgNotFound:
                 seen = None
             except OrgRefused:
                 seen = self._look(job)
-            else:
-                seen = None
+                if seen is not None and seen.state is JobState.OPEN:
+                    raise  # a limit, a right: the job is as it was, and so is what we know of it
         if seen is not None and seen.state is not JobState.ABORTED:
             self._world.audit.job_closed(job.job_no)
             return seen
