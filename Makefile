@@ -1,0 +1,102 @@
+# `make demo` and `make test` do all set-up by themselves; `make help` lists the rest.
+
+SHELL := /bin/sh
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+PYTHON := $(BIN)/python
+LOCKS := requirements
+CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+
+SEEDS ?= 200
+FROM ?= 0
+PROVE_SEEDS ?= 20000
+ARGS ?=
+
+# The environment that a person has activated is left alone; everything here works in `.venv`.
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export UV_LINK_MODE ?= copy
+
+INSTALL := sh .ci/install .venv
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command 'make lock'
+
+.PHONY: help venv demo test check format simulate prove lock clean
+
+help: ## Show this list
+	@echo "make demo    a real migration into a simulated org, from set-up to the end"
+	@echo "make test    linters, types, import contracts, tests, 200 simulated schedules"
+	@echo
+	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+
+venv: .venv/.dev ## Make the virtual environment with all that development needs
+	@:
+
+demo: .venv/.demo ## Run the demo (ARGS="--help" for its options)
+	@echo "the command is $(BIN)/forcelift; \`. $(BIN)/activate\` puts it on your path"
+	@$(BIN)/forcelift demo $(ARGS)
+
+test: check .venv/.demo ## Linters, tests and simulated schedules: what has to pass before a commit
+	@echo "simulation: $(SEEDS) schedules on $(CORES) cores"
+	@$(MAKE) --no-print-directory simulate
+	@echo "pytest: on $(CORES) cores"
+	@$(PYTHON) -m pytest -q -m "not slow" -n $(CORES) --dist worksteal $(ARGS)
+
+check: .venv/.dev ## Linters, types and import contracts only
+	@echo "ruff"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet . || { echo "not formatted; run \`make format\`" >&2; exit 1; }
+	@echo "mypy"
+	@$(PYTHON) -m mypy
+	@echo "import contracts"
+	@$(BIN)/lint-imports --no-logo
+
+format: .venv/.dev ## Format the code and mend what the linter can mend
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+simulate: .venv/.dev ## Replay schedules of crashes and lost replies: SEEDS=N FROM=K
+	@$(PYTHON) -m tests.simulation --seeds $(SEEDS) --from $(FROM)
+
+prove: .venv/.dev .venv/.demo ## All slow proofs (hours): kill loops, long simulations, real processes
+	@$(MAKE) --no-print-directory simulate SEEDS=$(PROVE_SEEDS)
+	@$(PYTHON) -m pytest -q -m slow --timeout 7200 $(ARGS)
+
+lock: $(BIN)/uv ## Make requirements/*.txt anew from pyproject.toml, newest versions
+	@$(LOCK) --upgrade --group uv -o $(LOCKS)/uv.txt
+	@$(LOCK) --upgrade --group build -o $(LOCKS)/build.txt
+	@$(LOCK) --upgrade --all-extras pyproject.toml -o $(LOCKS)/base.txt
+	@$(LOCK) --upgrade --group dev -c $(LOCKS)/base.txt -o $(LOCKS)/dev.txt
+	@$(LOCK) --upgrade --no-deps --group demo -o $(LOCKS)/demo.txt
+
+clean: ## Remove the virtual environment and what tools and the demo left
+	@rm -rf .venv build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf src/*.egg-info
+	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The order-only prerequisite makes a missing interpreter (removed, or upgraded away) be found again.
+$(BIN)/uv: $(LOCKS)/uv.txt | $(PYTHON)
+	@sh .ci/make-venv .venv $(LOCKS)/uv.txt
+	@touch $@
+
+$(PYTHON):
+	@sh .ci/make-venv .venv $(LOCKS)/uv.txt
+
+.venv/.base: $(LOCKS)/base.txt $(LOCKS)/build.txt pyproject.toml $(BIN)/uv
+	@echo "installing forcelift and what it needs"
+	@$(INSTALL) --require-hashes -r $(LOCKS)/build.txt -r $(LOCKS)/base.txt
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.demo: $(LOCKS)/demo.txt .venv/.base
+	@echo "installing the demo's data"
+	@$(INSTALL) --no-deps --no-build-isolation --require-hashes -r $(LOCKS)/demo.txt
+	@touch $@
+
+.venv/.dev: $(LOCKS)/dev.txt .venv/.base
+	@echo "installing tests and linters"
+	@$(INSTALL) --require-hashes -r $(LOCKS)/dev.txt
+	@touch $@
