@@ -68,8 +68,8 @@ def test_broken_rows_are_named_by_their_line(text, line, size):
     assert "pipe" not in raised.value.message
 
 
-def cut(text: bytes, rows: int, *, blanks_are_rows: bool = False) -> list[tuple[bytes, int, int]]:
-    found = stretches(io.BytesIO(text), start=0, line=0, rows=rows, blanks_are_rows=blanks_are_rows)
+def cut(text: bytes, rows: int, *, fields: int = 2) -> list[tuple[bytes, int, int]]:
+    found = stretches(io.BytesIO(text), start=0, line=0, rows=rows, fields=fields, is_utf8=True)
     return [(text[part.start : part.end], part.line, part.rows) for part in found]
 
 
@@ -82,7 +82,7 @@ def test_empty_lines_at_the_end_are_no_rows_unless_there_is_one_column(rows):
     text = b"1,a\r\n2,b\r\n\r\n\r\n"
     assert b"".join(part for part, _, _ in cut(text, rows)) == b"1,a\r\n2,b\r\n"
     assert sum(count for _, _, count in cut(text, rows)) == 2
-    assert sum(count for _, _, count in cut(b"1\n\n\n", rows, blanks_are_rows=True)) == 3
+    assert sum(count for _, _, count in cut(b"1\n\n\n", rows, fields=1)) == 3
 
 
 @pytest.mark.parametrize(("text", "line"), [(b"1,a\n\n2,b\n", 1), (b"\n1,a\n", 0), (b'1,"\n\n"\n\r\n2,b\n', 3)])
@@ -90,6 +90,30 @@ def test_an_empty_line_between_rows_is_a_fault(text, line):
     with pytest.raises(CsvFault, match="empty line") as raised:
         cut(text, 10)
     assert raised.value.line == line
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "fault"),
+    [
+        (b"1,a\n2\n3,c\n", 1, "has 1 fields, not 2"),
+        (b'1,"\n"\n2,b,c\n', 2, "has 3 fields, not 2"),
+        (b"1,a\nabc\n\n\n", 1, "has 1 fields, not 2"),
+        (b'1,a\n2,"\n",c', 1, "has 3 fields, not 2"),
+        (b"1,a,x\n2\n", 0, "has 3 fields, not 2"),
+    ],
+)
+def test_a_wrong_number_of_fields_is_found_while_the_file_is_cut(text, line, fault):
+    """Also where fields too few in one row make up for too many in another, and before empty lines at the end."""
+    with pytest.raises(CsvFault, match=fault) as raised:
+        cut(text, 1)
+    assert raised.value.line == line
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 1000])
+@pytest.mark.parametrize("text", ["1,ไทย\n2,é😀\n".encode(), "1,a\n2,😀".encode()])
+def test_characters_may_be_cut_by_blocks(text, size, monkeypatch):
+    monkeypatch.setattr("forcelift.source.csv_scan.BLOCK_BYTES", size)
+    assert b"".join(part for part, _, _ in cut(text, 1)) == text
 
 
 def test_nothing_gives_no_stretch():

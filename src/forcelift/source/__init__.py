@@ -13,7 +13,7 @@ from forcelift.protocols.source import Source
 __all__ = ["open_source"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
-_KNOWN = "`sqlite:///path`, `duckdb:///path`, `files:./folder`"
+_KNOWN = "`postgresql://host/db`, `sqlite:///path`, `duckdb:///path`, `files:./folder`"
 
 
 def open_source(
@@ -28,21 +28,25 @@ def open_source(
     """Open the source that a URL names, read-only.
 
     Args:
-        url: `sqlite:///path`, `duckdb:///path` or `files:./folder`. Three slashes begin a path relative to the current
-            folder, four an absolute one, as SQLAlchemy has it; a folder is written as it is.
-        user: For sources that ask for it; these three do not, and refuse it.
+        url: `postgresql://host/db`, `sqlite:///path`, `duckdb:///path` or `files:./folder`. Three slashes begin a path
+            relative to the current folder, four an absolute one, as SQLAlchemy has it; a folder is written as it is.
+        user: For PostgreSQL; the others know no users, and refuse it.
         password: As `user`.
-        encoding: Encoding of text in SQLite and CSV. Other than UTF-8: their text is delivered as bytes, for the
-            rules to decode. DuckDB and Parquet are UTF-8 by definition.
+        encoding: Encoding of text in PostgreSQL, SQLite and CSV. Other than UTF-8: their text is delivered as the bytes
+            that are stored, for the rules to decode. DuckDB and Parquet are UTF-8 by definition.
         text_columns: SQLite only: per table, columns to deliver as text whatever their declared type.
         memory_mb: A limit for DuckDB, which reads DuckDB files and sorts and filters files; its own default if None.
 
     Raises:
         SourceError: The URL is not understood, there is nothing at its path, or what is there is of another kind.
-        SourceUnavailable: It is there and locked by another program.
+        SourceUnavailable: It is there and locked by another program, or the server does not answer.
     """
     match = _SCHEME.fullmatch(url)
     scheme, rest = (match[1].lower(), match[2]) if match else ("", url)
+    if scheme == "postgresql":
+        from forcelift.source.postgresql import PostgresqlSource
+
+        return PostgresqlSource(url, user=user, password=password, encoding=encoding)
     if scheme not in ("sqlite", "duckdb", "files"):
         raise SourceError(
             f"`source.url` begins with `{scheme}:`, which no source adapter knows"

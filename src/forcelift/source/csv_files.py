@@ -20,7 +20,7 @@ from isal import igzip, isal_zlib
 
 from forcelift.errors import SourceError
 from forcelift.protocols.source import Column, ColumnKind
-from forcelift.source.csv_scan import BLOCK_BYTES, CsvFault, nth_row_end, shrink, stretches
+from forcelift.source.csv_scan import BLOCK_BYTES, CsvFault, NotUtf8, nth_row_end, shrink, stretches
 from forcelift.source.file_table import FileTable, Piece
 from forcelift.source.files_sql import Engine, where_tail
 from forcelift.source.names import UNTOUCHED, quote
@@ -79,22 +79,29 @@ class CsvFormat:
         return sum(self._estimate(file) for file in table.files)
 
     def pieces(self, table: FileTable, *, rows: int) -> Iterator[Piece]:
-        """Stretches of whole rows, as bytes; offsets in a `.csv.gz` are those of the unpacked text."""
+        """Stretches of whole rows, as bytes; offsets in a `.csv.gz` are those of the unpacked text.
+
+        The whole file is checked on the way: quotes, the number of fields of each row, and UTF-8 where it is declared.
+        """
         self.columns(table)
         for file in table.files:
             names, start, line = self._header(file)
             with _reading(file) as content:
                 content.seek(start)
                 try:
-                    for part in stretches(content, start=start, line=line, rows=rows, blanks_are_rows=len(names) == 1):
+                    for part in stretches(
+                        content, start=start, line=line, rows=rows, fields=len(names), is_utf8=self._is_utf8
+                    ):
                         yield Piece(file=file, first=part.start, last=part.end, rows=part.rows, line=part.line)
+                except NotUtf8 as fault:
+                    raise self._not_decodable(file, fault.line) from None
                 except CsvFault as fault:
                     raise _broken(file, fault.line, fault.message) from None
 
     def read(
         self, table: FileTable, columns: Sequence[Column], pieces: Sequence[Piece] | None, *, batch_rows: int
     ) -> Iterator[pa.RecordBatch]:
-        """Stream the rows; quotes are checked as pieces are cut, field counts and UTF-8 on the way."""
+        """Stream the rows. Quotes, field counts and UTF-8 are checked as pieces are cut; the latter two here again."""
         names = [column.name for column in self.columns(table)]
         whole = self.pieces(table, rows=PIECE_ROWS_MAX) if pieces is None else iter(pieces)
         for piece in whole:

@@ -1,8 +1,9 @@
-"""The structure of a CSV file, found at the speed of bytes: where rows end, and whether its quotes obey RFC 4180.
+"""The structure of a CSV file, found at the speed of bytes: where rows end, whether its quotes obey RFC 4180, whether
+each row has its number of fields and each byte its place in UTF-8.
 
 Splitting a block at its quotes leaves every second piece outside of quoted text; joined again they are the block with
 each quoted part shrunk to a quote. Rows end at the line feeds of that text, and a fault of quoting is a quote in it
-with a wrong neighbour.
+with a wrong neighbour. What is left of that text without all but commas and line feeds must be one pattern, repeated.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
+import pyarrow as pa
+
 BLOCK_BYTES = 4 << 20
+_ALL_BUT_SEPARATORS = bytes(sorted(set(range(256)) - set(b",\n")))
 
 _FAULT_WORDS = {
     b'"': "a quote stands inside a field that is not quoted, or text follows a closing quote",
@@ -27,6 +31,10 @@ class CsvFault(Exception):
         super().__init__(message)
         self.message = message
         self.line = line
+
+
+class NotUtf8(CsvFault):
+    """Bytes that are no UTF-8."""
 
 
 @dataclass(slots=True)
@@ -129,6 +137,112 @@ def nth_row_end(block: bytes, *, inside: bool, nth: int) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Ends:
+    """A block, and how many rows end in it; `line` is that of its first byte."""
+
+    block: bytes
+    inside: bool
+    rows: int
+    line: int
+
+    def line_behind(self, nth: int) -> int:
+        """The line on which the row behind the `nth` (from 1) row end of the block begins."""
+        return self.line + self.block.count(b"\n", 0, nth_row_end(self.block, inside=self.inside, nth=nth))
+
+    @property
+    def line_behind_last(self) -> int:
+        return self.line_behind(self.rows) if self.rows else self.line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WrongWidth:
+    """A row (from 0, of those that end in the block) whose number of fields is wrong."""
+
+    row: int
+    message: str
+
+
+@dataclass(slots=True, kw_only=True)
+class _Widths:
+    """Counts the fields of all rows by comparing their separators with what they must be, 1 ns a byte."""
+
+    fields: int
+    _open: bytes = b""  # separators of the row that has not ended
+
+    def feed(self, shrunk: bytes, *, surplus: int) -> _WrongWidth | None:
+        """Take the next shrunk bytes.
+
+        Args:
+            surplus: Empty lines that end the bytes so far. They are no rows; more rows behind them are another's fault.
+        """
+        marks = self._open + shrunk.translate(None, _ALL_BUT_SEPARATORS)
+        end = marks.rfind(b"\n") + 1
+        self._open = marks[end:]
+        whole = marks[: max(0, end - surplus)]
+        if whole == self._row * whole.count(b"\n"):
+            return None
+        widths = [row.count(b",") + 1 for row in whole.split(b"\n")[:-1]]
+        row = next(at for at, width in enumerate(widths) if width != self.fields)
+        return _WrongWidth(row=row, message=self._sentence(widths[row]))
+
+    def finish(self) -> _WrongWidth | None:
+        """End of the bytes, which end with a row and not with a line feed."""
+        width = len(self._open) + 1
+        return None if width == self.fields else _WrongWidth(row=0, message=self._sentence(width))
+
+    @property
+    def _row(self) -> bytes:
+        return b"," * (self.fields - 1) + b"\n"
+
+    def _sentence(self, width: int) -> str:
+        return f"the row has {width} fields, not {self.fields}"
+
+
+@dataclass(slots=True, kw_only=True)
+class _Utf8:
+    """Checks bytes block by block; a character may be cut by the end of a block."""
+
+    line: int
+    _cut: bytes = b""
+
+    def feed(self, block: bytes) -> None:
+        """Take the next bytes. Raises `NotUtf8`."""
+        text = self._cut + block if self._cut else block
+        end = _last_character(text)
+        self._cut = text[end:]
+        if not text.isascii():
+            self._check(text[:end])
+        self.line += text.count(b"\n", 0, end)
+
+    def finish(self) -> None:
+        """End of the bytes. Raises `NotUtf8` if it cuts a character."""
+        if self._cut:
+            raise NotUtf8("", line=self.line)
+
+    def _check(self, text: bytes) -> None:
+        try:
+            pa.array([text], pa.string())  # twice as fast as Python's decoder
+        except pa.ArrowInvalid:
+            try:
+                text.decode()
+            except UnicodeDecodeError as error:
+                raise NotUtf8("", line=self.line + text.count(b"\n", 0, error.start)) from None
+            raise
+
+
+def _last_character(text: bytes) -> int:
+    """The end of the last whole character: at most three bytes back, where more are to follow."""
+    for back in range(1, min(4, len(text) + 1)):
+        byte = text[-back]
+        if byte < 0x80:
+            return len(text)
+        if byte >= 0xC0:
+            needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return len(text) - back if needed > back else len(text)
+    return len(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
     """Whole rows of one file: bytes `start` to `end` (not included); `line` is that of the first row, from 0."""
 
@@ -138,28 +252,42 @@ class Stretch:
     rows: int
 
 
-def stretches(file: IO[bytes], *, start: int, line: int, rows: int, blanks_are_rows: bool) -> Iterator[Stretch]:
-    """Cut the rows from byte `start` to the end of the file into stretches of `rows`, in one pass.
+def stretches(
+    file: IO[bytes], *, start: int, line: int, rows: int, fields: int, is_utf8: bool = False
+) -> Iterator[Stretch]:
+    """Cut the rows from byte `start` to the end of the file into stretches of `rows`, in one pass that checks them all.
 
     Args:
         file: Positioned at `start`.
         line: Line of the first row, from 0.
-        blanks_are_rows: Empty lines at the end of the file are rows, as in a file of one column.
+        fields: How many each row must have. With one, empty lines at the end of the file are rows.
+        is_utf8: Check that all bytes are UTF-8.
     Raises:
-        CsvFault: Quotes are broken; its line counts from the file's first.
+        CsvFault: Quotes or the number of fields are broken; its line counts from the file's first.
+        NotUtf8: Bytes are no UTF-8.
     """
+    blanks_are_rows = fields == 1
     structure = CsvStructure(lines=line)
+    widths = _Widths(fields=fields)
+    encoding = _Utf8(line=line)
+    begins = _Ends(block=b"", inside=False, rows=0, line=line)  # the last block in which a row ended
     offset = begun = start
     begun_line, begun_rows, cut_rows = line, 0, 0
     cuts: deque[tuple[int, int]] = deque()  # byte and line behind every `rows` rows, not given out yet
     ending = b"\n"  # the line ends that the bytes so far end with
     while block := file.read(BLOCK_BYTES):
         inside, rows_before, lines_before = structure.inside, structure.rows, structure.lines
+        if is_utf8:
+            encoding.feed(block)
         shrunk = structure.feed(block)
         if not blanks_are_rows and _has_blank_line((ending + shrunk).rstrip(b"\r\n")):
             raise _blank_line(block, inside=inside, ending=ending, line=lines_before)
         ending = _ending(block, ending) if not structure.inside else b""
         surplus = 0 if blanks_are_rows else max(0, ending.count(b"\n") - 1)
+        here = _Ends(block=block, inside=inside, rows=structure.rows - rows_before, line=lines_before)
+        if (wrong := widths.feed(shrunk, surplus=surplus)) is not None:
+            raise CsvFault(wrong.message, line=here.line_behind(wrong.row) if wrong.row else begins.line_behind_last)
+        begins = here if here.rows else begins
         done = 0  # of this block, in bytes
         while structure.rows - cut_rows >= rows:
             step = nth_row_end(block[done:], inside=inside, nth=cut_rows + rows - rows_before)
@@ -174,6 +302,10 @@ def stretches(file: IO[bytes], *, start: int, line: int, rows: int, blanks_are_r
             begun, begun_line, begun_rows = end, next_line, begun_rows + rows
         offset += len(block)
     structure.finish()
+    if is_utf8:
+        encoding.finish()
+    if structure.ends_open and (wrong := widths.finish()) is not None:
+        raise CsvFault(wrong.message, line=begins.line_behind_last)
     left = structure.rows - begun_rows + (1 if structure.ends_open else 0)
     surplus = 0 if blanks_are_rows else ending.count(b"\n") - 1
     if surplus > 0:

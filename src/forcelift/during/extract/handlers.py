@@ -22,6 +22,7 @@ from forcelift.during.extract.chunk_size import auto_chunk_rows
 from forcelift.during.extract.parents import ParentIndex
 from forcelift.during.extract.record_data import Detail
 from forcelift.during.extract.stage import ChunkStager
+from forcelift.errors import SourceError
 from forcelift.jobs.messages import ChunkStaged, PlanTable, StageChunk, StageLinks, TablePlanned
 from forcelift.jobs.parts import PartWriter
 from forcelift.jobs.work import TableWork, staged_names
@@ -172,7 +173,8 @@ class ExtractHandlers:
         Returns:
             Whether a key repeats; then the decisions are sealed under `name`.
         """
-        if _cannot_repeat(work):
+        stops = work.plan.null_key == "stop"
+        if _cannot_repeat(work) and not stops:
             return False
         with (
             tempfile.TemporaryDirectory(dir=self._world.scratch, prefix="duplicates-") as folder,
@@ -180,7 +182,10 @@ class ExtractHandlers:
         ):
             for number, predicate in slices:
                 for frame in self._frames(work, work.rules.key_columns, predicate):
-                    scan.add(number, work.rules.keys(frame))
+                    keys = work.rules.keys(frame)
+                    if stops and keys["key"].null_count():
+                        raise _null_keys(work)
+                    scan.add(number, keys)
             repeated = scan.duplicate_norms()
             if repeated.keys == 0:
                 return False
@@ -191,7 +196,7 @@ class ExtractHandlers:
                 for frame in self._frames(work, work.rules.source_columns, predicates[number]):
                     scan.add_content(number, work.rules.content(frame))
             with self._world.storage.write(name) as file:
-                scan.decide(work.plan.duplicates).save(file.path)
+                scan.decide(work.plan.duplicates, work.rules.merges).save(file.path)
                 file.commit()
             return True
 
@@ -240,13 +245,22 @@ class ExtractHandlers:
             return nothing
         chunks = self._world.audit.chunks(self._world.batch.batch_id, table)
         if self._world.batch.mode is BatchMode.DRY_RUN:
-            return self._would_send(chunks) or nothing
+            would_send = self._would_send(chunks)
+            return nothing if would_send is None else would_send
         files = [chunk.ledger_file for chunk in chunks if chunk.ledger_file is not None]
         return self._world.ledger.accepted_keys(files).select("key") if files else nothing
 
     def _would_send(self, chunks: Sequence[Chunk]) -> pl.LazyFrame | None:
         files = [self._world.storage.path(chunk.staged.rows_file) for chunk in chunks if chunk.staged is not None]
         return pl.scan_parquet(files).filter(pl.col("outcome").is_null()).select("key") if files else None
+
+
+def _null_keys(work: TableWork) -> SourceError:
+    return SourceError(
+        f"table `{work.plan.table}` has rows without a key ({', '.join(work.plan.key)}), and `null_key: stop` is asked",
+        state="nothing was written to the org",
+        hint="fill these keys, leave the rows out by `where`, or choose `null_key: reject`",
+    )
 
 
 def _cannot_repeat(work: TableWork) -> bool:
