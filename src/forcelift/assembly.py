@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from forcelift.audit import AuditStore
-from forcelift.errors import OrgNotFound, PlanError, Problem, UsageError
+from forcelift.errors import OrgNotFound, PlanError, Problem, StateConflict, UsageError
 from forcelift.jobs.tracks import TableSpec
 from forcelift.jobs.work import TableWork
 from forcelift.ledger import Ledger
@@ -24,7 +24,7 @@ from forcelift.protocols.clock import Clock
 from forcelift.protocols.org import FieldDescribe, ObjectDescribe, Org
 from forcelift.protocols.refusals import RefusalReader
 from forcelift.protocols.source import Source
-from forcelift.rules import ParentField, SourceDefaults, compile_table, lookup_targets, rule_remedy
+from forcelift.rules import ParentField, SourceDefaults, compile_table, lookup_targets, owner_names, rule_remedy
 from forcelift.storage import FolderStorage
 
 
@@ -131,7 +131,7 @@ def _expect_twin(url: str) -> bool | None:
 
 @contextmanager
 def _twin(loaded: LoadedPlan) -> Iterator[Any]:
-    from forcelift.twin.errors import TwinError
+    from forcelift.twin.errors import StoreError, TwinError
     from forcelift.twin.org import TwinOrg
     from forcelift.twin.schema_file import load_schema
     from forcelift.twin.server import TwinServer
@@ -147,6 +147,12 @@ def _twin(loaded: LoadedPlan) -> Iterator[Any]:
     try:
         schema = load_schema(loaded.resolve(schema_file)) if schema_file is not None else None
         org = TwinOrg.open(file, schema=schema)
+    except StoreError as error:
+        raise StateConflict(
+            str(error),
+            state="nothing was read or written",
+            hint="end the other program that has the file open, or name another file in `target.url`",
+        ) from error
     except TwinError as error:
         raise UsageError(str(error), state="nothing was read or written", hint="mend the twin's schema") from error
     try:

@@ -93,8 +93,8 @@ def run_migration(
     loaded = load_plan(plan_file)
     if later := unsupported(loaded.plan):
         raise loaded.error(later)
+    resumed_tables = _tables_of_resumed(loaded, options, clock)
     with open_source(loaded) as source, open_org(loaded, clock=clock) as org:
-        resumed_tables = _tables_of_resumed(loaded, options, clock)
         compiled = compile_plan(loaded, source=source, org=org, only=resumed_tables or options.tables or None)
         with open_state(loaded, clock=clock, create=True) as state:
             batch_id = _batch_id(loaded, options, state, clock)
@@ -123,12 +123,23 @@ def engine_settings(loaded: LoadedPlan, *, dry_run: bool) -> EngineSettings:
 
 
 def _tables_of_resumed(loaded: LoadedPlan, options: RunOptions, clock: Clock) -> list[str] | None:
-    """A resume works on the tables that its batch began with."""
+    """A resume works on the tables that its batch began with.
+
+    Raises:
+        StateConflict: There is nothing to resume, or another process works on it. Told before source and org are
+            opened, because a twin's file that the other process holds could not be.
+    """
     if options.resume is None:
         return None
     with open_state(loaded, clock=clock, create=False) as state:
-        batch = state.audit.batch(_batch_id(loaded, options, state, clock))
-        chosen = state.audit.plan_document(batch.batch_id).get("chosen_tables") if batch is not None else None
+        batch_id = _batch_id(loaded, options, state, clock)
+        if (holder := state.audit.lease_holder(batch_id)) is not None:
+            raise StateConflict(
+                f"batch `{batch_id}` is being worked on by {holder.owner}, since {holder.since:%Y-%m-%d %H:%M:%S} UTC",
+                state="nothing was changed by this process",
+                hint="watch it by `forcelift status`, or end it by `forcelift stop`",
+            )
+        chosen = state.audit.plan_document(batch_id).get("chosen_tables")
     return list(chosen) if chosen else None
 
 

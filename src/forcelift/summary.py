@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
+import sqlalchemy as sa
+
 from forcelift.assembly import remedy_of
-from forcelift.audit import AuditStore
-from forcelift.audit.records import Batch
+from forcelift.audit import AuditStore, tables
+from forcelift.audit.records import Batch, BatchMode
 from forcelift.errors import ExitCode, ForceliftError
 from forcelift.ledger import Ledger
+
+# Holds and changes in the number of jobs share one action of the journal; a hold that still lasts is among the last.
+DECISIONS_LOOKED_AT = 20
+_HOLD = re.compile(r"hold until (?P<until>\S+): (?P<reason>.*)", re.DOTALL)
+
+# Of one job: create, upload, close and its three result files. Asking for states is one call for all open jobs.
+API_CALLS_PER_JOB = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +37,11 @@ class RefusedGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableSummary:
-    """One table's rows. `sent` have an answer of the org; rates are rows per second of the chunks' own time."""
+    """One table's rows. `sent` have an answer of the org; rates are rows per second of the chunks' own time.
+
+    `to_send` passed the rules; they fill `upload_files` of `upload_bytes` in all, each a job, links not counted in.
+    `changes` counts values that a rule changed or doubted, by `rule:column`, of rows that were not rejected.
+    """
 
     table: str
     object: str
@@ -36,6 +51,10 @@ class TableSummary:
     extracted: int
     rejected: int
     duplicate: int
+    to_send: int
+    upload_files: int
+    upload_bytes: int
+    link_chunks: int
     sent: int
     created: int
     updated: int
@@ -73,6 +92,24 @@ class BatchSummary:
     def refused(self) -> int:
         return sum(table.failed + table.rejected for table in self.tables)
 
+    @property
+    def is_dry_run(self) -> bool:
+        return self.batch.mode is BatchMode.DRY_RUN
+
+    @property
+    def upload_bytes(self) -> int:
+        return sum(table.upload_bytes for table in self.tables)
+
+    @property
+    def jobs_predicted(self) -> int:
+        """Jobs that the staged files take: one a file, and one more for each chunk with links."""
+        return sum(table.upload_files + table.link_chunks for table in self.tables)
+
+    @property
+    def api_calls_predicted(self) -> int:
+        """API calls of those jobs, without polling and re-sends."""
+        return self.jobs_predicted * API_CALLS_PER_JOB
+
     def with_exit_code(self, code: ExitCode) -> BatchSummary:
         return replace(self, exit_code=code)
 
@@ -89,6 +126,9 @@ class BatchSummary:
             "exit_code": int(self.exit_code),
             "jobs": self.jobs,
             "api_calls": self.api_calls,
+            "upload_bytes": self.upload_bytes,
+            "jobs_predicted": self.jobs_predicted,
+            "api_calls_predicted": self.api_calls_predicted,
             "errors": list(self.errors),
             "tables": [
                 {
@@ -112,7 +152,7 @@ def summarise(
     """Count a batch."""
     chunks = audit.chunks(batch.batch_id)
     refused = audit.failed_summary(batch.batch_id)
-    tables = []
+    summaries = []
     for table in audit.tables(batch.batch_id):
         mine = [chunk for chunk in chunks if chunk.table_name == table.table_name]
         files = [chunk.ledger_file for chunk in mine if chunk.ledger_file is not None]
@@ -126,7 +166,7 @@ def summarise(
                 changes[name] = changes.get(name, 0) + rows
         starts = [chunk.start_time for chunk in mine if chunk.start_time is not None]
         ends = [chunk.end_time for chunk in mine if chunk.end_time is not None]
-        tables.append(
+        summaries.append(
             TableSummary(
                 table=table.table_name,
                 object=table.object,
@@ -136,6 +176,10 @@ def summarise(
                 extracted=sum(chunk.extracted_count or 0 for chunk in mine),
                 rejected=sum(part.rejected for part in staged),
                 duplicate=sum(part.duplicate for part in staged),
+                to_send=sum(part.transformed for part in staged),
+                upload_files=sum(len(part.parts) for part in staged),
+                upload_bytes=sum(file.bytes for part in staged for file in part.parts),
+                link_chunks=sum(part.links_file is not None for part in staged),
                 sent=sum(chunk.loaded_count or 0 for chunk in mine),
                 created=outcomes.get("created", 0),
                 updated=outcomes.get("updated", 0),
@@ -158,9 +202,27 @@ def summarise(
         )
     return BatchSummary(
         batch=batch,
-        tables=tuple(tables),
+        tables=tuple(summaries),
         jobs=len(audit.jobs(batch.batch_id)),
         api_calls=api_calls,
         errors=tuple(error.message if isinstance(error, ForceliftError) else repr(error) for error in errors),
         first_error=errors[0] if errors else None,
     )
+
+
+def waiting_for(audit: AuditStore, batch_id: str, now: datetime) -> str | None:
+    """Why the org is left alone by a batch at this instant: the last hold of the journal, unless it has passed."""
+    query = (
+        sa.select(tables.journal.c.payload)
+        .where(tables.journal.c.batch_id == batch_id, tables.journal.c.action == "governor")
+        .order_by(tables.journal.c.seq.desc())
+        .limit(DECISIONS_LOOKED_AT)
+    )
+    with audit.read() as connection:
+        payloads = connection.execute(query).scalars().all()
+    for payload in payloads:
+        found = _HOLD.fullmatch(json.loads(payload).get("decision", ""))
+        if found is not None:
+            until = datetime.fromisoformat(found["until"])
+            return f"{found['reason']} (until {found['until']})" if until > now else None
+    return None

@@ -177,8 +177,14 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         content: Body | None = None,
     ) -> None:
-        """A call that changes something and answers nothing, sent once. `content()` starts the body anew."""
-        self._read(method, path, what=what, changes=True, headers=headers, content=content)
+        """A call that changes something and answers nothing, sent once. `content()` starts the body anew.
+
+        Raises:
+            LostReply: It may have been carried out. A web page is such an answer: a proxy sends one with status 200.
+        """
+        response = self._read(method, path, what=what, changes=True, headers=headers, content=content)
+        if response.headers.get("Content-Type", "").startswith("text/html"):
+            raise failures.broken_answer(what=what, reason="it is a web page", changes=True)
 
     def repeat(self, once: Callable[[], T]) -> T:
         """Do something that changes nothing, again while the org is unavailable, with growing, jittered waits."""

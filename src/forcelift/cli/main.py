@@ -1,0 +1,83 @@
+"""The command `forcelift`: options of all commands, the list of commands, and how the process ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+import click
+
+from forcelift import __version__
+from forcelift.cli.lazy import LazyCommand, LazyGroup
+from forcelift.errors import ExitCode, ForceliftError
+
+COMMANDS: Final = {
+    "demo": LazyCommand(module="forcelift.cli.demo", name="demo", help="Move real flights data into a simulated org"),
+    "run": LazyCommand(module="forcelift.cli.run", name="run", help="Load the plan's tables into the org"),
+    "status": LazyCommand(module="forcelift.cli.status", name="status", help="Show what became of each batch's rows"),
+    "stop": LazyCommand(module="forcelift.cli.stop", name="stop", help="Stop a running batch; it can be resumed"),
+    "explain": LazyCommand(module="forcelift.cli.explain", name="explain", help="Explain an error code or message"),
+    "config": LazyCommand(module="forcelift.cli.config", name="config", help="Look at the settings"),
+    "audit": LazyCommand(module="forcelift.cli.audit", name="audit", help="Look after the audit database"),
+    "twin": LazyCommand(module="forcelift.cli.twin", name="twin", help="Simulate a Salesforce org on this machine"),
+}  # fmt: skip
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Begin with `forcelift demo`. Each command has its own --help with an example.",
+)
+@click.version_option(__version__, prog_name="forcelift")
+@click.option(
+    "--debug",
+    is_flag=True,
+    envvar="FORCELIFT_DEBUG",
+    show_envvar=True,
+    help="Print the traceback of an error",
+)
+def cli(debug: bool) -> None:
+    """Move very large database tables into Salesforce, and account for every row"""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and end the process with its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(int(run_command(words)))
+
+
+def run_command(words: list[str]) -> int:
+    """Run one command line; errors are shown on stderr. Returns the exit code."""
+    try:
+        result = cli.main(args=words, prog_name="forcelift", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Abort:
+        return ExitCode.INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return ExitCode.USAGE
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nobody is left to tell, and the interpreter must not try again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.DONE
+    except ForceliftError as error:
+        from forcelift.cli.screens import show_error
+
+        show_error(error, debug=_is_debug(words))
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - the last door: a fault of ours is shown as such, with its traceback kept
+        from forcelift.cli.screens import show_fault
+
+        show_fault(error, debug=_is_debug(words), words=words)
+        return ExitCode.BUG
+    return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _is_debug(words: Sequence[str]) -> bool:
+    return "--debug" in words or bool(os.environ.get("FORCELIFT_DEBUG"))

@@ -1,0 +1,29 @@
+"""Options that several commands take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+DEFAULT_PLAN: Final = "forcelift.yaml"
+
+plan_option = click.option(
+    "--plan",
+    "plan_file",
+    type=click.Path(path_type=Path),
+    default=Path(DEFAULT_PLAN),
+    show_default=True,
+    envvar="FORCELIFT_PLAN",
+    show_envvar=True,
+    help="The plan file",
+)
+batch_option = click.option("--batch", "batch_id", metavar="BATCH", help="The batch; by default the plan's newest")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout")
+
+
+def again(command: str, plan_file: Path) -> str:
+    """A command line that a person can copy, with the plan named where it is not the default."""
+    named = "" if plan_file == Path(DEFAULT_PLAN) else f" --plan {plan_file}"
+    return f"forcelift {command}{named}"

@@ -1,0 +1,133 @@
+"""A batch's summary as a person reads it: a line per object, refused rows with their remedies, where things lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from forcelift.audit.records import BatchState
+from forcelift.cli.options import again
+from forcelift.cli.output import count, duration, plural, size, table_lines
+from forcelift.summary import BatchSummary, TableSummary
+
+COLUMNS = ("source", "extracted", "rejected", "duplicate", "sent", "created", "updated", "failed")
+DRY_COLUMNS = ("source", "extracted", "rejected", "duplicate", "to send")
+
+_SETTLED_STATUSES = ("SUCCESS", "PARTIAL", "ROLLED_BACK")
+
+# What a rule did to values, in words; the rest is shown by its name.
+_CHANGES = {
+    "missing_parent": "lookup emptied: its parent is not in the org",
+    "rounded": "rounded to the field's scale",
+    "too_long": "cut to the field's length",
+    "line_ends": "line ends folded to LF",
+    "outer_blanks": "outer blanks trimmed",
+    "control_characters": "control characters removed",
+    "invalid_date": "emptied: not a date that Salesforce can hold",
+    "boolean_null": "null stored as false",
+    "values": "mapped by `values`",
+    "empty": "filled with the default",
+    "warn_negative": "kept, but negative",
+    "warn_future_date": "kept, but in the future",
+    "warn_buddhist_era": "kept, but perhaps of the Buddhist era",
+    "warn_ambiguous_time": "a clock time that the zone has twice; the first is taken",
+}
+
+
+def show_summary(console: Console, summary: BatchSummary) -> None:
+    """Print what became of every row: counts per object, changes, refused rows by code."""
+    names = DRY_COLUMNS if summary.is_dry_run else COLUMNS
+    rows = [(table.object, *_numbers([table], names)) for table in summary.tables]
+    if len(rows) > 1:
+        rows.append(("total", *_numbers(summary.tables, names)))
+    for line in table_lines(("object", *names), rows):
+        console.print(line)
+    if unknown := sum(table.unknown for table in summary.tables):
+        console.print(Text(f"{plural(unknown, 'row')} sent, but their answers are gone: a resume settles them"))
+    for lines in (changed_lines(summary), refused_lines(summary)):
+        for line in lines:
+            console.print(line)
+
+
+def _numbers(tables: Sequence[TableSummary], names: Sequence[str]) -> list[str]:
+    return [count(sum(getattr(table, name.replace(" ", "_")) for table in tables)) for name in names]
+
+
+def changed_lines(summary: BatchSummary) -> Iterator[Text]:
+    """What rules changed or doubted, counted; nothing if they did not."""
+    rows = [
+        (count(rows), f"{table.table}.{column}", _CHANGES.get(rule, rule.replace("warn_", "kept, but: ")))
+        for table in summary.tables
+        for rule, _, column, rows in sorted((*name.partition(":"), rows) for name, rows in table.changes.items())
+    ]
+    if not rows:
+        return
+    yield Text("")
+    yield from table_lines(("rows", "column", "what a rule did"), rows, left=(1, 2))
+
+
+def refused_lines(summary: BatchSummary) -> Iterator[Text]:
+    """Refused rows by code, each with an example and what to do."""
+    groups = [(table.table, group) for table in summary.tables for group in table.refused_by_code]
+    if not groups:
+        return
+    yield Text("")
+    yield Text("refused rows", style="bold")
+    for name, group in groups:
+        yield Text.assemble(f"  {plural(group.rows, 'row')} of {name}: ", (group.code, "yellow"))
+        if group.example:
+            yield Text(f"    example  {group.example}")
+        yield Text(f"    remedy   {group.remedy}")
+
+
+def pace_line(summary: BatchSummary, *, seconds: float, resumed: bool) -> str:
+    """How long this process took and what it cost.
+
+    No rate after a resume: the counts are the whole batch's, the seconds this process's.
+    """
+    rows = sum(table.extracted if summary.is_dry_run else table.sent for table in summary.tables)
+    parts = [f"{plural(rows, 'row')} {'read and cleaned' if summary.is_dry_run else 'sent'}"]
+    if resumed:
+        parts[0] += f" in all, the last of them in {duration(seconds)}"
+    else:
+        parts[0] += f" in {duration(seconds)}"
+        parts.append(f"{rows / max(seconds, 0.001):,.0f} rows/s")
+    parts.append(plural(summary.jobs, "job"))
+    if summary.api_calls is not None:
+        parts.append(plural(summary.api_calls, "API call"))
+    return " · ".join(parts)
+
+
+def prediction_line(summary: BatchSummary) -> str:
+    """What the real run would take."""
+    return (
+        f"a run would send {size(summary.upload_bytes)} in {plural(summary.jobs_predicted, 'job')}, with about "
+        f"{summary.api_calls_predicted:,} API calls, polling not counted"
+    )
+
+
+def unfinished_line(summary: BatchSummary) -> str | None:
+    """Chunks that are not through; None if all are."""
+    by_status: dict[str, int] = {}
+    for table in summary.tables:
+        for status, chunks in table.chunks_by_status.items():
+            by_status[status] = by_status.get(status, 0) + chunks
+    total = sum(by_status.values())
+    settled = sum(by_status.get(status, 0) for status in _SETTLED_STATUSES)
+    if settled == total:
+        return None
+    others = ", ".join(
+        f"{chunks} {status}" for status, chunks in sorted(by_status.items()) if status not in _SETTLED_STATUSES
+    )
+    return f"{settled} of {plural(total, 'chunk')} settled; a resume goes on with the others ({others})"
+
+
+def next_lines(summary: BatchSummary, plan_file: Path) -> list[str]:
+    """The command that goes on, or looks closer."""
+    batch_id = summary.batch.batch_id
+    if summary.batch.state is not BatchState.DONE:
+        return [f"go on with:  {again(f'run --resume {batch_id}', plan_file)}"]
+    return [f"look again:  {again(f'status --batch {batch_id}', plan_file)}"]

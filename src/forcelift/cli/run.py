@@ -1,0 +1,70 @@
+"""`forcelift run`: load the plan's tables, show how it goes, say what became of every row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from forcelift.cli.options import json_option, plan_option
+from forcelift.errors import UsageError
+
+
+@click.command()
+@plan_option
+@click.option("--batch", "batch_id", metavar="BATCH", help="Name of the new batch; made up if left out")
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="",
+    metavar="[BATCH]",
+    help="Go on with a batch; without a name, with the plan's newest unfinished one",
+)
+@click.option("--dry-run", is_flag=True, help="Do everything but the upload, and predict what a run would take")
+@click.option(
+    "--table", "tables", multiple=True, metavar="TABLE", help="Only this table of the plan; may be given several times"
+)
+@json_option
+@click.pass_context
+def run(
+    ctx: click.Context,
+    plan_file: Path,
+    batch_id: str | None,
+    resume: str | None,
+    dry_run: bool,
+    tables: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Load the plan's tables into the org
+
+    Tables that others look up are loaded first. Ctrl-C finishes what is in flight and prints the command that goes
+    on; a second Ctrl-C aborts the open jobs. Example:
+
+      forcelift run --dry-run && forcelift run
+
+    Exit code 1 means that everything was carried through, but rows were refused.
+    """
+    _check_options(resume, {"--batch": batch_id is not None, "--dry-run": dry_run, "--table": bool(tables)})
+    from forcelift.cli.output import data, notes, print_json
+    from forcelift.cli.running import run_document, show_end, show_what_went_wrong, watched_run
+    from forcelift.migration import RunOptions
+
+    options = RunOptions(batch_id=batch_id, resume=resume, dry_run=dry_run, tables=tables)
+    console = notes()
+    summary, seconds = watched_run(plan_file, options, console)
+    if as_json:
+        print_json(run_document(summary, plan_file, seconds=seconds))
+    else:
+        show_end(data(), summary, plan_file, seconds=seconds, resumed=resume is not None)
+    show_what_went_wrong(console, summary, plan_file, debug=bool(ctx.find_root().params.get("debug")))
+    return int(summary.exit_code)
+
+
+def _check_options(resume: str | None, others: dict[str, bool]) -> None:
+    given = [f"`{name}`" for name, is_given in others.items() if is_given]
+    if resume is not None and given:
+        raise UsageError(
+            f"`--resume` goes on with a batch as it was begun; {' and '.join(given)} cannot be given with it",
+            state="nothing was read or written",
+            hint="leave one of them out",
+        )

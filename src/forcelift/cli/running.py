@@ -1,0 +1,144 @@
+"""A run at the command line: progress, signals that become stops, the summary, and the command that goes on."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from rich.console import Console
+
+from forcelift.audit.records import Batch, BatchState, Control
+from forcelift.cli.options import again
+from forcelift.cli.progress import RunProgress
+from forcelift.cli.report import next_lines, pace_line, prediction_line, show_summary, unfinished_line
+from forcelift.cli.screens import show_error, show_fault
+from forcelift.errors import ExitCode, ForceliftError, Interrupted
+from forcelift.jobs.coordinator import Coordinator
+from forcelift.migration import RunOptions, Watcher, locations, run_migration
+from forcelift.protocols.org import Org
+from forcelift.summary import BatchSummary
+
+_STOPPING: Final = "stopping: what is in flight is finished first; Ctrl-C again aborts the open jobs"
+_ABORTING: Final = "aborting the open jobs; rows that the org has taken already stay, and are accounted for"
+
+
+def watched_run(plan_file: Path, options: RunOptions, console: Console) -> tuple[BatchSummary, float]:
+    """Run a batch with progress on the console and signals turned into stops. Returns the summary and the seconds."""
+    began = time.monotonic()
+    with RunProgress(console, monotonic=time.monotonic, dry_run=options.dry_run) as progress:
+        stopper = Stopper(console, plan_file)
+
+        def on_batch(batch: Batch) -> None:
+            stopper.batch_id = batch.batch_id
+            words = "dry run, nothing will be sent" if options.dry_run else f"into {batch.org_url}"
+            console.print(f"batch {batch.batch_id} ({words})")
+
+        def on_progress(coordinator: Coordinator, org: Org) -> None:
+            stopper.say()
+            progress.update(coordinator, org)
+
+        watcher = Watcher(on_batch=on_batch, on_progress=on_progress, on_runner=stopper.on_runner)
+        try:
+            with stopper.listening():
+                summary = run_migration(plan_file, options, watcher=watcher)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                "stopped before a batch was begun",
+                state="nothing was written to the org",
+                hint=f"begin again with `{again('run', plan_file)}`",
+            ) from None
+    return summary, time.monotonic() - began
+
+
+@dataclass(slots=True)
+class Stopper:
+    """Turns Ctrl-C and SIGTERM into stops: the first finishes what is in flight, the second aborts the open jobs."""
+
+    console: Console
+    plan_file: Path
+    batch_id: str | None = None
+    _stop: Callable[[Control], None] | None = None
+    _presses: int = 0
+    _said: int = 0
+
+    def on_runner(self, stop: Callable[[Control], None]) -> None:
+        """From now on a signal stops the run instead of the process."""
+        self._stop = stop
+        if self._presses:
+            self._ask()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handle signals while the block runs."""
+        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._presses += 1
+        if self._stop is not None:
+            self._ask()
+        elif self.batch_id is None:
+            raise KeyboardInterrupt
+
+    def _ask(self) -> None:
+        assert self._stop is not None
+        stop_now = self._presses > 1
+        self._stop(Control(stop=True, stop_now=stop_now, by="a signal", reason="Ctrl-C or SIGTERM"))
+
+    def say(self) -> None:
+        """Tell what a signal has brought about; not done by the signal's handler, which may come between two prints."""
+        if self._presses > self._said:
+            self._said = self._presses
+            self.console.print(_ABORTING if self._presses > 1 else _STOPPING)
+
+
+def run_document(summary: BatchSummary, plan_file: Path, *, seconds: float) -> dict[str, Any]:
+    """The document of `run --json`; described in docs/reference/cli.md."""
+    document = summary.document()
+    document["run_seconds"] = round(seconds, 3)
+    document["resume_command"] = (
+        None if summary.batch.state is BatchState.DONE else again(f"run --resume {summary.batch.batch_id}", plan_file)
+    )
+    document["locations"] = locations(plan_file)
+    return document
+
+
+def show_end(console: Console, summary: BatchSummary, plan_file: Path, *, seconds: float, resumed: bool) -> None:
+    """Print the summary of a run: tables, refused rows, pace, and where everything lies."""
+    is_dry = summary.is_dry_run
+    if is_dry:
+        console.print("DRY RUN: nothing was sent to the org.", style="bold")
+    show_summary(console, summary)
+    console.print()
+    console.print(pace_line(summary, seconds=seconds, resumed=resumed))
+    if is_dry:
+        console.print(prediction_line(summary))
+    if (unfinished := unfinished_line(summary)) is not None:
+        console.print(unfinished)
+    for name, place in locations(plan_file).items():
+        console.print(f"{name.replace('_', ' ') + ':':<16} {place}")
+
+
+def show_what_went_wrong(console: Console, summary: BatchSummary, plan_file: Path, *, debug: bool) -> None:
+    """Errors on the way, and the command that goes on."""
+    error = summary.first_error
+    if isinstance(error, ForceliftError):
+        show_error(error, debug=debug)
+    elif error is not None:
+        show_fault(error, debug=debug, words=["--plan", str(plan_file)])
+    if len(summary.errors) > 1:
+        console.print(f"and {len(summary.errors) - 1} more; `--json` lists them all")
+    if summary.exit_code is ExitCode.INTERRUPTED:
+        console.print("stopped; everything that was begun is accounted for")
+    for line in next_lines(summary, plan_file):
+        console.print(line)

@@ -1,0 +1,135 @@
+"""How `forcelift status` looks: the batches, and one of them in full."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from forcelift.audit.records import Batch, BatchState
+from forcelift.cli.options import again
+from forcelift.cli.output import duration, table_lines
+from forcelift.cli.report import show_summary, unfinished_line
+from forcelift.migration import BatchStatus
+
+BATCHES_SHOWN = 10
+STALE_BEAT_S = 60
+
+
+def status_document(seen: BatchStatus, plan_file: Path) -> dict[str, Any]:
+    """The document of `status --json`; described in docs/reference/cli.md."""
+    holder = seen.holder
+    return {
+        "batches": [_batch_document(batch) for batch in seen.batches],
+        "batch": seen.summary.document(),
+        "at_work": None
+        if holder is None
+        else {
+            "owner": holder.owner,
+            "since": holder.since.isoformat(),
+            "heartbeat": holder.heartbeat.isoformat(),
+        },
+        "waiting_for": seen.waiting_for,
+        "stop_asked": seen.control.stop or seen.control.stop_now,
+        "stop_reason": seen.control.reason,
+        "chunk_rates": [
+            {
+                "table": row.table_name,
+                "avg_records_per_sec": row.avg_records_per_sec,
+                "avg_chunk_duration_s": row.avg_chunk_duration,
+                "max_chunk_duration_s": row.max_chunk_duration,
+            }
+            for row in seen.performance
+        ],
+        "resume_command": _resume(seen, plan_file),
+    }
+
+
+def _batch_document(batch: Batch) -> dict[str, Any]:
+    return {
+        "batch_id": batch.batch_id,
+        "mode": batch.mode.value,
+        "state": batch.state.value,
+        "started_at": batch.started_at.isoformat(),
+        "ended_at": batch.ended_at.isoformat() if batch.ended_at else None,
+        "created_by": batch.created_by,
+    }
+
+
+def _resume(seen: BatchStatus, plan_file: Path) -> str | None:
+    batch = seen.summary.batch
+    if batch.state is BatchState.DONE or seen.holder is not None:
+        return None
+    return again(f"run --resume {batch.batch_id}", plan_file)
+
+
+def show_batches(console: Console, batches: tuple[Batch, ...]) -> None:
+    newest = batches[-BATCHES_SHOWN:]
+    rows = [
+        (
+            batch.batch_id,
+            batch.mode.value.replace("_", " "),
+            batch.state.value,
+            f"{batch.started_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
+            duration((batch.ended_at - batch.started_at).total_seconds()) if batch.ended_at else "-",
+        )
+        for batch in newest
+    ]
+    for line in table_lines(("batch", "mode", "state", "began (UTC)", "took"), rows, left=(0, 1, 2, 3)):
+        console.print(line)
+    if len(batches) > len(newest):
+        console.print(f"and {len(batches) - len(newest)} older ones; `--json` lists them all")
+    console.print()
+
+
+def show_batch(console: Console, seen: BatchStatus, plan_file: Path) -> None:
+    summary = seen.summary
+    batch = summary.batch
+    console.print(Text.assemble(("batch ", "bold"), (batch.batch_id, "bold"), f": {_state_words(seen)}"))
+    if seen.control.stop or seen.control.stop_now:
+        asked = "abort" if seen.control.stop_now else "stop"
+        reason = f": {seen.control.reason}" if seen.control.reason else ""
+        console.print(f"asked to {asked} by {seen.control.by}{reason}")
+    if seen.waiting_for:
+        console.print(f"waiting: {seen.waiting_for}")
+    console.print()
+    _show_chunks(console, seen)
+    console.print()
+    show_summary(console, summary)
+    if (unfinished := unfinished_line(summary)) is not None:
+        console.print()
+        console.print(unfinished)
+    if (resume := _resume(seen, plan_file)) is not None:
+        console.print(f"go on with:  {resume}")
+
+
+def _state_words(seen: BatchStatus) -> str:
+    batch, holder = seen.summary.batch, seen.holder
+    kind = "dry run, " if seen.summary.is_dry_run else ""
+    if holder is not None:
+        quiet_s = (datetime.now(UTC) - holder.heartbeat).total_seconds()
+        beat = f"last sign of life {duration(max(0.0, quiet_s))} ago" if quiet_s > STALE_BEAT_S else "alive"
+        return f"{kind}running, by {holder.owner} ({beat})"
+    if batch.state is BatchState.RUNNING:
+        return f"{kind}not finished, and no process is at work on it"
+    return f"{kind}{batch.state.value}"
+
+
+def _show_chunks(console: Console, seen: BatchStatus) -> None:
+    rows = []
+    for table in seen.summary.tables:
+        words = ", ".join(f"{chunks} {status}" for status, chunks in sorted(table.chunks_by_status.items()))
+        rows.append(
+            (
+                table.table,
+                words,
+                duration(table.seconds) if table.seconds else "-",
+                f"{table.rows_per_second:,.0f}" if table.seconds else "-",
+            )
+        )
+    if rows:
+        for line in table_lines(("table", "chunks", "took", "rows/s"), rows, left=(0, 1)):
+            console.print(line)
