@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.rules_support import describe_field, one_column, texts_of
 
+from forcelift.plan.zones import codec_name
 from forcelift.protocols.source import ColumnKind
 from forcelift.rules import canonical_from_org, texts
 from forcelift.rules.numbers import number_text, typed_number_text
@@ -209,7 +210,7 @@ def test_truncation_keeps_a_prefix_of_whole_clusters(values: list[str], units: i
     st.sampled_from(["tis-620", "cp874", "latin-1", "utf-8", "cp932"]),
 )
 def test_decoding_equals_python_s(values: list[bytes | None], encoding: str) -> None:
-    decoded, broken = texts.decode(pl.Series(values, dtype=pl.Binary), texts.codec_name(encoding))
+    decoded, broken = texts.decode(pl.Series(values, dtype=pl.Binary), codec_name(encoding))
     assert decoded.to_list() == [None if value is None else value.decode(encoding, "replace") for value in values]
     wrong = []
     for at, value in enumerate(values):
@@ -236,3 +237,21 @@ def test_ids_of_15_and_18_characters_are_the_same(values: list[str]) -> None:
     assert canonical_from_org(field, pl.Series(values)).to_list() == long
     assert canonical_from_org(field, pl.Series(long)).to_list() == long
     assert texts_of(one_column(list[Any](values), field), "V__c") == long
+
+
+gate_text = st.text(
+    st.sampled_from(" \t\n\r\x00\x1f\x7f\x80\x9f\u00a0éกๆ😀#N/A") | st.characters(exclude_categories=["Cs"]),
+    max_size=90,
+)
+
+
+@BATCH
+@given(st.lists(st.none() | gate_text | st.sampled_from(["#N/A", "", "ข" * 400]), max_size=30), st.integers(0, 5))
+def test_the_fast_gate_finds_what_the_pattern_finds(values: list[str | None], start: int) -> None:
+    """Goal: long texts, which are looked at by their bytes, are judged as short ones are, slices included."""
+    padded = pl.Series([*values, "ก" * 4000], dtype=pl.String)[start:]
+    assert texts.suspects(padded).to_list() == padded.str.contains(texts.GATE).fill_null(False).arg_true().to_list()
+    for part in (padded, padded.head(0)):
+        units = [None if text is None else len(text.encode("utf-16-le")) // 2 for text in part.to_list()]
+        wanted = [row for row, count in enumerate(units) if count is not None and count > 20]
+        assert texts.rows_over_length(part, 20).to_list() == wanted

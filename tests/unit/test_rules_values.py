@@ -402,3 +402,65 @@ def test_an_empty_batch_is_fine() -> None:
     assert cleaned.rows.height == 0
     assert cleaned.accepted.columns == ["row", "Key__c", "V__c"]
     assert cleaned.accepted.schema["V__c"] == pl.String
+
+
+def test_a_leap_day_of_a_buddhist_year_is_valid_once_converted() -> None:
+    """2567 is 2024 and has a 29 February, which 2567 itself has not; 2568 is 2025 and has none."""
+    values = ["2567-02-29", "2568-02-29", "2567-02-30", "2024-02-29", "2023-02-29", "1957-02-29", None]
+    bad = "REJECTED_INVALID_DATE"
+    wanted = ["2024-02-29", bad, bad, "2024-02-29", bad, bad, None]
+    assert results(values, DAY, buddhist_era="convert") == wanted
+    assert changes(values, DAY, buddhist_era="convert") == {"buddhist_era": 1}
+    assert results(values[:1], DAY) == [bad]
+    assert results(values[1:2], DAY, buddhist_era="convert", invalid_date="to_null") == [None]
+
+
+@pytest.mark.parametrize(
+    ("text", "date_format"),
+    [
+        ("29/02/2567", "%d/%m/%Y"),
+        ("29022567", "%d%m%Y"),
+        ("2567.2.29", "%Y.%m.%d"),
+        ("29 Feb 2567", "%d %b %Y"),
+        ("2567-02-29", "%F"),
+        ("(2567) 29|02", "(%Y) %d|%m"),
+    ],
+)
+def test_buddhist_leap_days_in_any_format(text: str, date_format: str) -> None:
+    options = {"buddhist_era": "convert", "date_format": date_format}
+    assert results([text], DAY, **options) == ["2024-02-29"]
+    assert changes([text], DAY, **options) == {"buddhist_era": 1}
+
+
+def test_buddhist_leap_days_with_a_time() -> None:
+    options: dict[str, Any] = {"buddhist_era": "convert", "timezone": "Asia/Bangkok"}
+    values = ["2567-02-29T06:00:00", "2567-02-29 01:30:00+07:00", "2024-03-01", "2567-03-01T00:00:00Z"]
+    assert results(values, MOMENT, **options) == [
+        "2024-02-28T23:00:00Z",
+        "2024-02-28T18:30:00Z",
+        "2024-02-29T17:00:00Z",
+        "2024-03-01T00:00:00Z",
+    ]
+    assert changes(values, MOMENT, **options) == {"buddhist_era": 3}
+    options["date_format"] = "%d/%m/%Y %H:%M"
+    assert results(["29/02/2567 06:00"], MOMENT, **options) == ["2024-02-28T23:00:00Z"]
+
+
+STATUS = describe_field("V__c", "picklist", length=40, restricted_picklist=True, picklist_values=("Open", "ปิด"))
+
+
+def test_a_restricted_picklist_takes_its_values_letter_for_letter() -> None:
+    refused = "REJECTED_PICKLIST"
+    assert results([" Open", "ปิด", "open", "Shut", None], STATUS) == ["Open", "ปิด", refused, refused, None]
+    assert results(["x", "Open"], STATUS, values={"x": "ปิด"}, unmapped="keep") == ["ปิด", "Open"]
+    free = describe_field("V__c", "picklist", length=40, picklist_values=("Open",))
+    assert results(["Shut"], free) == ["Shut"]
+
+
+def test_a_multipicklist_takes_several_joined_by_semicolons() -> None:
+    several = describe_field(
+        "V__c", "multipicklist", length=40, restricted_picklist=True, picklist_values=("A", "B", "C d")
+    )
+    refused = "REJECTED_PICKLIST"
+    values = ["A", "A;C d", "B;X", "A;;B", "A; B", "a", None]
+    assert results(values, several) == ["A", "A;C d", refused, refused, refused, refused, None]

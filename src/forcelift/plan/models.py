@@ -196,7 +196,8 @@ class FieldRule(Strict):
     )
     buddhist_era: Literal["warn", "reject", "convert", "keep"] = Field(
         default="warn",
-        description="Years 2400 to 2700 in date and datetime columns; `convert` subtracts 543. Before `future_date`.",
+        description="Years 2400 to 2700 in date and datetime columns; `convert` subtracts 543, also "
+        "from a 29 February that only exists then. Before `future_date`.",
     )
     future_date: Literal["warn", "reject", "to_null", "keep"] = Field(
         default="warn", description="Later than the batch's `as_of`; for dates, than its day in the column's zone."
@@ -222,7 +223,10 @@ class FieldRule(Strict):
         "is personal, other kinds are not.",
     )
     merge: Literal["latest", "first", "min", "max", "sum", "longest", "not_null"] | None = Field(
-        default=None, description="Which of several copies gives this column's value, under `duplicates: merge`."
+        default=None,
+        description="Which of several copies gives this column's value, under `duplicates: merge`: `latest` or `first` "
+        "by `changed_at`, also if it is null; of those that are not blank the smallest, the largest, the exact sum, "
+        "the longest text, or (`not_null`) the latest. By default `latest` with `changed_at`, else `first`.",
     )
 
 
@@ -287,7 +291,8 @@ class TablePlan(Strict):
         description="Condition in the source's SQL; rows outside it are not part of the migration. Run as it stands.",
     )
     changed_at: Name | None = Field(
-        default=None, description="Column with the time of a row's last change, for delta runs and `keep_latest`."
+        default=None,
+        description="Column with the time of a row's last change, for delta runs, `keep_latest` and `merge`.",
     )
     created_field: FieldName | None = Field(
         default=None, description="Field that holds the row's creation time, for roll back by date; must be mapped."
@@ -316,8 +321,8 @@ class TablePlan(Strict):
         str, Annotated[dict[str, RawAny], Expect("a map with one expression, such as `{concat: [A, B]}`")]
     ] = Field(
         default={},
-        description='Fields made from several columns: `{concat: [COLUMN, {text: "-"}, COLUMN]}`; a null '
-        "part is empty text.",
+        description='Fields made by an expression, such as `{concat: [COLUMN, {text: "-"}, COLUMN]}`; the forms stand '
+        "under Computed fields.",
     )
     null_key: Literal["reject", "stop"] = Field(
         default="reject", description="A row whose key has a null or blank part: reject it, or stop the batch."

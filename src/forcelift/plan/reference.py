@@ -17,6 +17,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from forcelift.plan import models
+from forcelift.plan.expressions import DEPTH_MAX, EXPRESSIONS, SCALE_MAX
 from forcelift.plan.json_schema import schema_text
 from forcelift.plan.sentences import expected
 from forcelift.plan.shape import alternatives
@@ -132,12 +133,46 @@ left out of it; nothing else may fill the field, and with several columns nothin
 A lookup is written `Relationship.ExternalId` with the parent's table in `parent`. Parents are loaded first; lookups
 to the same table or in a circle are sent in a second pass.
 
-## Computed fields and constants
+## Computed fields
 
-`computed` takes `concat` with a list of columns and `{text: "..."}`; parts are cleaned and in canonical form, a
-null part is empty text, and columns need not be in `fields`. `coalesce`, `part`, `case`, `add`, `subtract`,
-`multiply` and `divide` have their names already. A constant is a text, `{record_type: NAME}` on `RecordTypeId`, or
-`{owner: USERNAME}` on `OwnerId` or another lookup of users.
+`computed` gives a field one expression. An operand of it is a column's name (or `{column: NAME}`), `{text: TEXT}`,
+`{number: N}`, or another expression; they nest {depth} deep at most. Columns need not be in `fields`; a column that is
+there counts with its cleaned value, as its own field stores it.
+
+| expression | gives |
+| --- | --- |
+| `{concat}` | the operands one after the other, of which a null one is empty text |
+| `{coalesce}` | the first operand that is not null or blank |
+| `{part}` | characters from that place on (1 is the first), all the rest without `length` |
+| `{part: {column: A, split: "-", take: 2}}` | that piece between separators, -1 is the last; null if there are fewer |
+| `{letters}` | `upper`, `lower` or `title` case |
+| `{case}` | the text that `when` has for the very text; `else` for all others and null |
+| `{add}` | the exact sum |
+| `{subtract}` | the first less all others |
+| `{multiply}` | the exact product |
+| `{divide}` | the quotient, rounded half away from zero to `scale` digits (0 to {scale}) after the point |
+
+`else` is a text, `{column: NAME}` or an expression; without it the result is null. Characters are Unicode code points.
+Numbers are exact decimals of up to 19 digits before the point; what needs more is rejected (`REJECTED_ARITHMETIC`).
+Operands are taken with 18 digits after the point, rounded half away from zero. A text that is no number is rejected
+(`REJECTED_INVALID_NUMBER`), and so is a division by zero (`REJECTED_DIVISION_BY_ZERO`). A null number makes the result
+null. The result is then treated as a value of the source: it is trimmed, and the rules of its field's type apply with
+their defaults, so that a text that is too long or no date is rejected.
+
+## Constants
+
+A constant is a text, `{record_type: NAME}` on `RecordTypeId`, or `{owner: USERNAME}` on `OwnerId` or another lookup of
+users.
+
+## Copies of a key merged into one
+
+Under `duplicates: merge` all rows of one key become one. The latest copy by `changed_at` goes on, null is oldest, or
+without `changed_at` the first by the canonical text of its columns; the others are `duplicate`. It takes the values
+that `merge` chooses column by column, from the values as the source has them, and then passes all rules. `min`, `max`
+and `sum` understand values as their field does: numbers by size, dates by time, texts by their code points. A value
+that is no number or date is taken before all others, so that its rule refuses the row rather than lose a copy in
+silence. A sum is exact, with up to 45 digits on both sides of the point. Each value that comes from another copy counts
+as a change `merge`. Columns of the key keep the value of the row that goes on.
 
 ## Hours
 
@@ -158,14 +193,22 @@ change that a rule makes is counted.
 _ORDER = """
 A row's rules act in this order: within `where`, null key, duplicates; then for each column, in the plan's order:
 decode, trim, value map, empty, literal `#N/A`, control characters, unicode form, type and validity, Buddhist era,
-range (future, negative, number size), length, required, missing parent. The first reason in this order is the row's
-code (`REJECTED_<RULE>`); all reasons stand in its details.
+range (future, negative, number size), length, restricted picklist, required, missing parent; computed fields come
+after all columns. The first reason in this order is the row's code (`REJECTED_<RULE>`); all reasons stand in its
+details.
+
+With `buddhist_era: convert` a text such as `2567-02-29` is no invalid date: the day exists once it is converted. A
+restricted picklist takes its active values, letter for letter, in a multipicklist joined by `;`; all else is rejected
+(`REJECTED_PICKLIST`).
 """
 
 
 def reference_page() -> str:
     """The page in Markdown."""
-    parts = [_INTRODUCTION.replace("{example}", example_text()), _READING]
+    reading = _READING.replace("{depth}", str(DEPTH_MAX)).replace("{scale}", str(SCALE_MAX))
+    for name, example in EXPRESSIONS.items():
+        reading = reading.replace(f"`{{{name}}}`", f"`{example}`")
+    parts = [_INTRODUCTION.replace("{example}", example_text()), reading]
     for title, model in _SECTIONS:
         parts.append(f"## {title}\n\n{model.__doc__}\n\n" + "".join(_key_table(model)))
     parts.append(_RULES_HEAD + "".join(_rule_row(name, model) for name, model in _RULES) + _ORDER)

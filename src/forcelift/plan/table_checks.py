@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from forcelift.errors import Problem
-from forcelift.plan.expressions import ExpressionError, constant_form, expression_columns
+from forcelift.plan.expressions import ExpressionError, constant_form, parse_expression
 from forcelift.plan.models import FieldRule, TablePlan
 from forcelift.plan.shape import Path, Shaped, did_you_mean
 from forcelift.plan.zones import codec_name, encoding_names, zone_names
@@ -123,13 +123,30 @@ def _field(
         yield shaped.problem(
             "`unmapped` needs `values`", (*place, "unmapped"), hint="write the value map, or leave it out"
         )
-    if rule.merge is not None and table.duplicates != "merge":
-        yield shaped.problem("`merge` needs `duplicates: merge`", (*place, "merge"))
+    if rule.merge is not None:
+        yield from _merge(table, column, rule, (*place, "merge"), shaped)
     if rule.date_format is not None and "%" not in rule.date_format:
         yield shaped.problem("the format names no part of a date", (*place, "date_format"), hint="such as `%d/%m/%Y`")
     yield from place_problems(rule.encoding, rule.timezone, place, shaped)
     if rule.parent is not None:
         yield from _parent(rule, rule.parent, place, shaped, neighbours)
+
+
+def _merge(table: TablePlan, column: str, rule: FieldRule, place: Path, shaped: Shaped) -> Iterator[Problem]:
+    if table.duplicates != "merge":
+        yield shaped.problem("`merge` needs `duplicates: merge`", place)
+    elif rule.merge == "latest" and table.changed_at is None:
+        yield shaped.problem(
+            "`merge: latest` needs `changed_at`", place, hint="name the column with the time of the last change"
+        )
+    if len(table.key) > 1 and column in table.key:
+        yield shaped.problem(f"`merge` cannot stand at the key: {_KEY_RULES['merge']}", place)
+    if rule.values is not None and rule.merge in ("min", "max", "sum", "longest"):
+        yield shaped.problem(
+            f"`merge: {rule.merge}` compares values as they stand in the source, before `values` maps them",
+            place,
+            hint="use `latest`, `first` or `not_null`",
+        )
 
 
 def _parent(rule: FieldRule, parent: str, place: Path, shaped: Shaped, neighbours: Neighbours) -> Iterator[Problem]:
@@ -171,10 +188,9 @@ def _computed(table: TablePlan, path: Path, shaped: Shaped) -> Iterator[Problem]
     for field, expression in table.computed.items():
         place = (*path, "computed", field)
         yield from _target_name(field, place, shaped)
-        try:
-            expression_columns(expression)
-        except ExpressionError as error:
-            yield shaped.problem(str(error), place, hint=error.hint)
+        _, faults = parse_expression(expression)
+        for fault in faults:
+            yield shaped.problem(fault.message, (*place, *fault.path), hint=fault.hint)
 
 
 def _target_name(field: str, place: Path, shaped: Shaped) -> Iterator[Problem]:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from forcelift.errors import Problem
-from forcelift.plan.expressions import expression_name
-from forcelift.plan.models import DuplicateRule, Plan, TablePlan
+from forcelift.plan.models import Plan
 from forcelift.plan.urls import scheme_of
 
 Found = Iterator[tuple[str, str]]  # path, name of the feature
@@ -35,11 +34,11 @@ def unsupported(plan: Plan, position: Callable[[str], tuple[int, int]] | None = 
 
 def _features(plan: Plan) -> Found:
     source, audit = scheme_of(plan.source.url.get_secret_value()), scheme_of(plan.audit.url.get_secret_value())
-    if source in ("postgresql", "oracle"):
+    if source == "oracle":
         yield "source.url", f"reading from `{source}:`"
     if plan.source.limits.rows_per_second is not None:
         yield "source.limits.rows_per_second", "a limit on rows read per second"
-    if audit != "sqlite":
+    if audit == "oracle":
         yield "audit.url", f"an audit database on `{audit}:`"
     if plan.staging.startswith("s3://"):
         yield "staging", "staging on `s3:`"
@@ -51,15 +50,3 @@ def _features(plan: Plan) -> Found:
         yield "notify", "notifying people"
     if plan.target.auth is not None and plan.target.auth.airflow_conn is not None:
         yield "target.auth.airflow_conn", "signing in by an Airflow connection"
-    for table in plan.tables:
-        yield from _table_features(table)
-
-
-def _table_features(table: TablePlan) -> Found:
-    path = f"tables.{table.table}"
-    if table.duplicates is DuplicateRule.MERGE:
-        yield f"{path}.duplicates", "`duplicates: merge`"
-    for field, expression in table.computed.items():
-        name = expression_name(expression)
-        if name != "concat":
-            yield f"{path}.computed.{field}", f"the expression `{name}`"

@@ -5,19 +5,15 @@ and each change is counted. Nothing here does I/O but `DuplicateScan`, which spi
 """
 
 from forcelift.rules.canonical import canonical_from_org
+from forcelift.rules.chunk import ChunkCleaner
 from forcelift.rules.compile import SourceDefaults, compile_table, owner_names
 from forcelift.rules.duplicates import DuplicateDecisions, DuplicateNorms, DuplicateScan
 from forcelift.rules.hashing import ChunkSum, add_hashes, checksum, row_hash
 from forcelift.rules.keys import normalised_key
+from forcelift.rules.outcomes import Cleaned, LinkResult
+from forcelift.rules.parents import LookupInfo, ParentKeys
 from forcelift.rules.remedies import rule_remedy
-from forcelift.rules.table import (
-    ChunkCleaner,
-    Cleaned,
-    CompiledTable,
-    LinkResult,
-    LookupInfo,
-    ParentKeys,
-)
+from forcelift.rules.table import CompiledTable
 from forcelift.rules.targets import LookupTarget, ParentField, lookup_targets
 
 __all__ = [

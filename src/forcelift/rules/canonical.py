@@ -10,8 +10,9 @@ import polars as pl
 
 from forcelift.protocols.org import FieldDescribe
 from forcelift.rules import moments, numbers, texts
-from forcelift.rules.column import Form, boolean_text, time_text
+from forcelift.rules.column import Form
 from forcelift.rules.ids import id_text
+from forcelift.rules.plain import boolean_text, time_text
 from forcelift.rules.targets import form_of, scale_of
 
 
@@ -41,7 +42,7 @@ def canonical_from_org(field: FieldDescribe, values: pl.Series) -> pl.Series:
 
 
 def _text(values: pl.Series) -> pl.Series:
-    rows = values.str.contains(texts.GATE).fill_null(False).arg_true()
+    rows = texts.suspects(values)
     if not rows.len():
         return values
     part = texts.fold_line_ends(values.gather(rows)).str.strip_chars(texts.BLANKS)

@@ -16,10 +16,8 @@ from forcelift.plan.models import FieldRule
 from forcelift.rules import moments, numbers, texts
 from forcelift.rules.findings import Findings, Place
 from forcelift.rules.ids import id_text
+from forcelift.rules.plain import boolean_text, plain_text, time_text
 
-_TRUE = ("true", "t", "yes", "y", "1", "on")
-_FALSE = ("false", "f", "no", "n", "0", "off")
-TIME = r"^([01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,9})?)?Z?$"
 _CONVERSION_RULES = {
     "number": "invalid_number",
     "boolean": "invalid_boolean",
@@ -44,7 +42,8 @@ class Form(StrEnum):
 class Column:
     """A source column with its rules and what its field takes; made by `compile_table`, which has checked that it fits.
 
-    `length` is in UTF-16 units, None where nothing is counted. `is_key` leaves emptiness to the null key rule.
+    `length` is in UTF-16 units, None where nothing is counted. `picklist` holds the values of a restricted picklist;
+    with `is_multi` a text is several of them, joined by `;`. `is_key` leaves emptiness to the null key rule.
     """
 
     name: str
@@ -54,6 +53,8 @@ class Column:
     scale: int | None = None
     integer_digits: int | None = None
     length: int | None = None
+    picklist: tuple[str, ...] = ()
+    is_multi: bool = False
     zone: str | None = None
     codec: str | None = None
     default: str | None = None
@@ -88,12 +89,12 @@ class Column:
 
     def _mend(self, raw: pl.Series, found: Findings) -> tuple[pl.Series, pl.Series | None]:
         """Steps 5 to 10. Also gives the rows that became null by a later rule than `empty`, which takes no default."""
-        suspects = raw.str.contains(texts.GATE).fill_null(False).arg_true()
+        suspects = texts.suspects(raw)
         if suspects.len():
             raw = raw.clone().scatter(suspects, self._trim(raw.gather(suspects), suspects, found))
         if self.rule.values is not None:
             raw = self._map(raw, found)
-            suspects = raw.str.contains(texts.GATE).fill_null(False).arg_true()
+            suspects = texts.suspects(raw)
         special: pl.Series | None = None
         if suspects.len():
             part, special = self._mend_suspects(raw.gather(suspects), suspects, found)
@@ -192,7 +193,7 @@ class Column:
         """Steps 11 to 14."""
         match self.form:
             case Form.TEXT:
-                return self._checked_length(plain_text(values), found)
+                return self._checked_picklist(self._checked_length(plain_text(values), found), found)
             case Form.DATE:
                 return self._dates(values, found, as_of)
             case Form.DATETIME:
@@ -235,7 +236,7 @@ class Column:
         return result
 
     def _dates(self, values: pl.Series, found: Findings, as_of: datetime | None) -> pl.Series:
-        days = self._days(values)
+        days = self._days(values, found)
         days = self._valid(values, days, moments.rows_outside(days, moments.DATE_MIN, moments.DATE_MAX), found)
         buddhist = moments.rows_in_buddhist_years(days)
         if buddhist.len() and self._note_buddhist(buddhist, found):
@@ -246,17 +247,17 @@ class Column:
             days = self._not_future(days, moments.rows_outside(days, date.min, today), found)
         return moments.date_text(days)
 
-    def _days(self, values: pl.Series) -> pl.Series:
+    def _days(self, values: pl.Series, found: Findings) -> pl.Series:
         if values.dtype == pl.Date:
             return values
         if values.dtype == pl.String:
-            return moments.moments_of_text(values, self.rule.date_format).wall.cast(pl.Date)
+            return self._read_moments(values, found).wall.cast(pl.Date)
         if isinstance(values.dtype, pl.Datetime) and values.dtype.time_zone is not None:
             return moments.moments_of_instants(values, self.zone).wall.cast(pl.Date)
         return values.cast(pl.Date)
 
     def _datetimes(self, values: pl.Series, found: Findings, as_of: datetime | None) -> pl.Series:
-        read = self._moments(values)
+        read = self._moments(values, found)
         utc, fold = read.to_utc(self.zone)
         found.warn("ambiguous_time", self.place, fold)
         outside = moments.rows_outside(utc, moments.INSTANT_MIN, moments.INSTANT_MAX)
@@ -273,9 +274,17 @@ class Column:
             utc = self._not_future(utc, moments.rows_outside(utc, datetime.min, limit), found)  # noqa: DTZ901 (naive UTC)
         return moments.instant_text(utc)
 
-    def _moments(self, values: pl.Series) -> moments.Moments:
+    def _read_moments(self, values: pl.Series, found: Findings) -> moments.Moments:
+        """Dates in texts. 29 February of a Buddhist year is a day only once it is converted, so that comes first."""
+        read = moments.moments_of_text(values, self.rule.date_format)
+        if self.rule.buddhist_era == "convert":
+            read, rows = moments.moments_of_buddhist_text(values, self.rule.date_format, read)
+            found.change("buddhist_era", self.place, rows)
+        return read
+
+    def _moments(self, values: pl.Series, found: Findings) -> moments.Moments:
         if values.dtype == pl.String:
-            return moments.moments_of_text(values, self.rule.date_format)
+            return self._read_moments(values, found)
         if isinstance(values.dtype, pl.Datetime) and values.dtype.time_zone is not None:
             return moments.moments_of_instants(values, self.zone)
         return moments.Moments(wall=values.cast(moments.NAIVE))
@@ -332,6 +341,20 @@ class Column:
         found.change("too_long", self.place, rows)
         return values.clone().scatter(rows, part)
 
+    def _checked_picklist(self, values: pl.Series, found: Findings) -> pl.Series:
+        if not self.picklist:
+            return values
+        distinct = values.drop_nulls().unique()
+        known = pl.Series(self.picklist)
+        if self.is_multi:
+            parts = distinct.str.split(";").list.set_difference(known.implode())
+            unknown = distinct.filter(parts.list.len() > 0)
+        else:
+            unknown = distinct.filter(~distinct.is_in(known.implode()))
+        if unknown.len():
+            found.refuse("picklist", self.place, values.is_in(unknown.implode()).fill_null(False).arg_true())
+        return values
+
     def _fill(
         self, result: pl.Series, empty: pl.Series | None, without_default: pl.Series | None, found: Findings
     ) -> pl.Series:
@@ -358,54 +381,3 @@ class Column:
         rows = result.is_null().arg_true()
         refused = found.refused_by(self.place)
         return rows.filter(~rows.is_in(refused.implode())) if refused.len() else rows
-
-
-def plain_text(values: pl.Series) -> pl.Series:
-    """Values of any kind as text in canonical form, nothing rounded or cut: for text fields, keys and value maps.
-
-    A naive timestamp stays as it stands on the source's clock; a fraction of a second is kept where there is one, so
-    that two keys never become one.
-    """
-    dtype = values.dtype
-    if dtype == pl.String:
-        return values
-    if dtype.is_numeric():
-        return numbers.typed_number_text(values, scale=None)
-    if isinstance(dtype, pl.Datetime):
-        suffix = "" if dtype.time_zone is None else "Z"
-        utc = values if dtype.time_zone is None else values.dt.convert_time_zone("UTC")
-        text = utc.dt.strftime("%Y-%m-%dT%H:%M:%S%.9f").str.strip_chars_end("0").str.strip_chars_end(".")
-        return text + suffix if suffix else text
-    return values.cast(pl.String)
-
-
-def boolean_text(values: pl.Series) -> pl.Series:
-    """`true` or `false`; null where a value is neither (true, t, yes, y, 1, on and their opposites, in any case)."""
-    if values.dtype == pl.Boolean:
-        return values.cast(pl.String)
-    lowered = plain_text(values).str.to_lowercase()
-    return lowered.replace_strict(
-        [*_TRUE, *_FALSE], ["true"] * len(_TRUE) + ["false"] * len(_FALSE), default=None, return_dtype=pl.String
-    )
-
-
-def time_text(values: pl.Series) -> pl.Series:
-    """`HH:MM:SS.mmmZ`, cut to the millisecond; null where a text is no time of day."""
-    matched = values.str.contains(TIME)
-    padded = (
-        values.str.strip_suffix("Z")
-        .to_frame("text")
-        .select(
-            pl.concat_str(
-                pl.col("text").str.slice(0, 5),
-                pl.lit(":"),
-                pl.when(pl.col("text").str.len_bytes() > 5)
-                .then(pl.col("text").str.slice(6, 2))
-                .otherwise(pl.lit("00")),
-                pl.lit("."),
-                pl.col("text").str.slice(9, 3).str.pad_end(3, "0"),
-                pl.lit("Z"),
-            ).alias("text")
-        )
-    )
-    return padded.with_columns(matched.alias("matched")).select(pl.when("matched").then("text")).to_series()

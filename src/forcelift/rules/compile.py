@@ -6,25 +6,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import polars as pl
-
 from forcelift.errors import PlanError, Problem
+from forcelift.plan.expressions import expression_columns, parse_expression
 from forcelift.plan.models import DuplicateRule, FieldRule, TablePlan
+from forcelift.plan.zones import codec_name
 from forcelift.protocols.org import FieldDescribe, ObjectDescribe
 from forcelift.protocols.source import Column as SourceColumn
 from forcelift.protocols.source import ColumnKind, SourceTable
-from forcelift.rules import texts
 from forcelift.rules.column import Column, Form
-from forcelift.rules.findings import SENTENCES, Findings, Place
+from forcelift.rules.computed import Computed
+from forcelift.rules.findings import Place
 from forcelift.rules.fit import is_zone, misfits
-from forcelift.rules.table import CompiledTable, Computed, LookupInfo
+from forcelift.rules.merge import merged_columns
+from forcelift.rules.parents import LookupInfo
+from forcelift.rules.plan_values import PlanValues
+from forcelift.rules.table import CompiledTable
 from forcelift.rules.targets import (
     ParentField,
     Target,
     TargetProblem,
+    field_column,
     find_target,
     form_of,
-    integer_digits_of,
+    is_required,
     nearest,
     scale_of,
 )
@@ -86,6 +90,15 @@ class _Compiler:
             Problem(message=message, path=f"tables.{self.plan.table}{'.' if path else ''}{path}", hint=hint)
         )
 
+    @property
+    def zone(self) -> str | None:
+        """The zone of the table's naive timestamps."""
+        return self.plan.timezone or self.defaults.timezone
+
+    @property
+    def values(self) -> PlanValues:
+        return PlanValues(describe=self.describe, owners=self.owners, zone=self.zone, report=self.problem)
+
     def compile(self) -> CompiledTable:
         plan = self.plan
         self.check_table()
@@ -128,6 +141,7 @@ class _Compiler:
             changed_column=changed,
             constants=self.constants,
             computed=tuple(self.computed),
+            merges=merged_columns(plan, self.columns) if plan.duplicates is DuplicateRule.MERGE else (),
             key_case_sensitive=key_field.case_sensitive,
             key_length=key_field.length or None,
         )
@@ -145,8 +159,6 @@ class _Compiler:
             self.problem("object", f"records of `{self.describe.name}` cannot be both created and updated by this user")
         if plan.operation == "insert" and not self.describe.createable:
             self.problem("object", f"records of `{self.describe.name}` cannot be created by this user")
-        if plan.duplicates is DuplicateRule.MERGE:
-            self.problem("duplicates", "`merge` is not built yet", "use `keep_latest`, `keep_first` or `reject`")
         if plan.duplicates is DuplicateRule.KEEP_LATEST and plan.changed_at is None:
             self.problem("duplicates", "`keep_latest` needs `changed_at`, the column that says which row is the latest")
         if plan.created_field is not None and plan.created_field not in self.describe.fields:
@@ -242,19 +254,15 @@ class _Compiler:
             self.problem(f"{path}.field", f"`{target.header}` is of type {field_type}, which cannot be loaded")
             return None
         is_key = self.plan.key == (source.name,)
-        made = Column(
-            name=source.name,
-            place=Place(column=source.name, number=number),
-            rule=rule,
-            form=form,
-            scale=scale_of(field_type, parent.scale if parent else target.field.scale) if form is Form.NUMBER else None,
-            integer_digits=integer_digits_of(target.field) if form is Form.NUMBER and parent is None else None,
-            length=(target.field.length or None) if form is Form.TEXT and parent is None else None,
-            zone=rule.timezone or self.plan.timezone or self.defaults.timezone,
-            codec=self.codec(path, source, rule),
-            required=is_required(target.field) and not is_key,
-            is_key=is_key,
-        )
+        place = Place(column=source.name, number=number)
+        zone = rule.timezone or self.zone
+        if parent is None:
+            made = field_column(target.field, form, rule, place, zone=zone)
+        else:
+            scale = scale_of(field_type, parent.scale) if form is Form.NUMBER else None
+            made = Column(name=source.name, place=place, rule=rule, form=form, scale=scale, zone=zone)
+        required = is_required(target.field) and not is_key
+        made = replace(made, codec=self.codec(path, source, rule), required=required, is_key=is_key)
         if self.fits(path, source, rule, made):
             made = self.with_values(path, rule, made, target.field)
             self.note_digits(source, made, target.field)
@@ -267,7 +275,7 @@ class _Compiler:
     def codec(self, path: str, source: SourceColumn, rule: FieldRule) -> str | None:
         encoding = rule.encoding or self.plan.encoding or self.defaults.encoding
         try:
-            return texts.codec_name(encoding)
+            return codec_name(encoding)
         except LookupError:
             where = f"{path}.encoding" if rule.encoding else path
             self.problem(where, f"there is no encoding `{encoding}`", "such as utf-8, TIS-620, windows-874, latin-1")
@@ -276,7 +284,7 @@ class _Compiler:
     def fits(self, path: str, source: SourceColumn, rule: FieldRule, made: Column) -> bool:
         """True if the column's kind can become the field's form and its rules say something about it."""
         before = len(self.problems)
-        for option, message, hint in misfits(source, rule, made, duplicates=self.plan.duplicates):
+        for option, message, hint in misfits(source, rule, made, self.plan):
             self.problem(f"{path}.{option}" if option else path, message, hint)
         return len(self.problems) == before
 
@@ -284,37 +292,11 @@ class _Compiler:
         """Check the values that the plan itself brings (mapped values, the default) and take up the default."""
         for raw, value in (rule.values or {}).items():
             if value != "":
-                self.literal(f"{path}.values.{raw}", value, made, target)
+                self.values.literal(f"{path}.values.{raw}", value, made, target)
         if not isinstance(rule.empty, dict):
             return made
-        default = self.literal(f"{path}.empty.default", rule.empty["default"], made, target)
+        default = self.values.literal(f"{path}.empty.default", rule.empty["default"], made, target)
         return replace(made, default=default)
-
-    def literal(self, path: str, value: str, column: Column, target: FieldDescribe) -> str | None:
-        """A value of the plan in canonical form, or a problem."""
-        found = Findings()
-        plain = FieldRule(field=column.rule.field, date_format=column.rule.date_format)
-        probe = Column(
-            name=column.name,
-            place=column.place,
-            rule=plain,
-            form=column.form,
-            scale=column.scale,
-            integer_digits=column.integer_digits,
-            length=column.length,
-            zone=column.zone,
-        )
-        text = probe.clean(pl.Series([value], dtype=pl.String), found, None)[0]
-        if found.refusals:
-            self.problem(path, f"does not fit `{target.name}`: it {SENTENCES[found.refusals[0].rule]}")
-            return None
-        if text is None:
-            self.problem(path, f"gives no value for `{target.name}`")
-            return None
-        known = target.picklist_values
-        if target.restricted_picklist and known and target.type == "picklist" and text not in known:
-            self.problem(path, f"`{target.name}` takes only the values of its picklist{nearest(text, known)}")
-        return str(text)
 
     def note_digits(self, source: SourceColumn, made: Column, target: FieldDescribe) -> None:
         """Columns whose numbers may have more digits than a double keeps."""
@@ -406,48 +388,9 @@ class _Compiler:
             return
         self.claim(path, name)
         self.check_writable(path, target)
-        text = self.named(path, constant) if isinstance(constant, dict) else self.constant_text(path, constant, target)
+        text = self.values.constant(path, constant, target)
         if text is not None:
             self.constants[name] = text
-
-    def constant_text(self, path: str, constant: str, target: FieldDescribe) -> str | None:
-        form = form_of(target.type)
-        if form is None:
-            self.problem(path, f"`{target.name}` is of type {target.type}, which cannot be loaded")
-            return None
-        probe = Column(
-            name=target.name,
-            place=Place(column=target.name, number=0),
-            rule=FieldRule(field=target.name),
-            form=form,
-            scale=scale_of(target.type, target.scale) if form is Form.NUMBER else None,
-            integer_digits=integer_digits_of(target) if form is Form.NUMBER else None,
-            length=(target.length or None) if form is Form.TEXT else None,
-            zone=self.plan.timezone or self.defaults.timezone,
-        )
-        return self.literal(path, constant, probe, target)
-
-    def named(self, path: str, constant: dict[str, str]) -> str | None:
-        """The Id of a record type or an owner that the plan names."""
-        if list(constant) == ["record_type"]:
-            return self.record_type(path, constant["record_type"])
-        if list(constant) == ["owner"]:
-            if constant["owner"] not in self.owners:
-                self.problem(path, f"the org has no active user `{constant['owner']}`")
-            return self.owners.get(constant["owner"])
-        hint = "write a text, {record_type: NAME} or {owner: USERNAME}"
-        self.problem(path, f"`{', '.join(constant)}` is not known here", hint)
-        return None
-
-    def record_type(self, path: str, wanted: str) -> str | None:
-        for kind in self.describe.record_types:
-            if wanted in (kind.developer_name, kind.name) and kind.active and kind.available:
-                return kind.id
-        names = [kind.developer_name for kind in self.describe.record_types if kind.active and kind.available]
-        self.problem(
-            path, f"`{self.describe.name}` has no record type `{wanted}` for this user{nearest(wanted, names)}"
-        )
-        return None
 
     def add_computed(self, number: int, name: str, expression: dict[str, Any]) -> None:
         path = f"computed.{name}"
@@ -457,40 +400,25 @@ class _Compiler:
             return
         self.claim(path, name)
         self.check_writable(path, target)
-        if form_of(target.type) is not Form.TEXT:
-            self.problem(path, f"`{name}` is of type {target.type}; joined text needs a text field")
-        parts = expression.get("concat")
-        if list(expression) != ["concat"] or not isinstance(parts, list) or not parts:
-            self.problem(path, "must be `concat` with a list of columns and {text: ...}")
+        read, faults = parse_expression(expression)
+        for fault in faults:
+            self.problem(".".join(map(str, (path, *fault.path))), fault.message, fault.hint)
+        form = form_of(target.type)
+        if form is None:
+            self.problem(path, f"`{target.name}` is of type {target.type}, which cannot be loaded")
+        if read is None or form is None:
             return
-        read: list[tuple[str, bool]] = []
-        for place, part in enumerate(parts):
-            found = self.concat_part(f"{path}.concat.{place}", part, number)
-            if found is not None:
-                read.append(found)
-        columns = [part for part, is_text in read if not is_text]
-        self.computed.append(
-            Computed(
-                target=name,
-                parts=tuple(read),
-                length=target.length or None,
-                required=is_required(target),
-                place=Place(column=",".join(dict.fromkeys(columns)) or name, number=number),
-            )
-        )
-
-    def concat_part(self, path: str, part: Any, number: int) -> tuple[str, bool] | None:
-        if isinstance(part, dict) and list(part) == ["text"] and isinstance(part["text"], str):
-            return part["text"], True
-        if not isinstance(part, str):
-            self.problem(path, "must be a column's name or {text: ...}")
-            return None
-        if part not in self.columns:
-            made = self.plain_column(path, part, number)
-            if made is None:
-                return None
-            self.plain[part] = made
-        return part, False
+        columns = expression_columns(read)
+        for column in columns:
+            plain = None if column in self.columns else self.plain_column(path, column, number)
+            if plain is not None:
+                self.plain[column] = plain
+        place = Place(column=",".join(columns) or name, number=number)
+        made = field_column(target, form, FieldRule(field=name), place, zone=self.zone)
+        has_zones = all(column in self.columns and self.columns[column].form is Form.DATETIME for column in columns)
+        if form is Form.DATETIME and made.zone is None and not has_zones:
+            self.problem(path, "may give times without a zone", "add `timezone:` to the table or under `source`")
+        self.computed.append(Computed(target=name, expression=read, column=made))
 
     def changed_column(self) -> Column | None:
         name = self.plan.changed_at
@@ -508,8 +436,3 @@ def owner_names(plan: TablePlan) -> tuple[str, ...]:
     """Usernames that constants of the plan name as `{owner: USERNAME}`, for `compile_table`'s `owners`."""
     constants = plan.constants.values()
     return tuple(constant["owner"] for constant in constants if isinstance(constant, dict) and "owner" in constant)
-
-
-def is_required(target: FieldDescribe) -> bool:
-    """True if a record needs a value; a boolean always has one."""
-    return target.required and target.type != "boolean"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,9 +23,13 @@ import pyarrow.parquet as pq
 from forcelift.errors import SourceChanged
 from forcelift.plan.models import DuplicateRule
 from forcelift.rules.hashing import text_hash
+from forcelift.rules.merge import MergedColumn
 
 _KEY = ["high", "low"]
 _FILE_ROWS = 1_000_000  # 20 MB of key hashes held in memory before they are written
+_MERGE_ROWS = 500_000  # rows that are merged at a time
+_LATEST_FIRST = "PARTITION BY high, low ORDER BY changed DESC NULLS LAST, text, chunk"
+_OLDEST_FIRST = "PARTITION BY high, low ORDER BY changed ASC NULLS FIRST, text, chunk"
 _DECISIONS = {
     "chunk": pl.UInt32,
     "high": pl.UInt64,
@@ -137,10 +142,8 @@ class DuplicateScan:
         """Second pass: rows of a chunk (`CompiledTable.content`); those whose key does not repeat are left out here."""
         hashes = key_hash(content["norm"])
         identity = content_hash(content).rename({"high": "content_high", "low": "content_low"})
-        frame = content.select("changed", "text").hstack(hashes).hstack(identity).filter(pl.col("high").is_not_null())
-        frame = frame.select(
-            pl.lit(chunk_no, dtype=pl.UInt32).alias("chunk"), *_KEY, "changed", "text", "content_high", "content_low"
-        )
+        frame = content.drop("norm").hstack(hashes).hstack(identity).filter(pl.col("high").is_not_null())
+        frame = frame.with_columns(pl.lit(chunk_no, dtype=pl.UInt32).alias("chunk"))
         with self._lock:
             self._database.register("batch", frame.to_arrow())
             into = "INSERT INTO content" if self._has_content else "CREATE TABLE content AS"
@@ -148,15 +151,14 @@ class DuplicateScan:
             self._database.unregister("batch")
             self._has_content = True
 
-    def decide(self, rule: DuplicateRule) -> DuplicateDecisions:
+    def decide(self, rule: DuplicateRule, merges: Sequence[MergedColumn] = ()) -> DuplicateDecisions:
         """Say for each repeated key which row goes on.
 
         `keep_latest`: the last by `changed_at`, null is oldest. `keep_first`: the first by it. Ties, and tables without
         `changed_at`, go by the text of the mapped columns, the smallest first; rows that are the same by that too are
-        the same to the org, and the one in the lowest chunk goes on. `reject`: none.
+        the same to the org, and the one in the lowest chunk goes on. `reject`: none. `merge`: the row that
+        `keep_latest` would take, with values from all copies in the columns of `merges` (`CompiledTable.merges`).
         """
-        if rule is DuplicateRule.MERGE:
-            raise ValueError("`duplicates: merge` is not a choice between rows")
         with self._lock:
             if rule is not DuplicateRule.REJECT:
                 self._check_content()
@@ -165,17 +167,33 @@ class DuplicateScan:
                     "SELECT chunk, high, low, NULL::UBIGINT AS content_high, NULL::UBIGINT AS content_low FROM places"
                 )
             else:
-                order = "DESC NULLS LAST" if rule is DuplicateRule.KEEP_LATEST else "ASC NULLS FIRST"
+                order = _OLDEST_FIRST if rule is DuplicateRule.KEEP_FIRST else _LATEST_FIRST
                 query = (
                     "SELECT p.chunk, p.high, p.low, w.content_high, w.content_low FROM places p LEFT JOIN"
-                    " (SELECT * FROM content QUALIFY row_number() OVER"
-                    f" (PARTITION BY high, low ORDER BY changed {order}, text, chunk) = 1) w USING (chunk, high, low)"
+                    f" (SELECT * FROM content QUALIFY row_number() OVER ({order}) = 1) w USING (chunk, high, low)"
                 )
+                if merges:
+                    self._merge(merges)
+                    # A merged value belongs to the one chunk whose row goes on.
+                    query = f"SELECT * FROM ({query}) d LEFT JOIN merged USING (chunk, high, low)"
             path = self._folder / "decisions.parquet"
             self._database.execute(
                 f"COPY ({query} ORDER BY chunk) TO {_literal(path)} (FORMAT parquet, COMPRESSION zstd)"
             )
         return DuplicateDecisions(path=path, rule=rule)
+
+    def _merge(self, merges: Sequence[MergedColumn]) -> None:
+        """Aggregate all copies of each key, some keys at a time, so that memory is bounded for any number of them."""
+        rows, _ = self._one("SELECT count(*), 0 FROM content")
+        parts = rows // _MERGE_ROWS + 1
+        values = ", ".join(part for merge in merges for part in merge.sql())
+        for part in range(parts):
+            into = "INSERT INTO merged" if part else "CREATE OR REPLACE TABLE merged AS"
+            self._database.execute(
+                f"{into} WITH ranked AS (SELECT *, row_number() OVER ({_LATEST_FIRST}) AS n,"
+                f" row_number() OVER ({_OLDEST_FIRST}) AS o FROM content WHERE high % {parts} = {part})"
+                f" SELECT high, low, arg_min(chunk, n) AS chunk, {values} FROM ranked GROUP BY high, low"
+            )
 
     def _check_content(self) -> None:
         """Without its content a repeated key would have no winner, and all its rows would be dropped."""
@@ -229,7 +247,7 @@ class DuplicateDecisions:
         frame = (
             pl.scan_parquet(self.path)
             .filter(pl.col("chunk") == chunk_no)
-            .select(pl.col(name).cast(dtype) for name, dtype in _DECISIONS.items())
+            .with_columns(pl.col(name).cast(dtype) for name, dtype in _DECISIONS.items())
             .collect()
         )
         return ChunkDuplicates(frame, is_reject=self.rule is DuplicateRule.REJECT) if frame.height else None
@@ -255,15 +273,17 @@ class ChunkDuplicates:
         mask = pl.repeat(False, norms.len(), dtype=pl.Boolean, eager=True)
         return mask.scatter(rows, True) if rows.len() else mask
 
-    def take_winners(self, norms: pl.Series, content: pl.DataFrame) -> pl.Series:
-        """True for the rows that go on: of each key the decided row, and of its equals in this chunk the first."""
+    def take_winners(self, norms: pl.Series, content: pl.DataFrame) -> pl.DataFrame:
+        """The rows that go on: of each key the decided row, and of its equals in this chunk the first.
+
+        Returns: `at`, their places (u32) in rising order, and what was merged for them.
+        """
         names = [*_KEY, "content_high", "content_low"]
         rows = key_hash(norms).hstack(content.rename({"high": "content_high", "low": "content_low"}))
         hits = (
             rows.with_row_index("at")
-            .join(self._winners, on=names, how="semi")
+            .join(self._winners, on=names, how="inner", maintain_order="left")
             .unique(_KEY, keep="first", maintain_order=True)
         )
         self._winners = self._winners.join(hits, on=_KEY, how="anti")
-        mask = pl.repeat(False, norms.len(), dtype=pl.Boolean, eager=True)
-        return mask.scatter(hits["at"], True) if hits.height else mask
+        return hits

@@ -4,8 +4,8 @@ Row numbers are positions within the batch (u32). Findings are sparse: a clean c
 
 Changes and warnings go by the name of the rule that made them. Some come with the canonical form rather than with a
 rule of the plan: `line_ends` (CRLF and CR folded to LF), `rounded` (to the field's scale), `boolean_null` (a boolean
-without a value is false), `values` (by the value map), and the warning `ambiguous_time` (a clock time that the zone has
-twice; the first is taken).
+without a value is false), `values` (by the value map), `merge` (a value that comes from other copies of the row), and
+the warning `ambiguous_time` (a clock time that the zone has twice; the first is taken).
 """
 
 from __future__ import annotations
@@ -29,11 +29,14 @@ STEPS: dict[str, int] = {
     "invalid_id": 11,
     "invalid_time": 11,
     "invalid_date": 11,
+    "division_by_zero": 11,
+    "arithmetic": 11,
     "buddhist_era": 12,
     "future_date": 13,
     "negative": 13,
     "number_size": 13,
     "too_long": 14,
+    "picklist": 14,
     "empty_required": 15,
     "missing_parent": 16,
 }
@@ -52,11 +55,14 @@ SENTENCES: dict[str, str] = {
     "invalid_id": "is not a Salesforce Id",
     "invalid_time": "is not a time of day",
     "invalid_date": "is not a date that Salesforce can hold (1700-01-01 to 4000-12-31)",
+    "division_by_zero": "is divided by zero",
+    "arithmetic": "needs more digits than are calculated with (19 before the point)",
     "buddhist_era": "the year lies in 2400 to 2700, as the Buddhist calendar counts",
     "future_date": "lies after the batch's day",
     "negative": "is negative",
     "number_size": "has more integer digits than the field",
     "too_long": "is longer than the field",
+    "picklist": "is not among the active values of the restricted picklist",
     "empty_required": "is empty, and the field is required",
     "missing_parent": "the parent does not exist in the org",
 }

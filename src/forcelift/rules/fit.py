@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from forcelift.plan.models import DuplicateRule, FieldRule
+from forcelift.plan.models import DuplicateRule, FieldRule, TablePlan
 from forcelift.protocols.source import Column as SourceColumn
 from forcelift.protocols.source import ColumnKind
 from forcelift.rules import moments
@@ -41,7 +41,7 @@ _RULES_OF_BYTES = ("encoding", "encoding_error")
 Misfit = tuple[str, str, str | None]  # key of the rule or empty, what is wrong, what to write instead
 
 
-def misfits(source: SourceColumn, rule: FieldRule, made: Column, *, duplicates: DuplicateRule) -> Iterator[Misfit]:
+def misfits(source: SourceColumn, rule: FieldRule, made: Column, plan: TablePlan) -> Iterator[Misfit]:
     """All that does not suit. A rule that the plan leaves at its default is never wrong."""
     # Bytes with an encoding of their own are text.
     kind = ColumnKind.TEXT if source.kind is ColumnKind.BINARY and rule.encoding is not None else source.kind
@@ -49,14 +49,32 @@ def misfits(source: SourceColumn, rule: FieldRule, made: Column, *, duplicates: 
     if kind not in (_READABLE if rule.values is not None else _KINDS[made.form]) and not reads_digits:
         yield "field", f"a column of type {source.declared} cannot go into `{rule.field}` ({made.form} value)", None
     yield from _pointless(kind, rule, made)
-    if rule.merge is not None and duplicates is not DuplicateRule.MERGE:
-        yield "merge", "needs `duplicates: merge`", None
+    if rule.merge is not None:
+        yield from _merge(rule, made, plan)
     if made.is_key and "empty" in rule.model_fields_set:
         yield "empty", "an empty key is decided by `null_key`", None
     if made.is_key and rule.too_long == "truncate":
         yield "too_long", "a key is never cut, because two keys could become one", None
     if made.form in _DATE_FORMS:
         yield from _dates(kind, rule, made)
+
+
+def _merge(rule: FieldRule, made: Column, plan: TablePlan) -> Iterator[Misfit]:
+    if plan.duplicates is not DuplicateRule.MERGE:
+        yield "merge", "needs `duplicates: merge`", None
+        return
+    if made.name in plan.key:
+        yield "merge", "says nothing about a key: all copies have the same", None
+    if rule.merge == "latest" and plan.changed_at is None:
+        yield "merge", "`latest` needs `changed_at`, the column that says which row is the latest", None
+    if rule.values is not None and rule.merge in ("min", "max", "sum", "longest"):
+        yield "merge", f"`{rule.merge}` compares values before `values` maps them", "use `latest`, `first`, `not_null`"
+    if rule.merge == "sum" and (made.form is not Form.NUMBER or rule.parent is not None):
+        yield "merge", "`sum` needs a number field", None
+    if rule.merge == "sum" and made.codec is not None and "0.-".encode(made.codec) != b"0.-":
+        yield "merge", f"`sum` cannot be written in {made.codec}", None
+    if rule.merge == "longest" and made.form is not Form.TEXT:
+        yield "merge", "`longest` needs a text field", None
 
 
 def is_zone(name: str) -> bool:

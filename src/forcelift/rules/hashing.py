@@ -6,7 +6,7 @@ version, because checksums are stored and compared long after.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -24,12 +24,14 @@ def text_hash(column: str) -> pl.Expr:
     return hashed
 
 
-def row_hash(frame: pl.DataFrame, *, key_field: str, fields: Sequence[str]) -> pl.Series:
+def row_hash(frame: pl.DataFrame, *, key_field: str, fields: Sequence[str], free: Collection[str] = ()) -> pl.Series:
     """Hash of each row over the key and these fields, which are columns of canonical text in `frame`.
 
     Fields count in the order of their names, so that the plan's order does not matter; the names are part of the hash.
     Null is the empty text, which no canonical value is.
 
+    Args:
+        free: Fields whose values are known to hold no U+001F; it only saves the look at them.
     Returns: Binary of 16 bytes, little-endian.
     """
     names = [key_field, *sorted(name for name in fields if name != key_field)]
@@ -39,7 +41,10 @@ def row_hash(frame: pl.DataFrame, *, key_field: str, fields: Sequence[str]) -> p
             "text"
         )
     )
-    return to_binary(_unambiguous(texts["text"], frame, names, head).to_frame("text").select(text_hash("text"))["text"])
+    text = texts["text"]
+    if any(frame[name].str.contains(_SEPARATOR, literal=True).any() for name in names if name not in free):
+        text = _unambiguous(text, frame, names, head)
+    return to_binary(text.to_frame("text").select(text_hash("text"))["text"])
 
 
 def _unambiguous(texts: pl.Series, frame: pl.DataFrame, names: Sequence[str], head: str) -> pl.Series:

@@ -6,8 +6,10 @@ Dates are `YYYY-MM-DD`, datetimes `YYYY-MM-DDTHH:MM:SSZ` cut to the whole second
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import cache
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -26,6 +28,7 @@ _ISO = (
     r"^([0-9]{4}-[0-9]{2}-[0-9]{2})"
     r"(?:[T ]([0-9]{2}:[0-9]{2})(?::([0-9]{2})(?:[.,][0-9]+)?)? ?(Z|z|[+-][0-9]{2}(?::?[0-9]{2})?)?)?$"
 )
+_DIRECTIVE = re.compile(r"%[-_0]?(?:[.]?[0-9]?f|[:#]?z|[A-Za-z+%])")
 _WALL = "%Y-%m-%dT%H:%M:%S"
 NAIVE = pl.Datetime("us")
 
@@ -104,6 +107,57 @@ def moments_of_text(texts: pl.Series, date_format: str | None) -> Moments:
     if frame["zone"].null_count() == frame.height:
         return Moments(wall=frame["wall"])
     return _with_offsets(frame)
+
+
+def moments_of_buddhist_text(texts: pl.Series, date_format: str | None, read: Moments) -> tuple[Moments, pl.Series]:
+    """Read again those texts that name no day as they stand and do so 543 years earlier, such as `2567-02-29`.
+
+    Args:
+        read: What `moments_of_text` made of the texts.
+    Returns: all moments, and the rows (u32) that were read by the Buddhist calendar.
+    """
+    missed = (read.wall.is_null() & texts.is_not_null()).arg_true()
+    pattern = _year_pattern(date_format)
+    if not missed.len() or pattern is None:
+        return read, missed.head(0)
+    groups = pl.col("text").str.extract_groups(pattern).struct
+    year = groups.field("2").cast(pl.Int32)
+    earlier = (
+        texts.gather(missed)
+        .to_frame("text")
+        .select(
+            pl.when(year.is_between(*BUDDHIST_YEARS)).then(
+                pl.concat_str(groups.field("1"), (year - BUDDHIST_OFFSET).cast(pl.String), groups.field("3"))
+            )
+        )
+        .to_series()
+    )
+    found = moments_of_text(earlier, date_format)
+    known = found.wall.is_not_null().arg_true()
+    rows = missed.gather(known)
+    wall = read.wall.clone().scatter(rows, found.wall.gather(known))
+    if read.offset is None and found.offset is None:
+        return Moments(wall=wall), rows
+    nothing = pl.repeat(None, texts.len(), dtype=pl.Duration("us"), eager=True)
+    offset = nothing if read.offset is None else read.offset.clone()
+    if found.offset is not None and known.len():
+        offset = offset.scatter(rows, found.offset.gather(known))
+    return Moments(wall=wall, offset=offset), rows
+
+
+@cache
+def _year_pattern(date_format: str | None) -> str | None:
+    """Three groups: what stands before a year of four digits, the year, and the rest; None for formats without it."""
+    if date_format is None:
+        return r"^()([0-9]{4})(-.*)$"
+    pattern, end = "", 0
+    for match in _DIRECTIVE.finditer(date_format.replace("%F", "%Y-%m-%d")):
+        pattern += re.escape(match.string[end : match.start()])
+        end = match.end()
+        code = match.group()[-1]
+        pattern += ")([0-9]{4})(" if code == "Y" else "[0-9]{1,3}" if code in "dmeHkIlMSyj" else ".+?"
+    pattern += re.escape(date_format.replace("%F", "%Y-%m-%d")[end:])
+    return f"(?s)^({pattern})$" if pattern.count(")([0-9]{4})(") == 1 else None
 
 
 def _with_offsets(frame: pl.DataFrame) -> Moments:

@@ -19,12 +19,16 @@ REMEDIES: Mapping[str, str] = {
     "invalid_boolean": "Map the values to `true` and `false` by `values`.",
     "invalid_id": "Mend the Id in the source, or look the record up by an external ID.",
     "invalid_time": "Mend the value in the source.",
-    "invalid_date": "Mend the date in the source, name its `date_format`, or choose `invalid_date: to_null`.",
+    "invalid_date": "Mend the date in the source, name its `date_format`, choose `invalid_date: to_null`, or"
+    " `buddhist_era: convert` if it is 29 February of a Buddhist year.",
+    "division_by_zero": "Leave the divisor null where there is none, or give it another value in the source.",
+    "arithmetic": "Mend the number in the source: no field of Salesforce holds so many digits.",
     "buddhist_era": "Choose `buddhist_era: convert` if the years are Buddhist, `keep` if they are meant so.",
     "future_date": "Ask the business; choose `future_date: warn`, `to_null` or `keep`.",
     "negative": "Ask the business; choose `negative: warn` or `keep`.",
     "number_size": "Make the field larger in the org, or mend the value in the source.",
     "too_long": "Choose `too_long: truncate`, or make the field longer in the org.",
+    "picklist": "Map the value by `values`, or add it to the picklist in the org.",
     "empty_required": "Give `empty: {default: ...}`, or fill the column in the source.",
     "missing_parent": "Load the parents first, or choose `missing_parent: to_null`.",
 }

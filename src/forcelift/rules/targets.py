@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from forcelift.plan.models import TablePlan
+from forcelift.plan.models import FieldRule, TablePlan
 from forcelift.protocols.org import FieldDescribe, ObjectDescribe
-from forcelift.rules.column import Form
+from forcelift.rules.column import Column, Form
+from forcelift.rules.findings import Place
 
 _PATH = re.compile(r"^(?:(?P<type>\w+):)?(?P<relationship>\w+)\.(?P<key>\w+)$")
 
@@ -147,6 +148,29 @@ def integer_digits_of(field: FieldDescribe) -> int | None:
     if field.type in _INTEGER_DIGITS:
         return field.digits or _INTEGER_DIGITS[field.type]
     return field.precision - field.scale if field.precision else None
+
+
+def is_required(field: FieldDescribe) -> bool:
+    """True if a record needs a value; a boolean always has one."""
+    return field.required and field.type != "boolean"
+
+
+def field_column(field: FieldDescribe, form: Form, rule: FieldRule, place: Place, *, zone: str | None) -> Column:
+    """A column of values for this field, with what the field takes."""
+    is_list = field.restricted_picklist and field.type in ("picklist", "multipicklist")
+    return Column(
+        name=place.column,
+        place=place,
+        rule=rule,
+        form=form,
+        scale=scale_of(field.type, field.scale) if form is Form.NUMBER else None,
+        integer_digits=integer_digits_of(field) if form is Form.NUMBER else None,
+        length=(field.length or None) if form is Form.TEXT else None,
+        picklist=field.picklist_values if is_list else (),
+        is_multi=field.type == "multipicklist",
+        zone=zone,
+        required=is_required(field),
+    )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
