@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
+import polars as pl
 import psycopg
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.rules_support import AS_OF, compiled, describe_field, object_of, source_column, texts_of
 
 from forcelift.errors import ExitCode, SourceChanged, SourceError, SourceUnavailable
 from forcelift.protocols.source import ColumnKind
@@ -155,20 +157,21 @@ def test_dates_without_end_reach_the_rules_as_dates_out_of_range(make):
     rows = ", ".join(f"({at}, '{value}', '{value}', '{value}')" for at, value in enumerate(FAR_DATES))
     source = make("CREATE TABLE t (n int, d date, s timestamp, z timestamptz)", f"INSERT INTO t VALUES {rows}")
     frame = pl.from_arrow(read(source, "t", ["d", "s", "z"], order_by=["n"]))
-    for name, kind, target in (
-        ("d", ColumnKind.DATE, "date"),
-        ("s", ColumnKind.TIMESTAMP, "datetime"),
-        ("z", ColumnKind.INSTANT, "datetime"),
-    ):
-        series = frame[name]
-        assert series.dt.year().to_list() == [99999, -4712, -4712, -43, 9999, 99999, 1700], name
-        field = describe_field("Far__c", target)
-        cleaned = one_column(series, field, kind=kind, dtype=series.dtype, timezone="Asia/Bangkok")
-        found = texts_of(cleaned, "Far__c")
-        assert found[:-1] == ["REJECTED_INVALID_DATE"] * 6, name
-        assert (found[-1] or "").startswith("1700-01-01") or name == "s"
-        # RECORD_DATA shows them, and no year makes polars give up.
-        assert len(cleaned.rejected) >= 6 if hasattr(cleaned, "rejected") else True
+    described = source.describe("t")
+    for name, target in (("d", "date"), ("s", "datetime"), ("z", "datetime"), ("d", "string")):
+        assert frame[name].dt.year().to_list() == [99999, -4712, -4712, -43, 9999, 99999, 1700], name
+        field = describe_field("Far__c", target, length=40)
+        columns = (source_column("ID", ColumnKind.INTEGER), described.column(name))
+        fields = {"ID": {"field": "Key__c"}, name: {"field": "Far__c", "personal": False}}
+        table = compiled(fields, columns=columns, describe=object_of(field), timezone="UTC")
+        cleaner = table.for_chunk(0, as_of=AS_OF, duplicates=None, parents={})
+        cleaned = cleaner.clean(frame.select(pl.int_range(pl.len()).alias("ID"), name))
+        *far, near = texts_of(cleaned, "Far__c")
+        if target == "string":
+            assert far[:2] == ["+99999-12-31", "-4712-01-01"]
+        else:
+            assert set(far) == {"REJECTED_INVALID_DATE"}, (name, target)
+        assert near == {"date": "1700-01-01", "string": "1700-01-01", "datetime": "1700-01-01T00:00:00Z"}[target]
 
 
 def test_numbers_that_are_none(make):
@@ -193,6 +196,9 @@ def test_session_settings_of_the_role_change_nothing(make, run, postgres, databa
     run(
         "CREATE TABLE t (z timestamptz, r real, i interval, d date)",
         "INSERT INTO t VALUES ('2024-01-01 00:00+00', 0.1, '1 day', '2024-02-01')",
+        'CREATE TABLE k (n int, s text COLLATE "C", b bytea, d date, PRIMARY KEY (s, b, d))',
+        r"INSERT INTO k VALUES (1, 'a\', '\x5c27', '2024-02-01'), (2, 'a\', '\x00', '2024-01-02')",
+        r"INSERT INTO k VALUES (3, 'a\', '\xff', '2024-02-01')",
     )
     for setting in (
         "TimeZone = 'Asia/Bangkok'",
@@ -201,6 +207,8 @@ def test_session_settings_of_the_role_change_nothing(make, run, postgres, databa
         "IntervalStyle = 'iso_8601'",
         "statement_timeout = '5s'",
         "client_encoding = 'LATIN1'",
+        "standard_conforming_strings = off",
+        "bytea_output = 'escape'",
     ):
         run(f"ALTER DATABASE {database} SET {setting}")
     source = make()
@@ -208,6 +216,7 @@ def test_session_settings_of_the_role_change_nothing(make, run, postgres, databa
         {"z": datetime(2024, 1, 1, tzinfo=UTC), "r": 0.1, "i": "1 day", "d": date(2024, 2, 1)}
     ]
     assert source.count("t", where="current_setting('statement_timeout') = '0'") == 1
+    assert slices(source, "k", rows=1) == [[2], [1], [3]]
     assert abs((source.now() - datetime.now(UTC)).total_seconds()) < 60
 
 

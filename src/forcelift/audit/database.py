@@ -1,11 +1,13 @@
 """The connection to the audit database: opened, created, locked for one writer, its errors put into words.
 
 SQLite keeps a write-ahead log with `synchronous=FULL`, so what a transaction committed survives a crash of the machine.
-Writers take turns by a lock of the process and by `BEGIN IMMEDIATE` between processes; readers of a file do not wait.
+Writers take turns by a lock of the process, and between processes by `BEGIN IMMEDIATE` on SQLite and a row lock on
+PostgreSQL; readers do not wait.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -21,11 +23,13 @@ from sqlalchemy.pool import StaticPool
 
 from forcelift.audit import tables
 from forcelift.audit.dialects import native_dates
+from forcelift.audit.postgresql import another_programs, postgresql_engine, server_error, shown_url, take_turn
 from forcelift.errors import ForceliftError, StateConflict, StorageError, UsageError
 from forcelift.protocols.clock import Clock
 
 _BUSY_TIMEOUT_S = 30.0
 _CONNECTIONS_MAX = 32
+_RIGHT_MISSING = "42501"
 
 OnStep = Callable[[str], None]
 
@@ -51,26 +55,42 @@ class Database:
         self.url = url
         self.clock = clock
         self._lock = threading.RLock()
+        # Set once they were found or made.
+        self.has_tables = False
         # Batches that this process works on, where there is no file to lock.
         self.held_in_memory: set[str] = set()
         self.memory_guard = threading.Lock()
 
     @property
+    def is_server(self) -> bool:
+        """True if the database is a server, which processes of several hosts may use at once."""
+        return self.engine.dialect.name != "sqlite"
+
+    @property
     def file(self) -> Path | None:
-        """The SQLite file; None in memory."""
-        return sqlite_file(self.url)
+        """The SQLite file; None in memory and on a server."""
+        return None if self.is_server else sqlite_file(self.url)
 
     @property
     def where(self) -> str:
         """The database in words, without secrets."""
-        return self.url.render_as_string(hide_password=True)
+        return shown_url(self.url) if self.is_server else self.url.render_as_string(hide_password=True)
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """One transaction that may write: committed at the end, undone by any exception."""
-        with self._lock, self._in_words("written"), self.engine.connect() as connection:
+    def write(self, *, in_turn: bool = True) -> Iterator[Connection]:
+        """One transaction that may write: committed at the end, undone by any exception.
+
+        Args:
+            in_turn: Whether all other writers wait for its end. Without, which only a server knows, it must touch
+                nothing that another one reads before it writes.
+        """
+        waits = in_turn or not self.is_server
+        turn = self._lock if waits else nullcontext()
+        with turn, self._in_words("written"), self.engine.connect() as connection:
             connection = connection.execution_options(forcelift_write=True)
             with connection.begin():
+                if waits and self.is_server:
+                    take_turn(connection, has_tables=self.has_tables)
                 yield connection
                 self._on_step("write.before")
             self._on_step("write.done")
@@ -79,9 +99,13 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """One transaction that sees one state and only reads."""
         # In memory all threads share one connection, so readers wait for the writer.
-        turn = self._lock if self.file is None else nullcontext()
-        with turn, self._in_words("read"), self.engine.connect() as connection, connection.begin():
-            yield connection
+        in_memory = self.file is None and not self.is_server
+        turn = self._lock if in_memory else nullcontext()
+        with turn, self._in_words("read"), self.engine.connect() as connection:
+            if self.is_server:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            with connection.begin():
+                yield connection
 
     def close(self) -> None:
         """Give all connections back."""
@@ -91,10 +115,13 @@ class Database:
     def _in_words(self, verb: str) -> Iterator[None]:
         try:
             yield
-        except (IntegrityError, ProgrammingError):
-            raise
         except DBAPIError as error:
-            raise _storage_error(error, where=self.where, verb=verb) from error
+            # A statement that is wrong is a fault of the program. A right that is missing is not.
+            is_ours = isinstance(error, IntegrityError | ProgrammingError)
+            if is_ours and getattr(error.orig, "sqlstate", None) != _RIGHT_MISSING:
+                raise
+            worded = server_error if self.is_server else _storage_error
+            raise worded(error, where=self.where, verb=verb) from error
 
 
 StoreType = TypeVar("StoreType", bound=Database)
@@ -115,23 +142,27 @@ def open_database(
     Raises:
         UsageError: The URL names no database that this build can use.
         StateConflict: There is none and it may not be created, or it belongs to another program or a newer Forcelift.
-        StorageError: Folder or file cannot be read or written.
+        StorageError: Folder or file cannot be read or written, or the server cannot be reached.
     """
-    url = _sqlite_url(url_text)
-    file = sqlite_file(url)
-    if file is not None:
-        _prepare_file(file, create=create)
-    engine = _sqlite_engine(url)
+    url = _database_url(url_text)
+    if url.get_backend_name() == "postgresql":
+        engine = postgresql_engine(url)
+    else:
+        file = sqlite_file(url)
+        if file is not None:
+            _prepare_file(file, create=create)
+        engine = _sqlite_engine(url)
     database = kind(engine, url=url, clock=clock, on_step=on_step)
     try:
         _create_or_check(database, create=create)
+        database.has_tables = True
     except BaseException:
         database.close()
         raise
     return database
 
 
-def _sqlite_url(url_text: str) -> URL:
+def _database_url(url_text: str) -> URL:
     try:
         url = make_url(url_text)
     except sa.exc.ArgumentError as error:
@@ -140,11 +171,11 @@ def _sqlite_url(url_text: str) -> URL:
             state="nothing was begun",
             hint="write `audit: {url: sqlite:///state/audit.db}` into the plan",
         ) from error
-    if url.get_backend_name() != "sqlite":
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
         raise UsageError(
             f"this version cannot keep its audit database on `{url.get_backend_name()}`",
             state="nothing was begun",
-            hint="write `audit: {url: sqlite:///state/audit.db}` into the plan",
+            hint="write `audit: {url: sqlite:///state/audit.db}` or `postgresql://host/db` into the plan",
         )
     return url
 
@@ -162,8 +193,13 @@ def _prepare_file(file: Path, *, create: bool) -> None:
         )
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Created by hand so that nobody else can read it from its first moment on; the log files take its mode over.
-        os.close(os.open(file, os.O_RDWR | (os.O_CREAT if create else 0), 0o600))
+        if create and not file.exists():
+            # By hand, so that nobody else can read it from its first moment on; the log files take its mode over.
+            with suppress(FileExistsError):
+                os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        # A file that exists is never opened here: closing it would drop every lock that this process holds on it.
+        if not os.access(file, os.R_OK | os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise StorageError(
             f"the audit database `{file}` cannot be opened for writing: {error.strerror}",
@@ -201,13 +237,15 @@ def _create_or_check(database: Database, *, create: bool) -> None:
         names = set(sa.inspect(connection).get_table_names())
         if tables.schema_version.name in names:
             return _check_version(connection, database.where)
+    if names and database.is_server:
+        raise another_programs(database.where)
     if names:
         raise StateConflict(
             f"`{database.where}` is the database of another program: it has tables but not Forcelift's version mark",
             state="nothing was changed in it",
             hint="name a file of its own in `audit.url`",
         )
-    if not create and database.file is not None:
+    if not create and (database.file is not None or database.is_server):
         raise StateConflict(
             f"the audit database `{database.where}` is empty",
             state="no batch was begun here",

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from forcelift.audit import tables
+from forcelift.audit.postgresql import copy_rows
 from forcelift.audit.text import fit, record_id, short_table_name
 
 FAILED_COLUMNS = ("row", "key", "code", "message", "fields", "data")
@@ -92,10 +93,14 @@ def _insert(connection: Connection, failed: pl.DataFrame, *, audit_id: int, tabl
         created_date=pl.lit(_as_stored(connection, now)),
         record_key=key,
     )
+    if connection.dialect.name == "postgresql":
+        # COPY took 100,000 records a second where executemany took 36,000.
+        return copy_rows(connection, tables.failed_records, frame.collect())
     # The driver is called directly: SQLAlchemy's own way turns each row into a dict first and takes five times as long.
     statement = tables.failed_records.insert().compile(dialect=connection.dialect, column_keys=list(_INSERTED))
     rows = frame.select(statement.positiontup or _INSERTED).collect().rows()
     connection.exec_driver_sql(str(statement), rows)
+    return None
 
 
 def _as_stored(connection: Connection, now: datetime) -> Any:

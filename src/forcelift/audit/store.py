@@ -18,7 +18,7 @@ class AuditStore(Batches, Chunks, Jobs, Leases, Readings):
     """An open audit database.
 
     Each method is one transaction; what it returns is committed. Methods may be called from several threads at once,
-    and several processes may have the same file open.
+    and several processes may have the same database open.
     """
 
     @classmethod
@@ -26,14 +26,14 @@ class AuditStore(Batches, Chunks, Jobs, Leases, Readings):
         """Open the audit database, and make it if it is new.
 
         Args:
-            url: As SQLAlchemy writes it: `sqlite:///path`, or `sqlite://` for one in memory.
+            url: As SQLAlchemy writes it: `sqlite:///path`, `sqlite://` for one in memory, `postgresql://host/db`.
             clock: What time it is.
             create: Whether a missing database is made; otherwise it is a `StateConflict`.
             on_step: Called just before and just after each commit, for a simulation of crashes; see `Database`.
         Raises:
             UsageError: The URL names no database that this build can use.
             StateConflict: It is missing, another program's, or made by another form of Forcelift.
-            StorageError: Folder or file cannot be read or written, or are damaged.
+            StorageError: Folder or file cannot be read or written, or are damaged, or the server does not answer.
         """
         return open_database(cls, url, clock=clock, create=create, on_step=on_step)
 

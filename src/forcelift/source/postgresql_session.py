@@ -34,6 +34,8 @@ _SETTINGS = {
     "DateStyle": "ISO",
     "IntervalStyle": "postgres",
     "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "standard_conforming_strings": "on",
     "row_security": "off",
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
@@ -292,7 +294,7 @@ def postgres_errors(what: str) -> Iterator[None]:
         yield
     except adbc_driver_manager.Error as error:
         raise _worded(error, what) from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UnreadableRow(
             f"`{what}` cannot be read: PostgreSQL or its driver stopped in the middle of the rows "
             f"({type(error).__name__}), most likely at a value that could not be converted",
