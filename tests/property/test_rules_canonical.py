@@ -130,7 +130,7 @@ def test_offsets_in_text_lead_to_the_same_instant(values: list[datetime], minute
     sign, size = ("-" if minutes < 0 else "+"), abs(minutes)
     offset = f"{sign}{size // 60:02}:{size % 60:02}"
     printed = [(value + timedelta(minutes=minutes)).isoformat(timespec="microseconds") + offset for value in values]
-    cleaned = one_column(printed, describe_field("V__c", "datetime"), future_date="keep")
+    cleaned = one_column(printed, describe_field("V__c", "datetime"), future_date="keep", timezone="Asia/Bangkok")
     assert texts_of(cleaned, "V__c") == [value.strftime("%Y-%m-%dT%H:%M:%SZ") for value in values]
 
 
@@ -210,6 +210,8 @@ def test_truncation_keeps_a_prefix_of_whole_clusters(values: list[str], units: i
     st.sampled_from(["tis-620", "cp874", "latin-1", "utf-8", "cp932"]),
 )
 def test_decoding_equals_python_s(values: list[bytes | None], encoding: str) -> None:
+    if encoding == "tis-620":  # which lacks the bytes that Python reads as control characters there
+        values = [value and bytes(byte for byte in value if not 0x80 <= byte <= 0x9F) for value in values]
     decoded, broken = texts.decode(pl.Series(values, dtype=pl.Binary), codec_name(encoding))
     assert decoded.to_list() == [None if value is None else value.decode(encoding, "replace") for value in values]
     wrong = []

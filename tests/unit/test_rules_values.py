@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from tests.rules_support import describe_field, one_column, texts_of
 
+from forcelift.errors import PlanError
 from forcelift.protocols.source import ColumnKind
 
 TEXT = describe_field("V__c", "string", length=10)
@@ -240,11 +241,12 @@ def test_datetimes_are_utc_and_cut_to_the_second() -> None:
     ]
 
 
-def test_text_without_a_zone_needs_one_from_the_plan() -> None:
-    assert results(["2024-01-02T00:00:00", "2024-01-02T00:00:00Z"], MOMENT) == [
-        "REJECTED_INVALID_DATE",
-        "2024-01-02T00:00:00Z",
-    ]
+def test_text_into_a_datetime_needs_a_zone_from_the_plan() -> None:
+    """Whether every text has an offset of its own would be known only after the last row."""
+    with pytest.raises(PlanError, match="times without a zone"):
+        results(["2024-01-02T00:00:00Z"], MOMENT)
+    texts = ["2024-01-02T00:00:00", "2024-01-02T00:00:00Z"]
+    assert results(texts, MOMENT, timezone="Asia/Bangkok") == ["2024-01-01T17:00:00Z", "2024-01-02T00:00:00Z"]
 
 
 def test_zone_gaps_are_invalid_and_folds_take_the_first_and_warn() -> None:
@@ -464,3 +466,13 @@ def test_a_multipicklist_takes_several_joined_by_semicolons() -> None:
     refused = "REJECTED_PICKLIST"
     values = ["A", "A;C d", "B;X", "A;;B", "A; B", "a", None]
     assert results(values, several) == ["A", "A;C d", refused, refused, refused, refused, None]
+
+
+def test_bytes_that_tis_620_lacks_are_no_control_characters() -> None:
+    """Python reads C1 controls from 0x80 to 0x9F there, which the default rule would remove without a word."""
+    from forcelift.rules.texts import decode
+
+    values = pl.Series("x", ["ก".encode("tis-620"), b"\x80", b"a\x9fb", None], dtype=pl.Binary)
+    text, broken = decode(values, "tis-620")
+    assert text.to_list() == ["ก", "\ufffd", "a\ufffdb", None]
+    assert broken.to_list() == [1, 2]

@@ -159,6 +159,13 @@ class _Compiler:
             self.problem("object", f"records of `{self.describe.name}` cannot be both created and updated by this user")
         if plan.operation == "insert" and not self.describe.createable:
             self.problem("object", f"records of `{self.describe.name}` cannot be created by this user")
+        key = self.describe.fields.get(plan.external_id)
+        if plan.operation == "insert" and key is not None and not key.unique:
+            self.problem(
+                "operation",
+                f"`insert` could make a record twice, because `{key.name}` is not unique in the org",
+                hint="write `operation: upsert`, or make the field unique",
+            )
         if plan.duplicates is DuplicateRule.KEEP_LATEST and plan.changed_at is None:
             self.problem("duplicates", "`keep_latest` needs `changed_at`, the column that says which row is the latest")
         if plan.created_field is not None and plan.created_field not in self.describe.fields:

@@ -107,7 +107,8 @@ def _dates(kind: ColumnKind, rule: FieldRule, made: Column) -> Iterator[Misfit]:
         where = "timezone" if rule.timezone else ""
         yield where, f"there is no time zone `{made.zone}`", "such as Asia/Bangkok or UTC"
     reads_text = kind is ColumnKind.TEXT or rule.values is not None or kind in _NUMBERS
-    naive = kind in (ColumnKind.TIMESTAMP, ColumnKind.DATE)
+    # Text may hold an offset in every row, but nothing says so before all rows are read.
+    naive = kind in (ColumnKind.TIMESTAMP, ColumnKind.DATE, ColumnKind.TEXT)
     if rule.date_format is not None and not reads_text:
         yield "date_format", f"a column of type {kind} needs no format", None
     elif rule.date_format is not None:

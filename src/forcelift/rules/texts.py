@@ -85,9 +85,20 @@ def decode(values: pl.Series, codec: str) -> tuple[pl.Series, pl.Series]:
             return values.cast(pl.String), _no_rows()
         except pl.exceptions.ComputeError:
             return _decode_distinct(values, codec)
-    if _is_single_byte(codec):
-        return _decode_single_byte(values, codec)
-    return _decode_distinct(values, codec)
+    text, broken = _decode_single_byte(values, codec) if _is_single_byte(codec) else _decode_distinct(values, codec)
+    return _without_c1(text, broken) if codec == "tis-620" else (text, broken)
+
+
+def _without_c1(text: pl.Series, broken: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """TIS 620 defines nothing from 0x80 to 0x9F; Python reads control characters there, which a rule would remove."""
+    rows = text.str.contains(_C1).fill_null(False).arg_true()
+    if not rows.len():
+        return text, broken
+    mended = text.scatter(rows, text.gather(rows).str.replace_all(_C1, "\ufffd"))
+    return mended, pl.concat([broken, rows.cast(broken.dtype)]).unique().sort()
+
+
+_C1 = r"[\x{80}-\x{9f}]"
 
 
 def _no_rows() -> pl.Series:

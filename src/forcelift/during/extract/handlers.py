@@ -180,12 +180,14 @@ class ExtractHandlers:
             tempfile.TemporaryDirectory(dir=self._world.scratch, prefix="duplicates-") as folder,
             DuplicateScan(Path(folder), memory_mb=max(64, self._world.memory_mb // 4)) as scan,
         ):
+            null_keys = 0
             for number, predicate in slices:
                 for frame in self._frames(work, work.rules.key_columns, predicate):
                     keys = work.rules.keys(frame)
-                    if stops and keys["key"].null_count():
-                        raise _null_keys(work)
+                    null_keys += keys["key"].null_count()
                     scan.add(number, keys)
+            if stops and null_keys:
+                raise _has_null_keys(work, null_keys)
             repeated = scan.duplicate_norms()
             if repeated.keys == 0:
                 return False
@@ -255,9 +257,10 @@ class ExtractHandlers:
         return pl.scan_parquet(files).filter(pl.col("outcome").is_null()).select("key") if files else None
 
 
-def _null_keys(work: TableWork) -> SourceError:
+def _has_null_keys(work: TableWork, rows: int) -> SourceError:
     return SourceError(
-        f"table `{work.plan.table}` has rows without a key ({', '.join(work.plan.key)}), and `null_key: stop` is asked",
+        f"table `{work.plan.table}`: {rows:,} rows have no key ({', '.join(work.plan.key)}), "
+        "and `null_key: stop` is asked",
         state="nothing was written to the org",
         hint="fill these keys, leave the rows out by `where`, or choose `null_key: reject`",
     )
