@@ -98,7 +98,7 @@ def run_migration(
         compiled = compile_plan(loaded, source=source, org=org, only=resumed_tables or options.tables or None)
         with open_state(loaded, clock=clock, create=True) as state:
             batch_id = _batch_id(loaded, options, state, clock)
-            with state.audit.lease(batch_id, _owner()) as lease:
+            with state.audit.lease(batch_id, owner()) as lease:
                 batch = _begin(loaded, options, batch_id, state, source=source, org=org, clock=clock)
                 watcher.on_batch(batch)
                 settings = engine or engine_settings(loaded, dry_run=batch.mode is BatchMode.DRY_RUN)
@@ -177,7 +177,7 @@ def _begin(
     known = state.audit.batch(batch_id)
     if options.resume is not None and known is not None:
         _check_same(loaded, known, state, org)
-        state.audit.clear_control(batch_id, _owner())
+        state.audit.clear_control(batch_id, owner())
         return state.audit.reopen_batch(batch_id)
     document = plan_document(loaded.plan) | {"chosen_tables": list(options.tables)}
     batch = Batch(
@@ -192,7 +192,7 @@ def _begin(
         snapshot=source.snapshot(),
         plan_sha256=loaded.sha256,
         plan_revision=1,
-        created_by=_owner(),
+        created_by=owner(),
         started_at=clock.now(),
     )
     return state.audit.begin_batch(batch, plan_document=document)
@@ -421,17 +421,7 @@ def batch_status(plan_file: str | Path, batch_id: str | None = None, *, clock: C
         )
 
 
-def request_stop(plan_file: str | Path, batch_id: str | None, *, now: bool, reason: str | None) -> tuple[Batch, bool]:
-    """Ask a running batch to stop; the second value says whether a process is there to hear it."""
-    with open_recorded(plan_file) as (loaded, state):
-        batch = find_batch(loaded, state, batch_id)
-        running = state.audit.lease_holder(batch.batch_id) is not None
-        if running:
-            state.audit.request_stop(batch.batch_id, now=now, by=_owner(), reason=reason)
-        return batch, running
-
-
-def _owner() -> str:
+def owner() -> str:
     """Who runs this: user, host and process."""
     return f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
 
@@ -446,6 +436,6 @@ __all__: Sequence[str] = (
     "find_batch",
     "locations",
     "open_recorded",
-    "request_stop",
+    "owner",
     "run_migration",
 )

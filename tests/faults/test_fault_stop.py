@@ -9,7 +9,7 @@ from tests.faults.fault_loader import BATCH, LoaderProcess
 from tests.faults.fault_twin import org_client
 from tests.faults.fault_world import fault_world
 
-from forcelift.migration import request_stop
+from forcelift.steering import request_pause, request_resume, request_stop, request_throttle
 
 
 def test_a_stop_finishes_what_is_in_flight_and_a_resume_goes_on(tmp_path: Path) -> None:
@@ -49,6 +49,39 @@ def test_a_stop_at_once_aborts_jobs_and_says_what_became_of_them(tmp_path: Path)
             assert accounted[number] == jobs[number]["numberRecordsProcessed"]
         assert loader.run() == 1
         world.check_end()
+
+
+def test_a_pause_begins_nothing_and_a_resume_goes_on(tmp_path: Path) -> None:
+    """Method: pause in the middle; two beats of the lease later there is not one job more than when all were done."""
+    with fault_world(tmp_path, seed=43, rows=20_000, chunk_rows=1_000) as world:
+        loader = world.loader
+        loader.start()
+        assert loader.wait_until(lambda: loader.progress() >= 0.2, "a part is loaded")
+        loader.let_go_of_audit()
+        assert request_pause(loader.plan, BATCH, reason="a test")[1]
+        beat = last_beat(loader)
+        assert loader.wait_until(lambda: last_beat(loader) > beat, "the loader has had time to hear it")
+        assert loader.wait_until(lambda: has_no_open_jobs(loader), "what was open is finished")
+        jobs = loader.audit("SELECT count(*), max(job_no) FROM job")
+        beat = last_beat(loader)
+        assert loader.wait_until(lambda: last_beat(loader) > beat, "time goes by")
+        assert loader.audit("SELECT count(*), max(job_no) FROM job") == jobs
+        assert loader.is_running
+        assert loader.audit("SELECT count(*) FROM chunk WHERE step = 'planned'")[0][0] > 0
+        loader.let_go_of_audit()
+        assert request_throttle(loader.plan, BATCH, jobs=1, reason="a test")[1]
+        assert request_resume(loader.plan, BATCH, reason="a test")[1]
+        assert loader.wait() == 1
+        world.check_end()
+
+
+def last_beat(loader: LoaderProcess) -> str:
+    return str(loader.audit("SELECT heartbeat FROM lease")[0][0])
+
+
+def has_no_open_jobs(loader: LoaderProcess) -> bool:
+    """Whether no job stands open in the org or is about to."""
+    return loader.audit("SELECT count(*) FROM job WHERE step NOT IN ('collected', 'abandoned')")[0][0] == 0
 
 
 def ask_to_stop(loader: LoaderProcess, *, now: bool) -> None:

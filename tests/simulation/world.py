@@ -365,6 +365,11 @@ class Simulation:
         """An operator stops the batch, or the org forgets a job that has ended."""
         if self.rng.random() < self.forgets_share and self.org.forget_a_job():
             self.forgotten += 1
+        if coordinator.control.paused and self.rng.random() < 0.05:
+            return coordinator.on(ControlSeen(control=Control()), self.clock.now())
+        if self.rng.random() < self.stops_share and coordinator.control == Control():
+            paused = Control(paused=True, throttle_jobs=self.rng.choice([None, 1]), by="operator")
+            return coordinator.on(ControlSeen(control=paused), self.clock.now())
         if self.rng.random() < self.stops_share and not coordinator.control.stop:
             control = Control(stop=True, stop_now=self.rng.random() < 0.5, by="operator", reason="simulated")
             return coordinator.on(ControlSeen(control=control), self.clock.now())

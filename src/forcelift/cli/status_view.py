@@ -35,6 +35,8 @@ def status_document(seen: BatchStatus, plan_file: Path) -> dict[str, Any]:
         "waiting_for": seen.waiting_for,
         "stop_asked": seen.control.stop or seen.control.stop_now,
         "stop_reason": seen.control.reason,
+        "paused": seen.control.paused,
+        "throttle_jobs": seen.control.throttle_jobs,
         "chunk_rates": [
             {
                 "table": row.table_name,
@@ -89,6 +91,11 @@ def show_batch(console: Console, seen: BatchStatus, plan_file: Path) -> None:
     summary = seen.summary
     batch = summary.batch
     console.print(Text.assemble(("batch ", "bold"), (batch.batch_id, "bold"), f": {_state_words(seen)}"))
+    because = f": {seen.control.reason}" if seen.control.reason else ""
+    if seen.control.paused:
+        console.print(f"paused by {seen.control.by}{because}")
+    if seen.control.throttle_jobs is not None:
+        console.print(f"at most {seen.control.throttle_jobs} jobs at once, as {seen.control.by} asked{because}")
     if seen.control.stop or seen.control.stop_now:
         asked = "abort" if seen.control.stop_now else "stop"
         reason = f": {seen.control.reason}" if seen.control.reason else ""

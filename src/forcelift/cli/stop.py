@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from forcelift.cli.options import again, batch_option, json_option, plan_option
-from forcelift.errors import StateConflict
+from forcelift.cli.steer import check_running
 
 
 @click.command()
@@ -25,16 +25,11 @@ def stop(plan_file: Path, batch_id: str | None, now: bool, reason: str | None, a
       forcelift stop --reason "the org is needed for something else"
     """
     from forcelift.cli.output import data, print_json
-    from forcelift.migration import request_stop
+    from forcelift.steering import request_stop
 
     batch, is_running = request_stop(plan_file, batch_id, now=now, reason=reason)
     resume = again(f"run --resume {batch.batch_id}", plan_file)
-    if not is_running:
-        raise StateConflict(
-            f"no process is at work on batch `{batch.batch_id}`, which is {batch.state.value}",
-            state="nothing was changed",
-            hint=f"nothing to stop; `{again(f'status --batch {batch.batch_id}', plan_file)}` shows how far it came",
-        )
+    check_running(batch, plan_file, is_running=is_running)
     if as_json:
         print_json({"batch_id": batch.batch_id, "asked": True, "now": now, "reason": reason, "resume_command": resume})
         return

@@ -89,6 +89,9 @@ class Coordinator:
     @property
     def waiting_for(self) -> str | None:
         """Why the org is left alone or no job is started right now, with the time; None if nothing holds."""
+        control = self._board.control
+        if control.paused and not control.stop:
+            return f"paused by {control.by or 'an operator'}" + (f": {control.reason}" if control.reason else "")
         governor = self._board.governor
         hold = governor.hold or governor.start_hold
         return None if hold is None else f"{hold.reason} (until {hold.until.isoformat(timespec='seconds')})"
