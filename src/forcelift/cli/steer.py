@@ -41,9 +41,9 @@ def _tell(batch: Batch, sentence: str, *, as_json: bool, **asked: object) -> Non
 @reason_option
 @json_option
 def pause(plan_file: Path, batch_id: str | None, reason: str | None, as_json: bool) -> None:
-    """Pause a running batch: begin nothing more until `resume`
+    """Pause a running batch until `resume`
 
-    Open jobs are finished and accounted for; the process stays and waits. Example:
+    Nothing more is begun. Open jobs are finished and accounted for; the process stays and waits. Example:
 
       forcelift pause --reason "month end until 18:00"
     """
@@ -92,9 +92,10 @@ def resume(plan_file: Path, batch_id: str | None, reason: str | None, as_json: b
 @reason_option
 @json_option
 def throttle(plan_file: Path, batch_id: str | None, jobs: int | None, reason: str | None, as_json: bool) -> None:
-    """Let a running batch have fewer jobs open at once
+    """Let a running batch have fewer jobs
 
-    The plan's `limits.parallel_jobs` stays the ceiling. Open jobs above the number are finished. Example:
+    That is, open at once. The plan's `limits.parallel_jobs` stays the ceiling; open jobs above the number are
+    finished. Example:
 
       forcelift throttle --jobs 1 --reason "users complain"
     """
