@@ -118,6 +118,7 @@ def engine_settings(loaded: LoadedPlan, *, dry_run: bool) -> EngineSettings:
         staged_bytes_max=int(limits.staging_gb * GIGABYTE),
         poll_first_s=0.1 if fast else 1.0,
         poll_max_s=1.0 if fast else 20.0,
+        abort_settle_s=3.0 if fast else 30.0,
         dry_run=dry_run,
     )
 

@@ -11,6 +11,7 @@ import io
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from forcelift.errors import LostReply, OrgLimitReached, OrgNotFound, OrgRefused, OrgUnavailable
@@ -29,6 +30,7 @@ T = TypeVar("T")
 
 US = "005000000000001AAA"
 SOMEBODY = "005000000000002AAA"
+LATE_COMMITS_S = 10.0
 
 
 class SimulatedCrash(BaseException):
@@ -55,6 +57,7 @@ class SimJob:
     header: list[str] = field(default_factory=list)
     done: list[tuple[str, bool, dict[str, str]]] = field(default_factory=list)
     failed: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    works_until: datetime | None = None  # an aborted job's batches that were at work still commit
 
 
 class SimOrg:
@@ -141,7 +144,10 @@ class SimOrg:
             if job.view.state.is_terminal:
                 raise OrgRefused("Aborting already Completed Job not allowed", code="INVALIDJOBSTATE", http_status=400)
             assert job.view.created_by_id == US, "somebody else's job was aborted"
+            if job.view.state is JobState.IN_PROGRESS:
+                job.works_until = self.clock.now() + timedelta(seconds=LATE_COMMITS_S)
             self._set(job, JobState.ABORTED)
+            job.view = replace(job.view, records_processed=len(job.done) + len(job.failed))
             return job.view
 
         return self._change(abort)
@@ -204,21 +210,33 @@ class SimOrg:
 
     @property
     def has_work(self) -> bool:
-        return any(job.view.state in (JobState.UPLOAD_COMPLETE, JobState.IN_PROGRESS) for job in self.jobs.values())
+        return bool(self._at_work())
+
+    def _at_work(self) -> list[SimJob]:
+        now = self.clock.now()
+        return [
+            job
+            for job in self.jobs.values()
+            if job.view.state in (JobState.UPLOAD_COMPLETE, JobState.IN_PROGRESS)
+            or (job.works_until is not None and now < job.works_until and job.waiting)
+        ]
 
     def work(self) -> None:
         """Process some rows of one job."""
-        ready = [
-            job for job in self.jobs.values() if job.view.state in (JobState.UPLOAD_COMPLETE, JobState.IN_PROGRESS)
-        ]
+        ready = self._at_work()
         if not ready:
             return
         job = self.rng.choice(ready)
-        self._set(job, JobState.IN_PROGRESS)
+        is_aborted = job.view.state is JobState.ABORTED
+        if not is_aborted:
+            self._set(job, JobState.IN_PROGRESS)
         for _ in range(self.rng.randint(1, 12)):
             if not job.waiting:
                 break
             self._process(job, job.waiting.pop(self.rng.randrange(len(job.waiting))))
+        job.view = replace(job.view, records_processed=len(job.done) + len(job.failed))
+        if is_aborted:
+            return
         if not job.waiting:
             self._set(job, JobState.JOB_COMPLETE)
         elif self.rng.random() < self.faults.job_fails:

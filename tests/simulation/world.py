@@ -198,7 +198,10 @@ class Simulation:
         )
         self.existing = self._put_earlier_records()
         self.settings = EngineSettings(
-            readers=self.rng.randint(1, 3), active_chunks_max=self.rng.randint(1, 6), attempts_max=30
+            readers=self.rng.randint(1, 3),
+            active_chunks_max=self.rng.randint(1, 6),
+            attempts_max=30,
+            abort_settle_s=15.0,
         )
         self.chunk_rows = self.rng.randint(3, 20)
         self.batch = Batch(

@@ -27,6 +27,7 @@ class EngineSettings:
         resend_delay_s: Pause before the first re-send; doubles with each.
         poll_first_s, poll_max_s: Pause between looks at closed jobs; grows with the age of the youngest.
         stray_delay_s: Pause between a lost answer to a create and the look for its job.
+        abort_settle_s: How long the counters of an aborted job must stand still before its answers are fetched.
         source_tries_max: Times a chunk is read again when the source does not answer.
     """
 
@@ -38,6 +39,7 @@ class EngineSettings:
     poll_first_s: float = 0.5
     poll_max_s: float = 20.0
     stray_delay_s: float = 5.0
+    abort_settle_s: float = 30.0
     source_tries_max: int = 8
     dry_run: bool = False
 

@@ -146,7 +146,11 @@ class JobHandlers:
             everything = self._world.org.list_jobs()
             self._jobs_listed = len(everything)
             listed = {job.id: job for job in everything}
-        return {job.job_no: listed.get(job.sf_id or "") or self._look(job) for job in jobs}
+        return {job.job_no: self._counted(job, listed.get(job.sf_id or "")) for job in jobs}
+
+    def _counted(self, job: Job, listed: IngestJob | None) -> IngestJob | None:
+        """A job with its counters where they matter: lists leave them out."""
+        return self._look(job) if listed is None or listed.state is JobState.ABORTED else listed
 
     def collect(self, command: CollectJob) -> Tally:
         world = self._world
@@ -163,6 +167,8 @@ class JobHandlers:
             find=lambda keys: world.org.find(work.spec.object, work.key_field, keys),
         )
         answers = collector.collect(job, seen, lambda kind: names.download(job.job_no, kind))
+        if seen is not None and seen.state is JobState.ABORTED:
+            self._check_still(job, seen)
         sealed = self._seal(names.answers(job.job_no), answers)
         error = seen.error_message if seen is not None and seen.state is JobState.FAILED else None
         result = tally(answers, job_error=error, passes=error is None or world.refusals.job_error_passes(error))
@@ -181,6 +187,12 @@ class JobHandlers:
             return self._world.org.get_job(job.sf_id)
         except OrgNotFound:
             return None
+
+    def _check_still(self, job: Job, seen: IngestJob) -> None:
+        """An aborted job whose counter moved while its answers were fetched has more answers to give."""
+        after = self._look(job)
+        if after is not None and after.records_processed != seen.records_processed:
+            raise OrgUnavailable(f"Salesforce job `{job.sf_id}` was aborted and is still taking rows")
 
     def _abort_open(self, job: Job, reason: str) -> IngestJob | None:
         """Abort a job of ours that should still be open; if it is at work after all, hand it back."""

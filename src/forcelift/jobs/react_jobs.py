@@ -21,7 +21,7 @@ from forcelift.jobs.messages import (
     UploadJob,
 )
 from forcelift.jobs.react_waits import at_step, job_answered, job_refused, wait_for_org, wait_or_fail
-from forcelift.jobs.tracks import Phase
+from forcelift.jobs.tracks import JobTrack, Phase
 from forcelift.protocols.org import IngestJob, JobState
 
 
@@ -84,7 +84,7 @@ def asked(board: Board, command: AskJob, answer: Answer, now: datetime) -> None:
     if seen is not None and seen.state is JobState.OPEN:
         return  # it was not closed: close it
     track.job = at_step(track.job, JobStep.CLOSED)
-    track.is_terminal = seen is None or seen.state.is_terminal
+    _note(board, track, seen, now)
 
 
 def abandoned(board: Board, command: AbandonJob, answer: Answer, now: datetime) -> None:
@@ -95,7 +95,7 @@ def abandoned(board: Board, command: AbandonJob, answer: Answer, now: datetime) 
     at_work: IngestJob | None = answer.result
     if at_work is not None:
         track.job, track.in_doubt = at_step(track.job, JobStep.CLOSED), False
-        track.is_terminal = at_work.state.is_terminal
+        _note(board, track, at_work, now)
         return
     del chunk.jobs[command.job_no]
     chunk.drafts.append(
@@ -112,8 +112,7 @@ def stray_found(board: Board, command: FindStray, answer: Answer, now: datetime)
 def abort_asked(board: Board, command: AbortJob, answer: Answer, now: datetime) -> None:
     chunk, track = job_answered(board, command.job_no)
     if answer.error is None:
-        seen: IngestJob | None = answer.result
-        track.is_terminal = seen is None or seen.state.is_terminal
+        _note(board, track, answer.result, now)
     elif isinstance(answer.error, OrgUnavailable | LostReply | OrgLimitReached):
         track.abort_asked = False
         wait_or_fail(board, chunk, track, answer.error, now)
@@ -132,8 +131,7 @@ def polled(board: Board, command: PollJobs, answer: Answer, now: datetime) -> No
         seen: dict[int, IngestJob | None] = answer.result
         for _, track in board.jobs():
             if track.job.job_no in seen:
-                job = seen[track.job.job_no]
-                track.is_terminal = job is None or job.state.is_terminal
+                _note(board, track, seen[track.job.job_no], now)
         board.poll_pause_s = min(settings.poll_max_s, max(settings.poll_first_s, board.poll_pause_s * 1.3))
     board.next_poll = now + timedelta(seconds=board.poll_pause_s)
 
@@ -176,3 +174,17 @@ def collected(board: Board, command: CollectJob, answer: Answer, now: datetime) 
     elif not tally.is_clean:
         pause = board.settings.resend_delay_s * 2.0 ** (chunk.attempt - 1)
         chunk.retry_at = now + timedelta(seconds=pause * board.governor.rng.uniform(0.8, 1.2))
+
+
+def _note(board: Board, track: JobTrack, seen: IngestJob | None, now: datetime) -> None:
+    """Take a look at a closed job into account.
+
+    An abort takes effect late: Salesforce batches that were at work still commit. Answers fetched too early would miss
+    their rows, so the counter has to stand still for a while first.
+    """
+    if seen is None or seen.state is not JobState.ABORTED:
+        track.is_terminal = seen is None or seen.state.is_terminal
+        return
+    if track.aborted_at is None or track.aborted_count != seen.records_processed:
+        track.aborted_at, track.aborted_count = now, seen.records_processed
+    track.is_terminal = now - track.aborted_at >= timedelta(seconds=board.settings.abort_settle_s)

@@ -69,6 +69,8 @@ class JobTrack:
     tries: int = 0
     is_terminal: bool = False
     abort_asked: bool = False
+    aborted_at: datetime | None = None  # since when an aborted job's counter stands where it stands
+    aborted_count: int | None = None
     redraft: bool = False  # the intent is too old or was refused: write a new one
 
     @property
