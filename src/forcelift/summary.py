@@ -205,7 +205,10 @@ def summarise(
         tables=tuple(summaries),
         jobs=len(audit.jobs(batch.batch_id)),
         api_calls=api_calls,
-        errors=tuple(error.message if isinstance(error, ForceliftError) else repr(error) for error in errors),
+        errors=tuple(
+            error.message if isinstance(error, ForceliftError) else f"a fault of the program ({type(error).__name__})"
+            for error in errors
+        ),
         first_error=errors[0] if errors else None,
     )
 

@@ -48,6 +48,7 @@ def cli(debug: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with its exit code."""
+    os.umask(0o077)  # what a migration writes is for the user who runs it, whichever library writes it
     words = list(sys.argv[1:] if arguments is None else arguments)
     sys.exit(int(run_command(words)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,9 @@ from forcelift.protocols.org import Org
 from forcelift.summary import BatchSummary
 
 _STOPPING: Final = "stopping: what is in flight is finished first; Ctrl-C again aborts the open jobs"
-_ABORTING: Final = "aborting the open jobs; rows that the org has taken already stay, and are accounted for"
+_ABORTING: Final = (
+    "aborting the open jobs; rows that the org has taken already stay, and are accounted for; Ctrl-C again ends at once"
+)
 
 
 def watched_run(plan_file: Path, options: RunOptions, console: Console) -> tuple[BatchSummary, float]:
@@ -85,6 +88,9 @@ class Stopper:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._presses += 1
+        if self._presses > 2:
+            os.write(2, b"ended at once; what is not written down is found again by a resume\n")
+            os._exit(int(ExitCode.INTERRUPTED))
         if self._stop is not None:
             self._ask()
         elif self.batch_id is None:

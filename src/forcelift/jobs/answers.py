@@ -81,7 +81,7 @@ class AnswerCollector:
                 return pl.DataFrame(schema=ANSWERS)
             wanted = {ResultKind.SUCCESSFUL: ["sf__Id", "sf__Created"], ResultKind.FAILED: ["sf__Id", "sf__Error"]}
             columns = [*wanted.get(kind, []), self._work.key_field.name]
-            first = pl.read_csv(file.path, n_rows=1, infer_schema=False, raise_if_empty=False)
+            first = pl.read_csv(file.path, n_rows=1, infer_schema=False, raise_if_empty=False, glob=False)
             lacking = set(columns) - set(first.columns)
             if lacking and first.height == 0:
                 return pl.DataFrame(schema=ANSWERS)  # of a job that never took a row the org does not know our columns
@@ -91,7 +91,7 @@ class AnswerCollector:
                     state="nothing of these results was recorded",
                     hint="go on with `forcelift run --resume`; if it comes again, tell us the API version of the org",
                 )
-            frame = pl.read_csv(file.path, columns=columns, infer_schema=False)
+            frame = pl.read_csv(file.path, columns=columns, infer_schema=False, glob=False)
         key = canonical_from_org(self._work.key_field, frame[self._work.key_field.name]).alias("key")
         if kind is ResultKind.SUCCESSFUL:
             created = pl.col("sf__Created").str.to_lowercase() == "true"
@@ -149,6 +149,12 @@ def _shape(frame: pl.DataFrame) -> pl.DataFrame:
         if name not in frame.columns
     ]
     return frame.with_columns(lacking).select(ANSWERS.names())
+
+
+def doubt_duplicates(answers: pl.DataFrame) -> pl.DataFrame:
+    """Answers to an insert that was sent again: a duplicate may be the row's own record, from the time before."""
+    own = (pl.col("kind") == "failed") & (pl.col("code") == "DUPLICATE_VALUE")
+    return answers.with_columns(kind=pl.when(own).then(pl.lit("unknown")).otherwise("kind"))
 
 
 def tally(answers: pl.DataFrame, *, job_error: str | None, passes: bool) -> Tally:

@@ -52,9 +52,9 @@ class ChunkHandlers:
         staged = pl.concat([read_part(self._world.storage, part) for part in parts])
         key = work.key_field.name
         answers = merge_answers(self._answers(chunk, links=command.links))
-        keys = open_keys(
-            staged.select(pl.col(key).alias("key")).collect(), answers, include_unknown=command.include_unknown
-        )
+        # Inserting a row again whose record may be its own would only be refused as a duplicate: it stays unknown.
+        include_unknown = command.include_unknown and (command.links or work.spec.operation == "upsert")
+        keys = open_keys(staged.select(pl.col(key).alias("key")).collect(), answers, include_unknown=include_unknown)
         transient = int(keys["transient"].sum())
         result = Resend(drafts=(), open=keys.height - transient, transient=transient)
         if command.attempt is None or keys.height == 0:
@@ -118,7 +118,7 @@ class ChunkHandlers:
         return settled
 
     def _settle_dry(self, chunk: Chunk, staged: StagedChunk, names: StagedNames) -> ChunkSettled:
-        rows = pl.read_parquet(self._world.storage.path(names.rows))
+        rows = pl.read_parquet(self._world.storage.path(names.rows), glob=False)
         rejected = rows.filter(pl.col("outcome") == "rejected")
         status = ChunkStatus.PARTIAL if staged.rejected else ChunkStatus.SUCCESS
         self._world.audit.settle_chunk(
@@ -180,20 +180,20 @@ class ChunkHandlers:
         """The sealed answers of one pass, oldest job first."""
         for job in sorted(self._world.audit.jobs(chunk.batch_id, chunk.audit_id), key=lambda job: job.job_no):
             if (job.kind is JobKind.LINK) == links and job.results_file is not None:
-                yield pl.read_parquet(self._world.storage.path(job.results_file))
+                yield pl.read_parquet(self._world.storage.path(job.results_file), glob=False)
 
     def _settle(self, chunk: Chunk, *, links: bool) -> Settlement:
         assert chunk.staged is not None
         names = staged_names(chunk.batch_id, chunk.table_name, chunk.chunk_no)
         path = self._world.storage.path
-        rows = pl.read_parquet(path(names.rows))
+        rows = pl.read_parquet(path(names.rows), glob=False)
         answers = merge_answers(self._answers(chunk, links=False))
         if not links:
             return settle_rows(rows, answers)
         return settle_rows(
             rows,
             answers,
-            link_rows=pl.read_parquet(path(names.link_rows)),
+            link_rows=pl.read_parquet(path(names.link_rows), glob=False),
             link_answers=merge_answers(self._answers(chunk, links=True)),
         )
 
@@ -219,5 +219,5 @@ class ChunkHandlers:
         records = rejected.select("row", "key", "code", "message", "fields")
         if not self._world.storage.exists(names.refused):
             return records.with_columns(data=pl.lit(None, dtype=pl.String))
-        data = pl.read_parquet(self._world.storage.path(names.refused))
+        data = pl.read_parquet(self._world.storage.path(names.refused), glob=False)
         return records.join(data.select("row", "data"), on="row", how="left")

@@ -19,7 +19,7 @@ from forcelift.audit.records import (
     JobStep,
 )
 from forcelift.errors import OrgNotFound, OrgRefused, OrgUnavailable
-from forcelift.jobs.answers import AnswerCollector, tally
+from forcelift.jobs.answers import AnswerCollector, doubt_duplicates, tally
 from forcelift.jobs.messages import (
     AbandonJob,
     AbortJob,
@@ -169,6 +169,8 @@ class JobHandlers:
         answers = collector.collect(job, seen, lambda kind: names.download(job.job_no, kind))
         if seen is not None and seen.state is JobState.ABORTED:
             self._check_still(job, seen)
+        if job.operation == "insert" and job.attempt > 1:
+            answers = doubt_duplicates(answers)
         sealed = self._seal(names.answers(job.job_no), answers)
         error = seen.error_message if seen is not None and seen.state is JobState.FAILED else None
         result = tally(answers, job_error=error, passes=error is None or world.refusals.job_error_passes(error))

@@ -86,4 +86,4 @@ class PartWriter:
 
 def read_part(storage: Storage, part: Part) -> pl.LazyFrame:
     """The rows of an upload file as text columns, null where the cell is `#N/A` or empty."""
-    return pl.scan_csv(storage.path(part.file), infer_schema=False, null_values=["#N/A", ""])
+    return pl.scan_csv(storage.path(part.file), infer_schema=False, null_values=["#N/A", ""], glob=False)

@@ -176,13 +176,19 @@ def _settled(board: Board, command: SettleChunk, answer: Answer, now: datetime) 
     board.end_chunk(chunk, Phase.DONE, settled.status)
 
 
+def _what_to_do_with_unknown(operation: str) -> str:
+    if operation == "insert":
+        return "compare these records with the source; a new batch with `operation: upsert` brings them to its values"
+    return "look at these records, then `forcelift run --resume` sends the rows again"
+
+
 def _end_unknown(board: Board, chunk: ChunkTrack, rows: int) -> None:
     board.errors.append(
         TargetError(
             f"table `{chunk.table}`, chunk {chunk.chunk_no}: {rows:,} rows stand in the org without proof of who wrote "
             "them, because the answers of their job are gone",
             state="the chunk is FAILED and its files are kept",
-            hint="look at these records, then `forcelift run --resume` sends the rows again",
+            hint=_what_to_do_with_unknown(board.table_of(chunk).spec.operation),
         )
     )
     board.end_chunk(chunk, Phase.FAILED, ChunkStatus.FAILED)

@@ -116,6 +116,8 @@ def abort_asked(board: Board, command: AbortJob, answer: Answer, now: datetime) 
     elif isinstance(answer.error, OrgUnavailable | LostReply | OrgLimitReached):
         track.abort_asked = False
         wait_or_fail(board, chunk, track, answer.error, now)
+    elif not isinstance(answer.error, OrgRefused):
+        board.halt(answer.error)
     # A refusal means that the job has come to its end by itself: polling will tell.
 
 

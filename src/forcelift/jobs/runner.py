@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from forcelift.audit.records import Control
@@ -52,6 +52,7 @@ class Runner:
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="reader")
         self._senders = ThreadPoolExecutor(senders, thread_name_prefix="sender")
         self._asked: Control | None = None
+        self._began, self._began_monotonic = clock.now(), clock.monotonic()
 
     def stop(self, control: Control) -> None:
         """Ask for a stop from a signal handler or another thread; what is at work is finished first."""
@@ -60,28 +61,32 @@ class Runner:
     def run(self) -> None:
         """Run until the coordinator is finished. Errors of handlers end up in `Coordinator.errors`, not here."""
         try:
-            self._start(self._coordinator.start(self._clock.now()))
+            self._start(self._coordinator.start(self._now()))
             next_control = self._clock.monotonic()
             while not self._coordinator.is_finished:
-                now = self._clock.now()
+                now = self._now()
                 commands: list[Command] = []
                 item = self._next_item(now)
                 if isinstance(item, Answer):
-                    commands.extend(self._coordinator.on(item, self._clock.now()))
+                    commands.extend(self._coordinator.on(item, self._now()))
                 elif isinstance(item, Control):
                     self._asked = item
-                    commands.extend(self._coordinator.on(ControlSeen(control=item), self._clock.now()))
+                    commands.extend(self._coordinator.on(ControlSeen(control=item), self._now()))
                 if self._clock.monotonic() >= next_control:
                     next_control = self._clock.monotonic() + CONTROL_PAUSE_S
                     seen = _stronger(self._asked, self._control())
                     if seen != self._coordinator.control:
-                        commands.extend(self._coordinator.on(ControlSeen(control=seen), self._clock.now()))
-                commands.extend(self._coordinator.tick(self._clock.now()))
+                        commands.extend(self._coordinator.on(ControlSeen(control=seen), self._now()))
+                commands.extend(self._coordinator.tick(self._now()))
                 self._start(commands)
                 self._on_progress(self._coordinator)
         finally:
             self._readers.shutdown(wait=True, cancel_futures=True)
             self._senders.shutdown(wait=True, cancel_futures=True)
+
+    def _now(self) -> datetime:
+        """Time as the coordinator counts it: a wall clock that is set back must not make it wait."""
+        return self._began + timedelta(seconds=self._clock.monotonic() - self._began_monotonic)
 
     def _next_item(self, now: datetime) -> Answer | Control | None:
         wake = self._coordinator.wake_at(now)
@@ -97,10 +102,15 @@ class Runner:
             pool.submit(self._carry_out, command)
 
     def _carry_out(self, command: Command) -> None:
+        result: Any
+        error: Exception | None
         try:
             result, error = dispatch(self._handlers, command), None
         except Exception as caught:  # noqa: BLE001 - handed to the coordinator, which decides; nothing is dropped
             result, error = None, caught
+        except BaseException as panic:  # noqa: BLE001 - unanswered, the run would wait for this command for ever
+            result, error = None, RuntimeError(f"{type(panic).__name__} in {type(command).__name__}")
+            error.__cause__ = panic
         self._answers.put(
             Answer(command=command, result=result, error=error, api_requests_left=self._api_requests_left())
         )

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from forcelift.audit.records import JobStep
+from forcelift.errors import ForceliftError
 from forcelift.jobs.board import Board
+from forcelift.jobs.governor import HOLD_MAX_S
 from forcelift.jobs.messages import (
     AbandonJob,
     AbortJob,
@@ -69,6 +71,8 @@ def wake_at(board: Board, now: datetime) -> datetime | None:
     times = [hold.until for hold in holds if hold is not None]
     times.extend(table.retry_at for table in board.tables.values() if table.retry_at is not None and not table.planned)
     times.extend(chunk.retry_at for chunk in board.active.values() if chunk.retry_at is not None and not chunk.doing)
+    if board.governor.hold is not None:
+        return max(min(times), now) if times else None  # nothing that needs the org comes before its end
     times.extend(job.retry_at for _, job in board.jobs() if job.retry_at is not None and not job.doing)
     if board.next_poll is not None and not board.polling and any(_awaits_org(job) for _, job in board.jobs()):
         times.append(board.next_poll)
@@ -118,9 +122,11 @@ def _push_chunk(board: Board, chunk: ChunkTrack, now: datetime) -> Iterator[Comm
         return
     if chunk.error is not None and not chunk.jobs and not chunk.intending:
         chunk.doing = "fail"
-        yield FailChunk(audit_id=chunk.audit_id, message=str(chunk.error))
+        yield FailChunk(audit_id=chunk.audit_id, message=_public(chunk.error))
         return
     waits = chunk.retry_at is not None and chunk.retry_at > now and not board.is_stopping
+    if not waits:
+        chunk.retry_at = None
     if chunk.phase is Phase.STAGING and chunk.error is None:
         if board.is_stopping:
             _hold(board, chunk)
@@ -150,17 +156,19 @@ def _hold(board: Board, chunk: ChunkTrack) -> None:
     table.pending.appendleft(chunk)
 
 
-def _leave_jobs(board: Board, chunk: ChunkTrack) -> None:
-    """A stop does not wait for an org that is away: its jobs stay in the audit database, and a resume asks for them."""
+def _leave_jobs(board: Board, chunk: ChunkTrack, now: datetime) -> None:
+    """A stop does not wait for an org that is away or for an allowance: a resume asks for its jobs."""
     patience = _FAILURES_BEFORE_LEAVING_NOW if board.control.stop_now else _FAILURES_BEFORE_LEAVING
-    if board.is_stopping and board.governor.failures_in_a_row >= patience:
+    hold = board.governor.hold
+    is_long = hold is not None and (hold.until - now).total_seconds() > HOLD_MAX_S * 2
+    if board.is_stopping and (is_long or board.governor.failures_in_a_row >= patience):
         for number in [number for number, job in chunk.jobs.items() if not job.doing]:
             del chunk.jobs[number]
             chunk.is_clean = False
 
 
 def _push_sending(board: Board, chunk: ChunkTrack, now: datetime, *, waits: bool) -> Iterator[Command]:
-    _leave_jobs(board, chunk)
+    _leave_jobs(board, chunk, now)
     for job in chunk.jobs.values():
         command = _push_job(board, chunk, job, now)
         if command is not None:
@@ -296,9 +304,14 @@ def _give_up_parked(board: Board) -> Iterator[Command]:
             yield from _fail_unfinished(chunk, "the tables that it refers to were not all loaded")
 
 
+def _public(error: BaseException) -> str:
+    """What may stand in the audit database: our own sentences. Others' texts may repeat values of rows."""
+    return error.message if isinstance(error, ForceliftError) else f"a fault of the program ({type(error).__name__})"
+
+
 def _why_skipped(board: Board) -> str:
     if board.control.stop or board.control.stop_now:
         return f"stopped by {board.control.by or 'an operator'}: {board.control.reason or 'no reason given'}"
     if board.errors:
-        return f"not begun, because of an earlier fault: {board.errors[0]}"
+        return f"not begun, because of an earlier fault: {_public(board.errors[0])}"
     return "not begun, because a table that it refers to was not finished"

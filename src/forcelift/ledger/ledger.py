@@ -6,6 +6,7 @@ Re-run:  a chunk that is done again writes the next generation; the audit databa
 
 from __future__ import annotations
 
+import glob
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,7 +101,8 @@ class Ledger:
             WHERE outcome IN ('created', 'updated') AND id IS NOT NULL
             GROUP BY id HAVING count(*) > 1 ORDER BY id LIMIT $limit
         """
-        paths = [str(path) for path in self._paths(files)]
+        # DuckDB reads patterns in names, too.
+        paths = [glob.escape(str(path)) for path in self._paths(files)]
         with tempfile.TemporaryDirectory(prefix="forcelift-", dir=self._spill) as folder:
             settings: dict[str, str | bool | int | float | list[str]] = {
                 "memory_limit": f"{self._memory_mb}MB",

@@ -35,6 +35,9 @@ from forcelift.rules.targets import (
 
 _DIGITS_SURE = 15  # a double keeps 15 decimal digits in any case
 
+KEY_DIGITS_MAX = 15
+"""Digits of a number that a double holds whatever they are."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceDefaults:
@@ -270,6 +273,10 @@ class _Compiler:
             made = Column(name=source.name, place=place, rule=rule, form=form, scale=scale, zone=zone)
         required = is_required(target.field) and not is_key
         made = replace(made, codec=self.codec(path, source, rule), required=required, is_key=is_key)
+        if is_key and form is Form.NUMBER:
+            # The org answers with doubles: longer numbers come back changed, and two keys could become one.
+            digits = max(1, KEY_DIGITS_MAX - (made.scale or 0))
+            made = replace(made, integer_digits=min(made.integer_digits or digits, digits))
         if self.fits(path, source, rule, made):
             made = self.with_values(path, rule, made, target.field)
             self.note_digits(source, made, target.field)

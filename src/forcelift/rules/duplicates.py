@@ -9,6 +9,7 @@ Keys are held as 128-bit hashes: among 10^10 keys two different ones meet with a
 
 from __future__ import annotations
 
+import glob
 import shutil
 import threading
 from collections.abc import Sequence
@@ -52,9 +53,10 @@ def content_hash(content: pl.DataFrame) -> pl.DataFrame:
     return key_hash(text["text"])
 
 
-def _literal(path: Path) -> str:
-    """A path as SQL text, for the places of a statement that take no parameter."""
-    return "'" + str(path).replace("'", "''") + "'"
+def _literal(path: Path, pattern: str = "") -> str:
+    """A path as SQL text, for the places of a statement that take no parameter; only `pattern` is one."""
+    text = str(Path(glob.escape(str(path))) / pattern) if pattern else str(path)
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _halves(frame: pl.DataFrame) -> pl.DataFrame:
@@ -125,7 +127,7 @@ class DuplicateScan:
         with self._lock:
             self._flush()
             if self._files:
-                keys = f"read_parquet({_literal(self._folder / 'keys-*.parquet')})"
+                keys = f"read_parquet({_literal(self._folder, 'keys-*.parquet')})"
                 self._database.execute(
                     "CREATE OR REPLACE TABLE repeated AS"
                     f" SELECT high, low, count(*) AS copies FROM {keys} GROUP BY high, low HAVING count(*) > 1"
@@ -245,7 +247,7 @@ class DuplicateDecisions:
     def for_chunk(self, chunk_no: int) -> ChunkDuplicates | None:
         """The repeated keys of one chunk; None if it holds none."""
         frame = (
-            pl.scan_parquet(self.path)
+            pl.scan_parquet(self.path, glob=False)
             .filter(pl.col("chunk") == chunk_no)
             .with_columns(pl.col(name).cast(dtype) for name, dtype in _DECISIONS.items())
             .collect()

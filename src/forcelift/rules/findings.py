@@ -60,7 +60,7 @@ SENTENCES: dict[str, str] = {
     "buddhist_era": "the year lies in 2400 to 2700, as the Buddhist calendar counts",
     "future_date": "lies after the batch's day",
     "negative": "is negative",
-    "number_size": "has more integer digits than the field",
+    "number_size": "has more integer digits than the field, or than the 15 of a number that serves as key",
     "too_long": "is longer than the field",
     "picklist": "is not among the active values of the restricted picklist",
     "empty_required": "is empty, and the field is required",

@@ -143,7 +143,9 @@ class ExtractHandlers:
         assert chunk.staged is not None
         assert chunk.ledger_file is not None
         accepted = world.ledger.accepted_keys([chunk.ledger_file]).select("key")
-        links = pl.scan_parquet(world.storage.path(names.links)).join(accepted, on="key", how="semi").collect()
+        links = (
+            pl.scan_parquet(world.storage.path(names.links), glob=False).join(accepted, on="key", how="semi").collect()
+        )
         result = work.rules.finish_links(links, self._lookups(work, links=True))
         with world.storage.write(names.link_rows) as file:
             result.rows.write_parquet(file.path, compression="zstd")
@@ -243,7 +245,9 @@ class ExtractHandlers:
     def _accepted(self, table: str | None, key_field: str) -> pl.LazyFrame:
         """Keys that this batch has brought into the parent object; in a dry run those that it would send."""
         nothing = pl.LazyFrame(schema={"key": pl.String})
-        if table is None or self._world.works[table].key_field.name != key_field:
+        # A parent that this run leaves out, or is looked up by another field, is known to the org alone.
+        work = self._world.works.get(table) if table is not None else None
+        if table is None or work is None or work.key_field.name != key_field:
             return nothing
         chunks = self._world.audit.chunks(self._world.batch.batch_id, table)
         if self._world.batch.mode is BatchMode.DRY_RUN:
@@ -254,7 +258,7 @@ class ExtractHandlers:
 
     def _would_send(self, chunks: Sequence[Chunk]) -> pl.LazyFrame | None:
         files = [self._world.storage.path(chunk.staged.rows_file) for chunk in chunks if chunk.staged is not None]
-        return pl.scan_parquet(files).filter(pl.col("outcome").is_null()).select("key") if files else None
+        return pl.scan_parquet(files, glob=False).filter(pl.col("outcome").is_null()).select("key") if files else None
 
 
 def _has_null_keys(work: TableWork, rows: int) -> SourceError:

@@ -1,0 +1,79 @@
+"""Faults that a review found, each kept from coming back by a run of the whole product."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+
+from forcelift.errors import ExitCode
+from forcelift.migration import RunOptions, run_migration
+from forcelift.summary import BatchSummary
+
+SCHEMA = """
+org: {name: Review, sandbox: true}
+objects:
+  Parent__c:
+    fields:
+      Key__c: {type: string, length: 20, externalId: true, unique: true}
+  Child__c:
+    fields:
+      Key__c: {type: double, precision: 18, scale: 0, externalId: true, unique: true}
+      Parent__c: {type: reference, referenceTo: [Parent__c], relationshipName: Parent__r}
+"""
+PLAN = """
+version: 1
+project: review
+source: {url: "duckdb:///source.duckdb"}
+target: {url: "twin:./org.duckdb", twin_schema: schema.yaml}
+tables:
+  - {table: PARENTS, object: Parent__c, key: K, external_id: Key__c, fields: {K: Key__c}}
+  - table: CHILDREN
+    object: Child__c
+    key: K
+    external_id: Key__c
+    fields:
+      K: Key__c
+      P: {field: Parent__r.Key__c, parent: PARENTS}
+"""
+
+
+def project(folder: Path, *, children: str) -> Path:
+    folder.mkdir()
+    (folder / "schema.yaml").write_text(SCHEMA)
+    (folder / "forcelift.yaml").write_text(PLAN)
+    with duckdb.connect(str(folder / "source.duckdb")) as connection:
+        connection.execute("CREATE TABLE PARENTS AS SELECT 'P' || i AS K FROM range(5) t(i)")
+        connection.execute(f"CREATE TABLE CHILDREN AS SELECT * FROM (VALUES {children}) t(K, P)")
+    return folder / "forcelift.yaml"
+
+
+def counts(summary: BatchSummary, table: str) -> tuple[int, int, int]:
+    found = next(each for each in summary.tables if each.table == table)
+    return found.created, found.updated, found.rejected
+
+
+def test_a_folder_with_brackets_in_its_name(tmp_path: Path) -> None:
+    plan = project(tmp_path / "proj [v1]*", children="(1, 'P1'), (1, 'P2'), (2, 'P2')")
+    summary = run_migration(plan, RunOptions())
+    assert summary.errors == ()
+    assert counts(summary, "PARENTS") == (5, 0, 0)
+    assert counts(summary, "CHILDREN") == (1, 0, 2)
+
+
+def test_a_numeric_key_that_a_double_cannot_hold_is_rejected_before_it_is_sent(tmp_path: Path) -> None:
+    children = "(123456789012345677, 'P1'), (123456789012345678, 'P1'), (999999999999999, 'P1')"
+    summary = run_migration(project(tmp_path / "p", children=children), RunOptions())
+    assert summary.errors == ()
+    assert counts(summary, "CHILDREN") == (1, 0, 2)
+    assert summary.exit_code is ExitCode.ROWS_REFUSED
+
+
+def test_a_child_alone_finds_its_parents_in_the_org(tmp_path: Path) -> None:
+    plan = project(tmp_path / "p", children="(1, 'P1'), (2, 'nobody')")
+    alone = run_migration(plan, RunOptions(tables=("CHILDREN",)))
+    assert counts(alone, "CHILDREN") == (0, 0, 2), "no parent stands in the org yet"
+    assert counts(run_migration(plan, RunOptions(tables=("PARENTS",))), "PARENTS") == (5, 0, 0)
+    again = run_migration(plan, RunOptions(tables=("CHILDREN",)))
+    assert counts(again, "CHILDREN") == (1, 0, 1)
+    assert again.errors == ()
