@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from forcelift.audit import AuditStore
-from forcelift.errors import OrgNotFound, PlanError, Problem, StateConflict, UsageError
+from forcelift.errors import OrgNotFound, PlanError, Problem, SourceError, SourceUnavailable, StateConflict, UsageError
 from forcelift.jobs.tracks import TableSpec
 from forcelift.jobs.work import TableWork
 from forcelift.ledger import Ledger
@@ -26,6 +26,8 @@ from forcelift.protocols.refusals import RefusalReader
 from forcelift.protocols.source import Source
 from forcelift.rules import ParentField, SourceDefaults, compile_table, lookup_targets, owner_names, rule_remedy
 from forcelift.storage import FolderStorage
+
+_DATABASES = frozenset({"sqlite", "duckdb", "postgresql"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +223,7 @@ def compile_plan(loaded: LoadedPlan, *, source: Source, org: Org, only: Sequence
                 works[name] = _compile_table(
                     loaded, plan, spec, links, source, describe, describes, parent_keys, owners
                 )
+                problems.extend(_where_problems(loaded, works[name], source))
             except PlanError as error:
                 problems.extend(loaded.problem(p.message, p.path, hint=p.hint) for p in error.problems)
     if problems:
@@ -253,6 +256,21 @@ def _compile_table(
         plan, table=table, describe=describe, parents=parents, link_columns=links, defaults=defaults, owners=owners
     )
     return TableWork(spec=spec, plan=plan, source=table, rules=rules, key_field=describe.fields[rules.key_field])
+
+
+def _where_problems(loaded: LoadedPlan, work: TableWork, source: Source) -> list[Problem]:
+    """Try the table's condition on a row, so that a fault in it is one of the plan's, found before a batch is begun."""
+    plan = work.plan
+    # In a file a fault of its rows would show here too, and is none of the plan's.
+    if plan.where is None or source.kind not in _DATABASES:
+        return []
+    try:
+        source.sample(plan.table, columns=work.rules.key_columns, where=plan.where, rows=1)
+    except SourceUnavailable:
+        raise
+    except SourceError as error:
+        return [loaded.problem(error.message, f"tables.{plan.table}.where", hint=error.hint)]
+    return []
 
 
 def _owners(loaded: LoadedPlan, org: Org, only: Sequence[str] | None) -> dict[str, str]:

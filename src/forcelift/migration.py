@@ -22,7 +22,7 @@ from forcelift.audit import Lease, LeaseHolder, PerformanceRow
 from forcelift.audit.records import Batch, BatchMode, BatchState, ChunkStatus, ChunkStep, Control
 from forcelift.during.extract import ExtractHandlers, ExtractWorld
 from forcelift.during.extract.record_data import SentRowsJson
-from forcelift.errors import ExitCode, ForceliftError, StateConflict
+from forcelift.errors import ExitCode, ForceliftError, StateConflict, StorageError
 from forcelift.jobs.board import EngineSettings
 from forcelift.jobs.coordinator import Coordinator
 from forcelift.jobs.governor import Governor
@@ -30,6 +30,7 @@ from forcelift.jobs.handlers import job_handlers
 from forcelift.jobs.runner import Runner
 from forcelift.jobs.work import staging_folder
 from forcelift.jobs.world import JobWorld
+from forcelift.ledger import ledger_folder
 from forcelift.plan import LoadedPlan, load_plan, masked_url, plan_diff, plan_document, unsupported
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.protocols.org import Org
@@ -337,11 +338,34 @@ def _end(world: _World, coordinator: Coordinator) -> BatchSummary:
     batch = audit.set_batch_state(batch_id, state)
     if state is BatchState.DONE and batch.mode is BatchMode.RUN and not world.keeps_staged:
         world.state.storage.delete_tree(staging_folder(batch_id))  # what a crash left beside settled chunks
+        _drop_superseded(world.state, batch_id)
     audit.journal("run_ended", {"state": state.value, "api_calls": world.org.api_calls}, batch_id=batch_id)
     summary = summarise(
         world.state.audit, world.state.ledger, batch, api_calls=world.org.api_calls, errors=coordinator.errors
     )
     return summary.with_exit_code(_exit_code(coordinator, summary, stopped=stopped))
+
+
+def _drop_superseded(state: State, batch_id: str) -> None:
+    """Remove ledger files that a later one of the same chunk has replaced, so that a folder counts each row once."""
+    current = {chunk.ledger_file for chunk in state.audit.chunks(batch_id)}
+    for name in state.storage.list(ledger_folder(batch_id)):
+        if name not in current:
+            state.storage.delete(name)
+
+
+def ledger_faults(state: State) -> list[str]:
+    """Ledger files that are missing or were changed after they were sealed, of all batches."""
+    faults = []
+    for batch in state.audit.batches():
+        for chunk in state.audit.chunks(batch.batch_id):
+            if chunk.ledger_file is None or chunk.ledger_sha256 is None:
+                continue
+            try:
+                state.storage.verify(chunk.ledger_file, chunk.ledger_sha256)
+            except StorageError as error:
+                faults.append(error.message)
+    return faults
 
 
 def _exit_code(coordinator: Coordinator, summary: BatchSummary, *, stopped: bool) -> ExitCode:
@@ -435,6 +459,7 @@ __all__: Sequence[str] = (
     "batch_summary",
     "engine_settings",
     "find_batch",
+    "ledger_faults",
     "locations",
     "open_recorded",
     "owner",

@@ -59,6 +59,7 @@ class TableSummary:
     created: int
     updated: int
     failed: int
+    failed_in_org: int
     unknown: int
     refused_by_code: tuple[RefusedGroup, ...]
     changes: dict[str, int]
@@ -180,10 +181,11 @@ def summarise(
                 upload_files=sum(len(part.parts) for part in staged),
                 upload_bytes=sum(file.bytes for part in staged for file in part.parts),
                 link_chunks=sum(part.links_file is not None for part in staged),
-                sent=sum(chunk.loaded_count or 0 for chunk in mine),
+                sent=sum(outcomes.get(name, 0) for name in ("created", "updated", "failed")),
                 created=outcomes.get("created", 0),
                 updated=outcomes.get("updated", 0),
-                failed=sum(chunk.failed_count or 0 for chunk in mine),
+                failed=outcomes.get("failed", 0),
+                failed_in_org=ledger.failed_with_id(files) if outcomes.get("failed") else 0,
                 unknown=outcomes.get("unknown", 0),
                 refused_by_code=tuple(
                     RefusedGroup(

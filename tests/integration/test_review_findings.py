@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import duckdb
+import pytest
 
-from forcelift.errors import ExitCode
+from forcelift.errors import ExitCode, PlanError
 from forcelift.migration import RunOptions, run_migration
 from forcelift.summary import BatchSummary
 
@@ -77,3 +78,36 @@ def test_a_child_alone_finds_its_parents_in_the_org(tmp_path: Path) -> None:
     again = run_migration(plan, RunOptions(tables=("CHILDREN",)))
     assert counts(again, "CHILDREN") == (1, 0, 1)
     assert again.errors == ()
+
+
+def test_a_fault_in_a_condition_is_a_fault_of_the_plan(tmp_path: Path) -> None:
+    plan = project(tmp_path / "p", children="(1, 'P1')")
+    plan.write_text(plan.read_text().replace("    key: K\n", '    key: K\n    where: "NO_SUCH_COLUMN = 1"\n'))
+    with pytest.raises(PlanError, match=r"line \d+: `tables.CHILDREN.where`"):
+        run_migration(plan, RunOptions())
+    assert not (tmp_path / "p" / "state").exists()
+
+
+def test_a_lookup_emptied_by_the_link_pass_is_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    plan = project(folder, children="(1, 'P1')")
+    (folder / "schema.yaml").write_text(
+        SCHEMA.replace(
+            "      Key__c: {type: string, length: 20, externalId: true, unique: true}\n",
+            "      Key__c: {type: string, length: 20, externalId: true, unique: true}\n"
+            "      Boss__c: {type: reference, referenceTo: [Parent__c], relationshipName: Boss__r}\n",
+            1,
+        )
+    )
+    lookup = "B: {field: Boss__r.Key__c, parent: PARENTS, missing_parent: %s}"
+    plan.write_text(PLAN.replace("fields: {K: Key__c}", "fields: {K: Key__c, " + lookup % "to_null" + "}"))
+    with duckdb.connect(str(folder / "source.duckdb")) as connection:
+        connection.execute("DROP TABLE PARENTS")
+        connection.execute("CREATE TABLE PARENTS AS SELECT * FROM (VALUES ('A', 'B'), ('B', 'Z'), ('C', 'Y')) t(K, B)")
+    table = run_migration(plan, RunOptions(tables=("PARENTS",))).tables[0]
+    assert (table.created, table.failed, table.changes) == (3, 0, {"missing_parent:B": 2})
+    plan.write_text(PLAN.replace("fields: {K: Key__c}", "fields: {K: Key__c, " + lookup % "reject" + "}"))
+    table = run_migration(plan, RunOptions(tables=("PARENTS",))).tables[0]
+    assert (table.updated, table.failed, table.failed_in_org) == (1, 2, 2)
+    ledger = list((folder / "state").glob("staging/ledger/*/PARENTS/*.parquet"))
+    assert len(ledger) == 2, "one file for each chunk of each batch that is done"

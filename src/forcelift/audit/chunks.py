@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -153,11 +155,23 @@ class Chunks(Journal):
             seal = {"ledger_file": ledger_file, "ledger_sha256": sha256}
             return move(connection, chunk, self.clock.now(), "chunk_loaded", chunk_values=change, payload=seal)
 
-    def stage_links(self, audit_id: int, parts: Sequence[Part], refused: int) -> Chunk:
-        """Record that the files of the chunk's link pass are sealed; `refused` rows have no parent to link to."""
+    def stage_links(
+        self, audit_id: int, parts: Sequence[Part], refused: int, changes: Mapping[str, int] | None = None
+    ) -> Chunk:
+        """Record that the files of the chunk's link pass are sealed.
+
+        Args:
+            audit_id: The chunk.
+            parts: The upload files.
+            refused: Rows without a parent to link to.
+            changes: What the link pass changed, as "rule:column" -> rows; added to what staging counted.
+        """
         with self.write() as connection:
             chunk = need_running(connection, audit_id, {ChunkStep.LOADED})
+            assert chunk.staged is not None
+            counted = Counter(chunk.staged.changes) + Counter(changes or {})
             change = {
+                "staged": staged_document(replace(chunk.staged, changes=dict(counted))),
                 "step": ChunkStep.LINKING.value,
                 "link_parts": [part_document(part) for part in parts],
                 "link_refused": refused,
@@ -169,7 +183,7 @@ class Chunks(Journal):
                 self.clock.now(),
                 "links_staged",
                 chunk_values=change,
-                payload={"files": files, "refused": refused},
+                payload={"files": files, "refused": refused, "changes": dict(changes or {})},
             )
 
     def settle_chunk(

@@ -21,16 +21,17 @@ def audit() -> None:
 def verify(plan_file: Path, as_json: bool) -> int:
     """Look for changes made past the program
 
-    Follows the journal's hash chain from its first row to its recorded head, and compares each audit row with its
-    digest there. Exit code 1 if anything differs. Example:
+    Follows the journal's hash chain from its first row to its recorded head, compares each audit row with its digest
+    there, and each ledger file with its seal. Exit code 1 if anything differs. Example:
 
       forcelift audit verify
     """
     from forcelift.cli.output import data, plural, print_json
-    from forcelift.migration import open_recorded
+    from forcelift.migration import ledger_faults, open_recorded
 
     with open_recorded(plan_file) as (_, state):
         faults = state.audit.verify_journal()
+        faults += ledger_faults(state)
         head = state.audit.journal_head()
     code = ExitCode.ROWS_REFUSED if faults else ExitCode.DONE
     if as_json:
@@ -39,7 +40,7 @@ def verify(plan_file: Path, as_json: bool) -> int:
     console = data()
     for fault in faults:
         console.print(f"- {fault}")
-    verdict = f"{plural(len(faults), 'fault')} found" if faults else "the journal is whole"
+    verdict = f"{plural(len(faults), 'fault')} found" if faults else "the journal is whole, and so is the ledger"
     console.print(f"{verdict}: {plural(head.seq, 'row')}, head {head.hash}")
     return code
 

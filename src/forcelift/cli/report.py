@@ -29,7 +29,7 @@ _CHANGES = {
     "invalid_date": "emptied: not a date that Salesforce can hold",
     "boolean_null": "null stored as false",
     "values": "mapped by `values`",
-    "empty": "filled with the default",
+    "empty": "empty: made null, or filled with the default",
     "warn_negative": "kept, but negative",
     "warn_future_date": "kept, but in the future",
     "warn_buddhist_era": "kept, but perhaps of the Buddhist era",
@@ -106,7 +106,24 @@ def prediction_line(summary: BatchSummary) -> str:
     return (
         f"a run would send {size(summary.upload_bytes)} in {plural(summary.jobs_predicted, 'job')}, with about "
         f"{summary.api_calls_predicted:,} API calls, polling not counted"
+        + (
+            "; lookups within a table or a ring are judged only when their parents are loaded"
+            if _has_links(summary)
+            else ""
+        )
     )
+
+
+def _has_links(summary: BatchSummary) -> bool:
+    return any(table.link_chunks for table in summary.tables)
+
+
+def half_loaded_line(summary: BatchSummary) -> str | None:
+    """Rows that count as failed and whose records exist all the same; None if there is none."""
+    rows = sum(table.failed_in_org for table in summary.tables)
+    if not rows:
+        return None
+    return f"of the failed rows {rows:,} stand in the org without their lookups: they were loaded, their links refused"
 
 
 def unfinished_line(summary: BatchSummary) -> str | None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from forcelift.audit.records import Batch, BatchState, Control
 from forcelift.cli.options import again
 from forcelift.cli.progress import RunProgress
-from forcelift.cli.report import next_lines, pace_line, prediction_line, show_summary, unfinished_line
+from forcelift.cli.report import half_loaded_line, next_lines, pace_line, prediction_line, show_summary, unfinished_line
 from forcelift.cli.screens import show_error, show_fault
 from forcelift.errors import ExitCode, ForceliftError, Interrupted
 from forcelift.jobs.coordinator import Coordinator
@@ -129,6 +129,8 @@ def show_end(console: Console, summary: BatchSummary, plan_file: Path, *, second
     console.print(pace_line(summary, seconds=seconds, resumed=resumed))
     if is_dry:
         console.print(prediction_line(summary))
+    if (half_loaded := half_loaded_line(summary)) is not None:
+        console.print(half_loaded)
     if (unfinished := unfinished_line(summary)) is not None:
         console.print(unfinished)
     for name, place in locations(plan_file).items():

@@ -1,5 +1,5 @@
 """The ledger: per-record memory in Parquet files."""
 
-from forcelift.ledger.ledger import ACCEPTED, EVIDENCES, LEDGER, OUTCOMES, Ledger, ledger_name
+from forcelift.ledger.ledger import ACCEPTED, EVIDENCES, LEDGER, OUTCOMES, Ledger, ledger_folder, ledger_name
 
-__all__ = ["ACCEPTED", "EVIDENCES", "LEDGER", "OUTCOMES", "Ledger", "ledger_name"]
+__all__ = ["ACCEPTED", "EVIDENCES", "LEDGER", "OUTCOMES", "Ledger", "ledger_folder", "ledger_name"]

@@ -38,9 +38,14 @@ ACCEPTED = ("created", "updated")
 _HASH_BYTES = 16
 
 
+def ledger_folder(batch_id: str) -> str:
+    """Where a batch's ledger files lie in storage."""
+    return f"ledger/{segment(batch_id)}"
+
+
 def ledger_name(batch_id: str, table_name: str, chunk_no: int, generation: int) -> str:
     """The name in storage of a chunk's ledger file."""
-    return f"ledger/{segment(batch_id)}/{segment(table_name)}/c{chunk_no:06d}.g{generation:02d}.parquet"
+    return f"{ledger_folder(batch_id)}/{segment(table_name)}/c{chunk_no:06d}.g{generation:02d}.parquet"
 
 
 class Ledger:
@@ -117,6 +122,11 @@ class Ledger:
         """How many rows have each outcome; outcomes without rows are left out."""
         lines = self.scan(files).group_by("outcome").len().sort("outcome").collect(engine="streaming")
         return dict(lines.iter_rows())
+
+    def failed_with_id(self, files: Sequence[str]) -> int:
+        """How many failed rows have a record in the org all the same: loaded, but refused by a later job of theirs."""
+        rows = self.scan(files).filter((pl.col("outcome") == "failed") & pl.col("id").is_not_null())
+        return int(rows.select(pl.len()).collect(engine="streaming").item())
 
     def _paths(self, files: Sequence[str]) -> list[Path]:
         missing = [name for name in files if not self._storage.exists(name)]

@@ -64,7 +64,7 @@ SENTENCES: dict[str, str] = {
     "too_long": "is longer than the field",
     "picklist": "is not among the active values of the restricted picklist",
     "empty_required": "is empty, and the field is required",
-    "missing_parent": "the parent does not exist in the org",
+    "missing_parent": "the parent is not in the org, or was refused itself",
 }
 
 

@@ -154,7 +154,8 @@ class ExtractHandlers:
             writer.write(result.upload.drop("row"))
             parts = writer.finish()
         refused = int((result.rows["outcome"] == "rejected").sum())
-        world.audit.stage_links(chunk.audit_id, parts, refused)
+        changes = {f"{rule}:{column}": rows for (rule, column), rows in result.changes.items()}
+        world.audit.stage_links(chunk.audit_id, parts, refused, changes)
         return tuple(
             work.spec.draft(audit_id=chunk.audit_id, kind=JobKind.LINK, part=part, attempt=1) for part in parts
         )
