@@ -37,8 +37,12 @@ OURS = IngestJob(
 )
 
 
-def judge(*listed: IngestJob, known: frozenset[str] = frozenset()) -> tuple[str | None, int]:
-    verdict = judge_strays(INTENT, listed=listed, known_ids=known, user_id="005A", api_version="66.0")
+def judge(
+    *listed: IngestJob, known: frozenset[str] = frozenset(), intents: tuple[Job, ...] = (INTENT,)
+) -> tuple[str | None, int]:
+    verdict = judge_strays(
+        INTENT, listed=listed, known_ids=known, open_intents=intents, user_id="005A", api_version="66.0"
+    )
     return (verdict.ours.id if verdict.ours else None), len(verdict.doubtful)
 
 
@@ -72,3 +76,11 @@ def test_a_job_that_differs_in_anything_is_not_ours(other: IngestJob) -> None:
 
 def test_a_job_of_the_audit_database_is_accounted_for() -> None:
     assert judge(OURS, known=frozenset({OURS.id})) == (None, 0)
+
+
+def test_a_job_that_another_batch_may_just_have_made_is_left_alone() -> None:
+    rival = replace(INTENT, job_no=8, batch_id="other", intended_at=AT + timedelta(seconds=20))
+    assert judge(OURS, intents=(INTENT, rival)) == (None, 1)
+    long_ago = replace(rival, intended_at=AT - timedelta(hours=1))
+    elsewhere = replace(rival, object="Tenant__c")
+    assert judge(OURS, intents=(INTENT, long_ago, elsewhere)) == (OURS.id, 0)

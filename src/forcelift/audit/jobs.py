@@ -184,6 +184,12 @@ class Jobs(Journal):
         with self.read() as connection:
             return frozenset(connection.execute(query).scalars())
 
+    def open_intents(self) -> list[Job]:
+        """Jobs of any batch that are intended and whose Salesforce id is not written down."""
+        query = sa.select(tables.job).where(tables.job.c.step == JobStep.INTENDED.value, tables.job.c.sf_id.is_(None))
+        with self.read() as connection:
+            return [job_from(row) for row in connection.execute(query).mappings()]
+
     def reserved(self, org_id: str) -> tuple[int, int]:
         """Rows and Salesforce batches that count against the org's rolling day now."""
         with self.read() as connection:

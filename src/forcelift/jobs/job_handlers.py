@@ -80,6 +80,7 @@ class JobHandlers:
             job,
             listed=world.org.list_jobs(),
             known_ids=world.audit.known_sf_ids(world.org.org_id),
+            open_intents=world.audit.open_intents(),
             user_id=world.org.user_id,
             api_version=world.org.api_version,
         )

@@ -26,14 +26,22 @@ class StrayVerdict:
 
 
 def judge_strays(
-    intent: Job, *, listed: Iterable[IngestJob], known_ids: frozenset[str], user_id: str, api_version: str
+    intent: Job,
+    *,
+    listed: Iterable[IngestJob],
+    known_ids: frozenset[str],
+    open_intents: Iterable[Job],
+    user_id: str,
+    api_version: str,
 ) -> StrayVerdict:
     """Find the job of `intent` among the org's jobs.
 
     Args:
         intent: A job that was intended and whose id is not known.
         listed: All ingest jobs that the org lists.
-        known_ids: Ids of all jobs in the audit database: those are accounted for.
+        known_ids: Ids of all jobs in the audit database, read after `listed`: those are accounted for.
+        open_intents: All jobs of the audit database that are intended and have no id yet: one of another batch may be
+            the one whose creation has just been answered.
         user_id: Who we are signed in as.
         api_version: The version that we create jobs with.
     """
@@ -49,6 +57,12 @@ def judge_strays(
         and (job.api_version is None or job.api_version == float(api_version))
         and intent.intended_at - WINDOW_BEFORE <= job.created_date <= intent.intended_at + WINDOW_AFTER
     ]
-    if len(fitting) == 1:
+    rivals = any(
+        other.batch_id != intent.batch_id
+        and (other.object, other.operation) == (intent.object, intent.operation)
+        and abs(other.intended_at - intent.intended_at) <= WINDOW_AFTER
+        for other in open_intents
+    )
+    if len(fitting) == 1 and not rivals:
         return StrayVerdict(ours=fitting[0], doubtful=())
     return StrayVerdict(ours=None, doubtful=tuple(fitting))
