@@ -25,7 +25,12 @@ class Moment:
 
     def wait(self, loader: LoaderProcess) -> None:
         """Wait for it; where the sign does not come, until enough else has happened."""
-        assert loader.wait_until(lambda: loader.progress() >= self.progress, f"progress {self.progress:.2f}")
+        assert self.comes(loader), "the loader ended before the moment came"
+
+    def comes(self, loader: LoaderProcess) -> bool:
+        """Wait for it; False if the loader ended before."""
+        if not loader.wait_until(lambda: loader.progress() >= self.progress, f"progress {self.progress:.2f}"):
+            return False
         before, requests, began_at = loader.count(self.sign), loader.count("requests"), loader.progress()
 
         def is_here() -> bool:
@@ -35,7 +40,7 @@ class Moment:
                 or loader.progress() - began_at >= PROGRESS_MAX
             )
 
-        assert loader.wait_until(is_here, f"{self.times} of {self.sign}"), "the loader ended before the moment came"
+        return loader.wait_until(is_here, f"{self.times} of {self.sign}")
 
 
 def random_moments(seed: int, count: int) -> Iterator[Moment]:
