@@ -86,7 +86,8 @@ def test_a_twin_that_was_killed_goes_on_and_ends_on_a_signal(tmp_path: Path, sch
         assert "Tenant_Code__c" in log.read_text()
         job = call(again, "POST", f"{BASE}/jobs/ingest", json={"object": "Tenant__c", "operation": "insert"}).json()
         upload_until_the_end(process, again, job["id"])
-        assert process.returncode == 0
+        assert process.stderr is not None
+        assert process.returncode == 0, process.stderr.read().decode()
 
 
 def upload_until_the_end(process: subprocess.Popen[bytes], document: dict[str, Any], job_id: str) -> None:

@@ -29,6 +29,7 @@ from forcelift.twin.http_oauth import OAuthCalls
 from forcelift.twin.http_perimeter import Perimeter, RequestLog
 from forcelift.twin.http_records import RecordCalls
 from forcelift.twin.http_rest import RestCalls
+from forcelift.twin.http_workers import Workers
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.query_jobs import QueryJobs
 from forcelift.twin.rest import QueryPages
@@ -59,6 +60,7 @@ class TwinApp:
         log: RequestLog | None = None,
     ) -> None:
         self.org = org
+        self.workers = Workers()
         active = [user for user in org.users if user.active]
         if not active:
             raise TwinError("the org has no active user, so nobody could sign in")
@@ -91,7 +93,9 @@ class TwinApp:
         return self.perimeter
 
     def close(self) -> None:
-        """Let go of the org's file. The application cannot be used any more."""
+        """Let go of the org's file, once no request is at work on it. The application cannot be used any more."""
+        if not self.workers.wait_idle():
+            self.internal_errors.append("a request did not end in time when the twin was stopped")
         self.query_jobs.close()
         self.pages.close()
         self.sessions.close()

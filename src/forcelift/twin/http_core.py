@@ -16,7 +16,6 @@ from enum import Enum
 from typing import Any, Final, Protocol
 
 import anyio.from_thread
-import anyio.to_thread
 from starlette.datastructures import Headers, QueryParams
 from starlette.types import Receive, Scope, Send
 
@@ -28,6 +27,7 @@ from forcelift.twin.http_errors import (
     method_not_allowed,
     unsupported_media_type,
 )
+from forcelift.twin.http_workers import Workers
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,10 @@ class Session(Protocol):
 
 
 class Gatekeeper(Protocol):
-    """Knows sessions and counts API requests."""
+    """Knows sessions, counts API requests, and has the threads on which handlers run."""
+
+    @property
+    def workers(self) -> Workers: ...
 
     def admit(self, authorization: str | None) -> Session:
         """The session of an `Authorization` header. Raises HttpError 401 without one, 403 when requests are used up."""
@@ -243,9 +246,9 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = _call_from(scope, receive)
-        reply = await anyio.to_thread.run_sync(self.answer, call)
+        reply = await self.gate.workers.run(self.answer, call)
         try:
-            await send_reply(reply, call.headers, scope, send)
+            await send_reply(reply, call.headers, scope, send, workers=self.gate.workers)
         except ConnectionCut:
             raise
         except Exception as error:
@@ -323,7 +326,7 @@ def _call_from(scope: Scope, receive: Receive) -> Call:
     )
 
 
-async def send_reply(reply: Reply, headers: Headers, scope: Scope, send: Send) -> None:
+async def send_reply(reply: Reply, headers: Headers, scope: Scope, send: Send, *, workers: Workers) -> None:
     """Write an answer, compressed if the client takes gzip."""
     gzip = accepts_gzip(headers.get("accept-encoding", ""))
     lines = list(reply.headers)
@@ -340,13 +343,15 @@ async def send_reply(reply: Reply, headers: Headers, scope: Scope, send: Send) -
     if gzip:
         lines.append(("content-encoding", "gzip"))
     await send({"type": "http.response.start", "status": reply.status, "headers": _encoded(lines)})
-    await _send_stream(deflate(content) if gzip else content, content, scope, send)
+    await _send_stream(deflate(content) if gzip else content, content, scope, send, workers)
 
 
-async def _send_stream(pieces: Iterator[bytes], origin: Iterator[bytes], scope: Scope, send: Send) -> None:
+async def _send_stream(
+    pieces: Iterator[bytes], origin: Iterator[bytes], scope: Scope, send: Send, workers: Workers
+) -> None:
     transport = scope.get("extensions", {}).get("twin.transport")
     try:
-        while (piece := await anyio.to_thread.run_sync(next, pieces, None)) is not None:
+        while (piece := await workers.run(next, pieces, None)) is not None:
             if transport is not None and transport.is_closing():
                 raise ConnectionCut  # the reader went away: do not make the rest of the file
             await send({"type": "http.response.body", "body": piece, "more_body": True})
@@ -354,7 +359,7 @@ async def _send_stream(pieces: Iterator[bytes], origin: Iterator[bytes], scope: 
     finally:
         close = getattr(origin, "close", None)
         if close is not None:
-            await anyio.to_thread.run_sync(close)
+            await workers.run(close)
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
