@@ -53,7 +53,16 @@ class SimSource:
             for start in starts
         ]
 
-    def count(self, table: str, *, where: str | None, predicate: Predicate | None = None) -> int:
+    def count(
+        self,
+        table: str,
+        *,
+        where: str | None,
+        predicate: Predicate | None = None,
+        key: Sequence[str] = (),
+        among: pa.Array | None = None,
+    ) -> int:
+        assert among is None, "no simulated batch is a sample"
         return self._tables[table].num_rows if predicate is None else int(predicate["rows"])
 
     def read(
@@ -65,7 +74,10 @@ class SimSource:
         predicate: Predicate | None = None,
         order_by: Sequence[str] = (),
         batch_rows: int = 50_000,
+        key: Sequence[str] = (),
+        among: pa.Array | None = None,
     ) -> Iterator[pa.RecordBatch]:
+        assert among is None, "no simulated batch is a sample"
         data = self._tables[table].select(list(columns))
         if predicate is not None:
             data = data.slice(predicate["from"], predicate["rows"])
@@ -75,6 +87,18 @@ class SimSource:
             if self._may_fail():
                 raise SourceUnavailable("the connection broke")
             yield batch
+
+    def locate(
+        self,
+        table: str,
+        *,
+        columns: Sequence[str],
+        where: str | None,
+        predicate: Predicate,
+        key: Sequence[str],
+        batch_rows: int = 50_000,
+    ) -> Iterator[pa.RecordBatch]:
+        raise NotImplementedError("no simulated batch is a sample")
 
     def sample(self, table: str, *, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
         return self._tables[table].select(list(columns)).slice(0, rows)

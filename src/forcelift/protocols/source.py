@@ -15,6 +15,9 @@ import pyarrow as pa
 
 Predicate = dict[str, Any]
 
+ADDRESS = "forcelift address"
+"""The column in which `Source.locate` says where a row is."""
+
 
 class ColumnKind(StrEnum):
     """What a column holds, whatever the database calls it."""
@@ -106,8 +109,16 @@ class Source(Protocol):
         """Cut the rows within `where` into slices of about `rows_per_chunk`; a table without rows gives one."""
         ...
 
-    def count(self, table: str, *, where: str | None, predicate: Predicate | None = None) -> int:
-        """Rows within `where` and the slice: a count of its own, not a by-product of reading."""
+    def count(
+        self,
+        table: str,
+        *,
+        where: str | None,
+        predicate: Predicate | None = None,
+        key: Sequence[str] = (),
+        among: pa.Array | None = None,
+    ) -> int:
+        """Rows within `where`, the slice and `among`: a count of its own, not a by-product of reading."""
         ...
 
     def read(
@@ -119,11 +130,34 @@ class Source(Protocol):
         predicate: Predicate | None = None,
         order_by: Sequence[str] = (),
         batch_rows: int = 50_000,
+        key: Sequence[str] = (),
+        among: pa.Array | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Stream the rows of a slice with exactly these columns, in this order and in the types of `describe`.
 
+        `among` leaves the rows at these addresses only, which `locate` gave for the same slice and the same `key`; the
+        source itself picks them out, as far as it can.
+
         Rows are sorted by `order_by` (nulls last, then in any order) within the slice. A row that cannot be read raises
         `SourceError` that names file and line or table and column; no row is ever left out.
+        """
+        ...
+
+    def locate(
+        self,
+        table: str,
+        *,
+        columns: Sequence[str],
+        where: str | None,
+        predicate: Predicate,
+        key: Sequence[str],
+        batch_rows: int = 50_000,
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream the rows of a slice in any order, with one more column behind: `ADDRESS`.
+
+        An address is the adapter's own, a 64-bit integer or a text, and as stable as the slice itself: what finds the
+        slice again finds the address. Rows that share one (a view's, where nothing but its `key` tells rows apart) are
+        equal in `key` to the last byte. It may be null where a part of `key` is.
         """
         ...
 

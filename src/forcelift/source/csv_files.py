@@ -21,6 +21,7 @@ from isal import igzip, isal_zlib
 from forcelift.errors import SourceError
 from forcelift.protocols.source import Column, ColumnKind
 from forcelift.source.csv_scan import BLOCK_BYTES, CsvFault, NotUtf8, nth_row_end, shrink, stretches
+from forcelift.source.file_numbers import numbers_of
 from forcelift.source.file_table import FileTable, Piece
 from forcelift.source.files_sql import Engine, where_tail
 from forcelift.source.names import UNTOUCHED, quote
@@ -107,12 +108,16 @@ class CsvFormat:
         for piece in whole:
             yield from self._read_piece(piece, names, columns, batch_rows=batch_rows)
 
-    def count(self, table: FileTable, *, where: str | None, pieces: Sequence[Piece] | None) -> int:
+    def count(
+        self, table: FileTable, *, where: str | None, pieces: Sequence[Piece] | None, among: pa.Array | None = None
+    ) -> int:
         """Rows by polars' CSV reader (which shares nothing with `read`); with a `where`, by DuckDB."""
         columns = self.columns(table)
         held = list(self.pieces(table, rows=PIECE_ROWS_MAX)) if pieces is None else pieces
-        if where is None:
+        if where is None and among is None:
             return sum(_count_piece(piece, len(columns)) for piece in held)
+        if among is not None:
+            return self._count_among(held, len(columns), among)
         counted = self._engine.select(
             self.read(table, columns, held, batch_rows=50_000),
             table=table.name,
@@ -121,6 +126,16 @@ class CsvFormat:
             batch_rows=1,
         )
         return sum(int(batch.column(0)[0].as_py()) for batch in counted)
+
+    def _count_among(self, pieces: Sequence[Piece], width: int, among: pa.Array) -> int:
+        """Of these row numbers those that polars finds; they were within `where` when the same files were numbered."""
+        before = counted = 0
+        wanted = numbers_of(among)
+        for piece in pieces:
+            rows = _count_piece(piece, width)
+            counted += int(wanted.is_between(before, before + rows - 1).sum())
+            before += rows
+        return counted
 
     def _header(self, file: Path) -> tuple[list[str], int, int]:
         """Names of the columns, the first byte behind the header line, and that byte's line (from 0)."""

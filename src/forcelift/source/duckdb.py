@@ -18,7 +18,7 @@ import duckdb
 import pyarrow as pa
 
 from forcelift.errors import SourceError
-from forcelift.protocols.source import ChunkPredicate, Predicate, SourceTable
+from forcelift.protocols.source import ADDRESS, ChunkPredicate, Predicate, SourceTable
 from forcelift.source.duckdb_session import configure, duckdb_errors, new_cursor
 from forcelift.source.names import UNTOUCHED, pick_columns, quote, quote_text, require_file, unknown_table
 from forcelift.source.types import as_schema, duckdb_column, duckdb_expression, schema_of
@@ -26,6 +26,8 @@ from forcelift.source.types import as_schema, duckdb_column, duckdb_expression, 
 # Slices are put together from counted buckets of rowids; so many to a slice keep it near its wished size.
 BUCKETS_PER_CHUNK = 8
 SAMPLE_PROBES = 50
+
+_AMONG = "forcelift among"
 
 _MAGIC = b"DUCK"
 _MAGIC_OFFSET = 8  # after the checksum of the first block, see DuckDB, "Storage Versions and Format"
@@ -100,9 +102,20 @@ class DuckdbSource:
         pick_columns(described, key)
         return self._key_chunks(described, where=where, key=key, rows=rows_per_chunk)
 
-    def count(self, table: str, *, where: str | None, predicate: Predicate | None = None) -> int:
+    def count(
+        self,
+        table: str,
+        *,
+        where: str | None,
+        predicate: Predicate | None = None,
+        key: Sequence[str] = (),
+        among: pa.Array | None = None,
+    ) -> int:
         """A COUNT(*) over the slice."""
-        return self._count(table, where=where, predicate=predicate)
+        described = self.describe(table)
+        query = f"SELECT count(*) {self._from(table, where, predicate, picked=self._among(described, key, among))}"
+        ((counted,),) = self._rows(query, what=f"table `{table}`", among=among)
+        return int(counted)
 
     def read(
         self,
@@ -113,15 +126,37 @@ class DuckdbSource:
         predicate: Predicate | None = None,
         order_by: Sequence[str] = (),
         batch_rows: int = 50_000,
+        key: Sequence[str] = (),
+        among: pa.Array | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Stream a slice."""
         described = self.describe(table)
         picked = pick_columns(described, columns)
         pick_columns(described, order_by)
-        query = f"SELECT {', '.join(map(duckdb_expression, picked))} {self._from(table, where, predicate)}"
+        tail = self._from(table, where, predicate, picked=self._among(described, key, among))
+        query = f"SELECT {', '.join(map(duckdb_expression, picked))} {tail}"
         if order_by:
             query += " ORDER BY " + ", ".join(f"{quote(name)} ASC NULLS LAST" for name in order_by)
         schema = schema_of(picked)
+        return self._stream(table, query, schema=schema, batch_rows=batch_rows, among=among)
+
+    def locate(
+        self,
+        table: str,
+        *,
+        columns: Sequence[str],
+        where: str | None,
+        predicate: Predicate,
+        key: Sequence[str],
+        batch_rows: int = 50_000,
+    ) -> Iterator[pa.RecordBatch]:
+        """An address is the rowid, else the key's texts in hexadecimal."""
+        described = self.describe(table)
+        picked = pick_columns(described, columns)
+        place = self._address(described, key)
+        query = f"SELECT {', '.join([*map(duckdb_expression, picked), place])} {self._from(table, where, predicate)}"
+        kind = pa.int64() if place == "rowid" else pa.string()
+        schema = schema_of(picked).append(pa.field(ADDRESS, kind))
         return self._stream(table, query, schema=schema, batch_rows=batch_rows)
 
     def sample(self, table: str, *, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
@@ -152,8 +187,10 @@ class DuckdbSource:
         with self._lock:
             return new_cursor(self._connection)
 
-    def _rows(self, query: str, *, what: str | None = None) -> list[tuple[Any, ...]]:
+    def _rows(self, query: str, *, what: str | None = None, among: pa.Array | None = None) -> list[tuple[Any, ...]]:
         with duckdb_errors(what or f"`{self.path}`"), self._cursor() as cursor:
+            if among is not None:
+                cursor.register(_AMONG, pa.table({ADDRESS: among}))
             return cursor.execute(query).fetchall()
 
     def _places(self) -> dict[str, tuple[str, str]]:
@@ -177,12 +214,29 @@ class DuckdbSource:
             column.name.lower() != "rowid" for column in described.columns
         )
 
-    def _from(self, table: str, where: str | None, predicate: Predicate | None) -> str:
+    def _from(self, table: str, where: str | None, predicate: Predicate | None, *, picked: str = "true") -> str:
         schema, name = self._place(table)
-        return f"FROM {quote(schema)}.{quote(name)} WHERE ({where or 'true'}\n) AND ({_condition(predicate)})"
+        conditions = f"({where or 'true'}\n) AND ({_condition(predicate)}) AND {picked}"
+        return f"FROM {quote(schema)}.{quote(name)} WHERE {conditions}"
 
-    def _stream(self, table: str, query: str, *, schema: pa.Schema, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    def _address(self, described: SourceTable, key: Sequence[str]) -> str:
+        if self._has_rowid(described):
+            return "rowid"
+        # In hexadecimal no collation of a column can make two texts one.
+        parts = [f"hex(CAST({quote(column.name)} AS VARCHAR))" for column in pick_columns(described, key)]
+        return " || '|' || ".join(parts)
+
+    def _among(self, described: SourceTable, key: Sequence[str], among: pa.Array | None) -> str:
+        if among is None:
+            return "true"
+        return f"{self._address(described, key)} IN (SELECT {quote(ADDRESS)} FROM {quote(_AMONG)})"
+
+    def _stream(
+        self, table: str, query: str, *, schema: pa.Schema, batch_rows: int, among: pa.Array | None = None
+    ) -> Iterator[pa.RecordBatch]:
         with duckdb_errors(f"table `{table}`"), self._cursor() as cursor:
+            if among is not None:
+                cursor.register(_AMONG, pa.table({ADDRESS: among}))
             # `sql(...)` streams, while `execute(...)` would hold the whole result in memory.
             reader = cursor.sql(query).to_arrow_reader(batch_rows)
             for batch in reader:

@@ -54,8 +54,10 @@ class FileFormat(Protocol):
         """The rows of the pieces (None: of all files), with these columns."""
         ...
 
-    def count(self, table: FileTable, *, where: str | None, pieces: Sequence[Piece] | None) -> int:
-        """Rows within `where`, counted by another reader than `read` uses."""
+    def count(
+        self, table: FileTable, *, where: str | None, pieces: Sequence[Piece] | None, among: pa.Array | None = None
+    ) -> int:
+        """Rows within `where`, counted by another reader than `read` uses; of `among` those that are there."""
         ...
 
 

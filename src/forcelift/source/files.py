@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from forcelift.protocols.source import ChunkPredicate, Column, Predicate, SourceTable
+from forcelift.protocols.source import ADDRESS, ChunkPredicate, Column, ColumnKind, Predicate, SourceTable
 from forcelift.source.csv_files import CsvFormat
+from forcelift.source.file_numbers import numbered, take_numbers
 from forcelift.source.file_table import FileFormat, FileTable, Piece, file_state, find_tables, pack, pieces_of
 from forcelift.source.files_sql import Engine, where_tail
 from forcelift.source.names import pick_columns, quote, unknown_table
@@ -79,10 +80,18 @@ class FilesSource:
         found, form = self._find(table)
         return pack(found, form.pieces(found, rows=rows_per_chunk), rows=rows_per_chunk)
 
-    def count(self, table: str, *, where: str | None, predicate: Predicate | None = None) -> int:
+    def count(
+        self,
+        table: str,
+        *,
+        where: str | None,
+        predicate: Predicate | None = None,
+        key: Sequence[str] = (),
+        among: pa.Array | None = None,
+    ) -> int:
         """Rows as another reader counts them: polars for CSV, DuckDB for Parquet and wherever `where` is to be run."""
         found, form = self._find(table)
-        return form.count(found, where=where, pieces=pieces_of(found, predicate))
+        return form.count(found, where=where, pieces=pieces_of(found, predicate), among=among)
 
     def read(
         self,
@@ -93,6 +102,8 @@ class FilesSource:
         predicate: Predicate | None = None,
         order_by: Sequence[str] = (),
         batch_rows: int = 50_000,
+        key: Sequence[str] = (),
+        among: pa.Array | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Stream a slice. A broken row raises `SourceError` that names file and line."""
         found, form = self._find(table)
@@ -101,12 +112,42 @@ class FilesSource:
         picked = pick_columns(described, columns)
         pick_columns(described, order_by)
         pieces = pieces_of(found, predicate)
+        if among is not None:
+            return self._picked(found, form, picked, pieces, order_by=order_by, batch_rows=batch_rows, among=among)
         if where is None and not order_by:
             return form.read(found, picked, pieces, batch_rows=batch_rows)
         wanted = readable(known) if where is not None else _with(picked, pick_columns(described, order_by))
         names = ", ".join(quote(column.name) for column in picked)
         query = f"SELECT {names} FROM {quote(table)} {where_tail(where, order_by)}"
         return self._select(found, form, wanted, picked, pieces, query=query, batch_rows=batch_rows)
+
+    def locate(
+        self,
+        table: str,
+        *,
+        columns: Sequence[str],
+        where: str | None,
+        predicate: Predicate,
+        key: Sequence[str],
+        batch_rows: int = 50_000,
+    ) -> Iterator[pa.RecordBatch]:
+        """An address is the row's number (from 0) in its slice, counted over all its rows, within `where` or not."""
+        found, form = self._find(table)
+        known = form.columns(found)
+        picked = pick_columns(SourceTable(name=table, columns=known), columns)
+        pieces = pieces_of(found, predicate)
+        place = Column(name=ADDRESS, kind=ColumnKind.INTEGER, declared="address", arrow=pa.int64())
+        if where is None:
+            return numbered(form.read(found, picked, pieces, batch_rows=batch_rows))
+        names = ", ".join(quote(column.name) for column in (*picked, place))
+        query = f"SELECT {names} FROM {quote(table)} {where_tail(where)}"
+        return self._engine.select(
+            numbered(form.read(found, readable(known), pieces, batch_rows=batch_rows)),
+            table=table,
+            schema=schema_of([*readable(known), place]),
+            query=query,
+            batch_rows=batch_rows,
+        )
 
     def sample(self, table: str, *, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
         """The first rows of evenly spaced stretches; with a `where`, a reservoir sample by DuckDB."""
@@ -153,6 +194,32 @@ class FilesSource:
             schema=schema_of(wanted),
             query=query,
             batch_rows=batch_rows,
+        ):
+            yield as_schema(batch, schema)
+
+    def _picked(
+        self,
+        found: FileTable,
+        form: FileFormat,
+        picked: Sequence[Column],
+        pieces: Sequence[Piece] | None,
+        *,
+        order_by: Sequence[str],
+        batch_rows: int,
+        among: pa.Array,
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of these numbers, which were within `where` when they were numbered: the files are unchanged."""
+        described = SourceTable(name=found.name, columns=form.columns(found))
+        wanted = _with(picked, pick_columns(described, order_by))
+        rows = take_numbers(form.read(found, wanted, pieces, batch_rows=batch_rows), among)
+        if not order_by:
+            yield from rows
+            return
+        names = ", ".join(quote(column.name) for column in picked)
+        query = f"SELECT {names} FROM {quote(found.name)} {where_tail(None, order_by)}"
+        schema = schema_of(picked)
+        for batch in self._engine.select(
+            rows, table=found.name, schema=schema_of(wanted), query=query, batch_rows=batch_rows
         ):
             yield as_schema(batch, schema)
 

@@ -11,14 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from forcelift.errors import SourceError
-from forcelift.protocols.source import Column, ColumnKind
+from forcelift.protocols.source import ADDRESS, Column, ColumnKind
 from forcelift.source.duckdb_session import duckdb_errors
 from forcelift.source.file_table import FileTable, Piece
 from forcelift.source.files_sql import Engine
-from forcelift.source.names import UNTOUCHED, quote_text
+from forcelift.source.names import UNTOUCHED, quote, quote_text
 from forcelift.source.types import arrow_column, schema_of
 
 _ROW_NUMBER = "file_row_number"
+_AMONG = "forcelift among"
 
 
 class ParquetFormat:
@@ -65,16 +66,25 @@ class ParquetFormat:
                 for batch in _slice(parquet, piece, [column.name for column in columns], batch_rows=batch_rows):
                     yield _convert(batch, columns, file=piece.file)
 
-    def count(self, table: FileTable, *, where: str | None, pieces: Sequence[Piece] | None) -> int:
+    def count(
+        self, table: FileTable, *, where: str | None, pieces: Sequence[Piece] | None, among: pa.Array | None = None
+    ) -> int:
         """A COUNT(*) by DuckDB's Parquet reader."""
         counted = 0
         held = list(self.pieces(table, rows=1 << 62)) if pieces is None else pieces
         with duckdb_errors(f"table `{table.name}`"), self._engine.cursor() as cursor:
+            if among is not None:
+                cursor.register(_AMONG, pa.table({ADDRESS: among}))
+            before = 0  # rows of the slice in earlier pieces
             for piece in held:
                 rows = (
                     f"SELECT * FROM read_parquet({quote_text(_literal_path(piece.file))}, file_row_number = true)"
                     f" WHERE {_ROW_NUMBER} >= {piece.first} AND {_ROW_NUMBER} < {piece.last}"
                 )
+                if among is not None:
+                    number = f"{_ROW_NUMBER} - {piece.first} + {before}"
+                    rows += f" AND {number} IN (SELECT {quote(ADDRESS)} FROM {quote(_AMONG)})"
+                before += piece.last - piece.first
                 query = f"SELECT count(*) FROM ({rows}) AS t WHERE ({where or 'true'}\n)"
                 counted += int(cursor.execute(query).fetchall()[0][0])
         return counted

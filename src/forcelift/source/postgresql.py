@@ -16,6 +16,7 @@ import pyarrow as pa
 from forcelift.errors import SourceError
 from forcelift.protocols.source import ChunkPredicate, Predicate, SourceTable
 from forcelift.source.names import quote
+from forcelift.source.postgresql_address import address_column, among_condition
 from forcelift.source.postgresql_catalog import Shape, describe_shape, find_relation, parts, planned_rows, relations
 from forcelift.source.postgresql_session import (
     Address,
@@ -95,12 +96,21 @@ class PostgresqlSource:
             with postgres_errors(table):
                 return plan_slices(connection, shape, where=where, key=key, rows=rows_per_chunk)
 
-    def count(self, table: str, *, where: str | None, predicate: Predicate | None = None) -> int:
+    def count(
+        self,
+        table: str,
+        *,
+        where: str | None,
+        predicate: Predicate | None = None,
+        key: Sequence[str] = (),
+        among: pa.Array | None = None,
+    ) -> int:
         """A COUNT(*) over the slice."""
         with self._sessions.session() as connection:
             shape = self._shape(connection, table)
             with postgres_errors(table):
-                return count_rows(connection, slice_tail(shape, where=where, predicate=predicate))
+                picked = among_condition(shape, key, among)
+                return count_rows(connection, slice_tail(shape, where=where, predicate=predicate, picked=picked))
 
     def read(
         self,
@@ -111,17 +121,36 @@ class PostgresqlSource:
         predicate: Predicate | None = None,
         order_by: Sequence[str] = (),
         batch_rows: int = 50_000,
+        key: Sequence[str] = (),
+        among: pa.Array | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Stream a slice by `COPY`. A `numeric` that is not a number raises `SourceError` with its column's name."""
         with self._sessions.session() as connection:
             shape = self._shape(connection, table)
         picked = shape.pick(columns)
         shape.pick(order_by)
-        tail = slice_tail(shape, where=where, predicate=predicate)
+        tail = slice_tail(shape, where=where, predicate=predicate, picked=among_condition(shape, key, among))
         if order_by:
             # A bare name could also mean a column of the result, such as `int8` for a cast.
             places = [f"{quote(shape.relation.name)}.{quote(name)}" for name in order_by]
             tail += " ORDER BY " + ", ".join(f"{place} ASC NULLS LAST" for place in places)
+        return self._stream(table, picked, tail=tail, batch_rows=batch_rows)
+
+    def locate(
+        self,
+        table: str,
+        *,
+        columns: Sequence[str],
+        where: str | None,
+        predicate: Predicate,
+        key: Sequence[str],
+        batch_rows: int = 50_000,
+    ) -> Iterator[pa.RecordBatch]:
+        """An address is the primary key's values, or those of `key` where there is none."""
+        with self._sessions.session() as connection:
+            shape = self._shape(connection, table)
+        picked = [*shape.pick(columns), address_column(shape, key)]
+        tail = slice_tail(shape, where=where, predicate=predicate)
         return self._stream(table, picked, tail=tail, batch_rows=batch_rows)
 
     def sample(self, table: str, *, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:

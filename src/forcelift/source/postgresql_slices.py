@@ -41,11 +41,14 @@ def plan_slices(
     return _key_slices(connection, shape, where=where, key=key, rows=rows, nulls=True)
 
 
-def slice_tail(shape: Shape, *, where: str | None, predicate: Predicate | None, share: float = 1.0) -> str:
+def slice_tail(
+    shape: Shape, *, where: str | None, predicate: Predicate | None, share: float = 1.0, picked: str = "true"
+) -> str:
     """FROM and WHERE of a slice; of the whole table for None.
 
     Args:
         share: Below 1, that share of the rows by chance: of a table's blocks, the same each time, or of a view's rows.
+        picked: One more condition.
     Raises:
         SourceError: The predicate is none that this adapter made.
     """
@@ -67,7 +70,7 @@ def slice_tail(shape: Shape, *, where: str | None, predicate: Predicate | None, 
             place += f" TABLESAMPLE SYSTEM ({100 * share:.9f}) REPEATABLE (1)"
         else:
             condition += f" AND random() < {share:.12f}"
-    return f"FROM {place} WHERE ({where or 'true'}\n) AND ({condition})"
+    return f"FROM {place} WHERE ({where or 'true'}\n) AND ({condition}) AND ({picked})"
 
 
 def count_rows(connection: Connection, tail: str) -> int:

@@ -22,11 +22,12 @@ import adbc_driver_sqlite.dbapi
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from forcelift.protocols.source import ChunkPredicate, Column, Predicate, SourceTable
+from forcelift.protocols.source import ADDRESS, ChunkPredicate, Column, ColumnKind, Predicate, SourceTable
 from forcelift.source.names import pick_columns, quote, quote_text, require_file, unknown_table
 from forcelift.source.sqlite_columns import Reading, reading
 from forcelift.source.sqlite_queries import (
     Shape,
+    among_condition,
     count,
     encoding_error,
     key_chunks,
@@ -38,6 +39,7 @@ from forcelift.source.sqlite_queries import (
     typed_query,
 )
 from forcelift.source.sqlite_session import BUSY_TIMEOUT_MS, Connection, batches, errors, fetch
+from forcelift.source.sqlite_slices import address_of
 from forcelift.source.types import schema_of, sqlite_column
 
 _TEXT_AFFINITY = ("CHAR", "CLOB", "TEXT")
@@ -101,10 +103,19 @@ class SqliteSource:
             pick_columns(shape.table, columns)
             return key_chunks(connection, shape, where=where, key=columns, rows=rows_per_chunk)
 
-    def count(self, table: str, *, where: str | None, predicate: Predicate | None = None) -> int:
+    def count(
+        self,
+        table: str,
+        *,
+        where: str | None,
+        predicate: Predicate | None = None,
+        key: Sequence[str] = (),
+        among: pa.Array | None = None,
+    ) -> int:
         """A COUNT(*) over the slice."""
         with self._connection() as connection, errors(table):
-            return count(connection, self._shape(connection, table), where=where, predicate=predicate)
+            shape = self._shape(connection, table)
+            return count(connection, shape, where=where, predicate=predicate, picked=among_condition(shape, key, among))
 
     def read(
         self,
@@ -115,16 +126,43 @@ class SqliteSource:
         predicate: Predicate | None = None,
         order_by: Sequence[str] = (),
         batch_rows: int = 50_000,
+        key: Sequence[str] = (),
+        among: pa.Array | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Stream a slice. A value whose storage class does not fit the declared type raises `SourceError`."""
         with self._connection() as connection, errors(table):
             shape = self._shape(connection, table)
         picked = pick_columns(shape.table, columns)
         pick_columns(shape.table, order_by)
-        tail = rows_from(shape, where=where, predicate=predicate)
+        tail = rows_from(shape, where=where, predicate=predicate, picked=among_condition(shape, key, among))
         if order_by:
             tail += " ORDER BY " + ", ".join(f"{quote(name)} ASC NULLS LAST" for name in order_by)
         return self._stream(shape, picked, tail=tail, batch_rows=batch_rows)
+
+    def locate(
+        self,
+        table: str,
+        *,
+        columns: Sequence[str],
+        where: str | None,
+        predicate: Predicate,
+        key: Sequence[str],
+        batch_rows: int = 50_000,
+    ) -> Iterator[pa.RecordBatch]:
+        """An address is the rowid, else the key's storage classes and bytes."""
+        with self._connection() as connection, errors(table):
+            shape = self._shape(connection, table)
+        picked = pick_columns(shape.table, columns)
+        tail = rows_from(shape, where=where, predicate=predicate)
+        if shape.rowid is not None:
+            place = Column(name=shape.rowid, kind=ColumnKind.INTEGER, declared="INTEGER", arrow=pa.int64())
+        else:
+            pick_columns(shape.table, key)
+            tail = f"FROM (SELECT *, {address_of(key)} AS {quote(ADDRESS)} {tail})"
+            place = Column(name=ADDRESS, kind=ColumnKind.TEXT, declared="TEXT", arrow=pa.string())
+        names = [*(column.name for column in picked), ADDRESS]
+        for batch in self._stream(shape, [*picked, place], tail=tail, batch_rows=batch_rows):
+            yield batch.rename_columns(names)
 
     def sample(self, table: str, *, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
         """Rows from evenly spaced places: by rowid where there is one, else every n-th row of the view."""

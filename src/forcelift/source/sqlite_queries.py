@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import pyarrow as pa
+
 from forcelift.errors import SourceError
 from forcelift.protocols.source import ChunkPredicate, Column, Predicate, SourceTable
-from forcelift.source.names import quote
+from forcelift.source.names import pick_columns, quote, quote_text
 from forcelift.source.sqlite_columns import Reading
 from forcelift.source.sqlite_session import Connection, batches, fetch
-from forcelift.source.sqlite_slices import bound_columns, condition, is_rowid_slice, key_slice, null_slice, rowid_slice
+from forcelift.source.sqlite_slices import (
+    address_of,
+    bound_columns,
+    condition,
+    is_rowid_slice,
+    key_slice,
+    null_slice,
+    rowid_slice,
+)
 
 SAMPLE_PROBES = 50
 
@@ -36,11 +47,21 @@ def typed_query(columns: Sequence[Column], readings: Sequence[Reading], tail: st
     return f"SELECT {head} UNION ALL SELECT * FROM (SELECT {body} {tail} LIMIT -1)"
 
 
-def rows_from(shape: Shape, *, where: str | None, predicate: Predicate | None) -> str:
+def rows_from(shape: Shape, *, where: str | None, predicate: Predicate | None, picked: str = "1") -> str:
     # An index on a column of `where` must not replace the walk over the rowids: each slice would scan all of it.
     hint = " NOT INDEXED" if is_rowid_slice(predicate) else ""
     slice_condition = condition(predicate, rowid=shape.rowid)
-    return f"FROM {quote(shape.table.name)}{hint} WHERE ({where or '1'}\n) AND ({slice_condition})"
+    return f"FROM {quote(shape.table.name)}{hint} WHERE ({where or '1'}\n) AND ({slice_condition}) AND ({picked})"
+
+
+def among_condition(shape: Shape, key: Sequence[str], among: pa.Array | None) -> str:
+    """The SQL condition of rows at these addresses. The list travels as one JSON text, which has no limit but 1 GB."""
+    if among is None:
+        return "1"
+    if shape.rowid is None:
+        pick_columns(shape.table, key)
+    listed = quote_text(json.dumps(among.to_pylist(), separators=(",", ":")))
+    return f"{shape.rowid or address_of(key)} IN (SELECT value FROM json_each({listed}))"
 
 
 def rowid_chunks(connection: Connection, shape: Shape, *, where: str | None, rows: int) -> list[ChunkPredicate]:
@@ -96,8 +117,11 @@ def key_chunks(
     return chunks
 
 
-def count(connection: Connection, shape: Shape, *, where: str | None, predicate: Predicate | None) -> int:
-    ((counted,),) = fetch(connection, f"SELECT count(*) {rows_from(shape, where=where, predicate=predicate)}")
+def count(
+    connection: Connection, shape: Shape, *, where: str | None, predicate: Predicate | None, picked: str = "1"
+) -> int:
+    tail = rows_from(shape, where=where, predicate=predicate, picked=picked)
+    ((counted,),) = fetch(connection, f"SELECT count(*) {tail}")
     return int(counted)
 
 

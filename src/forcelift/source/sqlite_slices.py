@@ -46,6 +46,11 @@ def bound_columns(key: Sequence[str]) -> list[str]:
     return expressions
 
 
+def address_of(key: Sequence[str]) -> str:
+    """An SQL expression that tells rows without a rowid apart by the classes and bytes of their key."""
+    return " || '|' || ".join(f"coalesce({expression}, '')" for expression in bound_columns(key))
+
+
 def condition(predicate: Predicate | None, *, rowid: str | None) -> str:
     """The SQL condition of a slice; of the whole table for None.
 
