@@ -12,13 +12,15 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 
 from forcelift.assembly import Compiled, State, compile_plan, cores, open_org, open_source, open_state, refusal_reader
 from forcelift.audit import Lease, LeaseHolder, PerformanceRow
+from forcelift.audit.batches import SAMPLE_KEY
 from forcelift.audit.records import Batch, BatchMode, BatchState, ChunkStatus, ChunkStep, Control
 from forcelift.during.extract import ExtractHandlers, ExtractWorld
 from forcelift.during.extract.record_data import SentRowsJson
@@ -35,6 +37,7 @@ from forcelift.plan import LoadedPlan, load_plan, masked_url, plan_diff, plan_do
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.protocols.org import Org
 from forcelift.protocols.source import Source
+from forcelift.rules import SamplePercent
 from forcelift.summary import BatchSummary, summarise, waiting_for
 
 BEAT_PAUSE_S = 5.0
@@ -50,12 +53,15 @@ class RunOptions:
         resume: Go on with a batch: its name, or an empty text for the newest unfinished one of the project.
         dry_run: Everything but the upload.
         tables: Only these tables of the plan.
+        sample_percent: Only so many percent of each table's keys, with all parents that they refer to; all if None.
+            With `resume` it may be left out; what the batch was begun with counts, and must not differ.
     """
 
     batch_id: str | None = None
     resume: str | None = None
     dry_run: bool = False
     tables: tuple[str, ...] = ()
+    sample_percent: Decimal | int | float | str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -91,6 +97,7 @@ def run_migration(
         ForceliftError: The batch could not be begun. Faults on the way are in the summary instead.
     """
     watcher, clock = watcher or Watcher(), clock or SystemClock()
+    sample = SamplePercent.of(options.sample_percent) if options.sample_percent is not None else None
     loaded = load_plan(plan_file)
     if later := unsupported(loaded.plan):
         raise loaded.error(later)
@@ -100,7 +107,7 @@ def run_migration(
         with open_state(loaded, clock=clock, create=True) as state:
             batch_id = _batch_id(loaded, options, state, clock)
             with state.audit.lease(batch_id, owner()) as lease:
-                batch = _begin(loaded, options, batch_id, state, source=source, org=org, clock=clock)
+                batch = _begin(loaded, options, sample, batch_id, state, source=source, org=org, clock=clock)
                 watcher.on_batch(batch)
                 settings = engine or engine_settings(loaded, dry_run=batch.mode is BatchMode.DRY_RUN)
                 world = _World(loaded, batch, state, source, org, compiled, lease, clock, settings)
@@ -169,6 +176,7 @@ def _batch_id(loaded: LoadedPlan, options: RunOptions, state: State, clock: Cloc
 def _begin(
     loaded: LoadedPlan,
     options: RunOptions,
+    sample: SamplePercent | None,
     batch_id: str,
     state: State,
     *,
@@ -179,9 +187,13 @@ def _begin(
     known = state.audit.batch(batch_id)
     if options.resume is not None and known is not None:
         _check_same(loaded, known, state, org)
+        state.audit.check_sample(batch_id, str(sample) if sample is not None else None)
         state.audit.clear_control(batch_id, owner())
         return state.audit.reopen_batch(batch_id)
-    document = plan_document(loaded.plan) | {"chosen_tables": list(options.tables)}
+    document = plan_document(loaded.plan) | {
+        "chosen_tables": list(options.tables),
+        SAMPLE_KEY: str(sample) if sample is not None else None,
+    }
     batch = Batch(
         batch_id=batch_id,
         project=loaded.plan.project,
@@ -216,7 +228,8 @@ def _check_same(loaded: LoadedPlan, batch: Batch, state: State, org: Org) -> Non
         )
     if batch.plan_sha256 != loaded.sha256:
         before = state.audit.plan_document(batch.batch_id)
-        before.pop("chosen_tables", None)
+        for name in ("chosen_tables", SAMPLE_KEY):
+            before.pop(name, None)
         changes = plan_diff(before, plan_document(loaded.plan))
         if not changes:
             return  # only written differently, or by an earlier version that knew fewer keys
@@ -247,6 +260,7 @@ class _World:
         self.compiled, self.lease, self.clock, self.settings = compiled, lease, clock, settings
         limits, retention = loaded.plan.limits, loaded.plan.retention
         chunk_rows = loaded.plan.chunks.rows
+        percent = state.audit.sample_percent(batch.batch_id)
         self._next_beat = clock.monotonic()
         self.keeps_staged = retention.staged_files != "until_settled"
         self._extract = ExtractHandlers(
@@ -266,6 +280,7 @@ class _World:
                 memory_mb=limits.memory_mb,
                 record_detail=retention.record_data,
                 scratch=state.storage.root,
+                sample=SamplePercent.of(percent) if percent is not None else None,
             )
         )
         self._jobs = job_handlers(
@@ -420,6 +435,7 @@ class BatchStatus:
         holder: The process at work on it; None if there is none.
         waiting_for: Why the org is left alone right now, with the time until which; None if it is not.
         performance: Speed of the SUCCESS chunks, by the checklist's query.
+        samples: Of `batches` those that are samples, with their percent.
     """
 
     summary: BatchSummary
@@ -428,6 +444,7 @@ class BatchStatus:
     control: Control
     waiting_for: str | None
     performance: tuple[PerformanceRow, ...]
+    samples: Mapping[str, str]
 
 
 def batch_status(plan_file: str | Path, batch_id: str | None = None, *, clock: Clock | None = None) -> BatchStatus:
@@ -436,13 +453,15 @@ def batch_status(plan_file: str | Path, batch_id: str | None = None, *, clock: C
     with open_recorded(plan_file, clock=clock) as (loaded, state):
         batch = find_batch(loaded, state, batch_id)
         holder = state.audit.lease_holder(batch.batch_id)
+        batches = tuple(state.audit.batches(loaded.plan.project))
         return BatchStatus(
             summary=summarise(state.audit, state.ledger, batch),
-            batches=tuple(state.audit.batches(loaded.plan.project)),
+            batches=batches,
             holder=holder,
             control=state.audit.control(batch.batch_id),
             waiting_for=waiting_for(state.audit, batch.batch_id, clock.now()) if holder is not None else None,
             performance=tuple(state.audit.performance(batch.batch_id)),
+            samples=state.audit.sample_percents([one.batch_id for one in batches]),
         )
 
 

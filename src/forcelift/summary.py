@@ -40,6 +40,8 @@ class TableSummary:
     """One table's rows. `sent` have an answer of the org; rates are rows per second of the chunks' own time.
 
     `to_send` passed the rules; they fill `upload_files` of `upload_bytes` in all, each a job, links not counted in.
+    `sample_of` is None where all rows are taken; else the rows of the table within `where` that the sample is of.
+    Of the `sample_rows` that it takes `sample_by_key` were drawn by their own key, the others as parents of rows drawn.
     `changes` counts values that a rule changed or doubted, by `rule:column`, of rows that were not rejected.
     """
 
@@ -65,6 +67,9 @@ class TableSummary:
     changes: dict[str, int]
     started_at: datetime | None
     ended_at: datetime | None
+    sample_of: int | None = None
+    sample_rows: int | None = None
+    sample_by_key: int | None = None
 
     @property
     def seconds(self) -> float:
@@ -79,13 +84,17 @@ class TableSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSummary:
-    """One batch, table by table. `api_calls` is None where this process did not make them."""
+    """One batch, table by table.
+
+    `api_calls` is None where this process did not make them, `sample_percent` where the batch takes all rows.
+    """
 
     batch: Batch
     tables: tuple[TableSummary, ...]
     jobs: int
     api_calls: int | None
     errors: tuple[str, ...]
+    sample_percent: str | None = None
     exit_code: ExitCode = ExitCode.DONE
     first_error: Exception | None = None
 
@@ -121,6 +130,7 @@ class BatchSummary:
             "batch_id": batch.batch_id,
             "project": batch.project,
             "mode": batch.mode.value,
+            "sample_percent": self.sample_percent,
             "state": batch.state.value,
             "started_at": batch.started_at.isoformat(),
             "ended_at": batch.ended_at.isoformat() if batch.ended_at else None,
@@ -156,6 +166,7 @@ def summarise(
     summaries = []
     for table in audit.tables(batch.batch_id):
         mine = [chunk for chunk in chunks if chunk.table_name == table.table_name]
+        sample = table.info.get("sample", {})
         files = [chunk.ledger_file for chunk in mine if chunk.ledger_file is not None]
         outcomes = ledger.counts(files) if files else {}
         staged = [chunk.staged for chunk in mine if chunk.staged is not None]
@@ -200,6 +211,9 @@ def summarise(
                 changes=changes,
                 started_at=min(starts, default=None),
                 ended_at=max(ends, default=None),
+                sample_of=sample.get("of"),
+                sample_rows=sample.get("rows"),
+                sample_by_key=sample.get("by_key"),
             )
         )
     return BatchSummary(
@@ -212,6 +226,7 @@ def summarise(
             for error in errors
         ),
         first_error=errors[0] if errors else None,
+        sample_percent=audit.sample_percent(batch.batch_id),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,9 @@ from forcelift.audit.moves import check_batch_move
 from forcelift.audit.records import Batch, BatchState, Control
 from forcelift.audit.text import fit_text, short_batch_id
 from forcelift.errors import StateConflict
+
+SAMPLE_KEY = "sample_percent"
+"""Beside the plan in a batch's first revision: how many percent of the keys it takes, as text; null for all rows."""
 
 
 class Batches(Journal):
@@ -45,6 +48,8 @@ class Batches(Journal):
                 "plan_sha256": batch.plan_sha256,
                 "as_of": batch.as_of.isoformat(),
             }
+            if plan_document.get(SAMPLE_KEY) is not None:
+                payload[SAMPLE_KEY] = plan_document[SAMPLE_KEY]
             append(connection, self.clock.now(), "batch_begun", payload, batch_id=batch.batch_id)
         return batch
 
@@ -107,6 +112,31 @@ class Batches(Journal):
         if document is None:
             raise _no_batch(batch_id)
         return dict(document)
+
+    def sample_percent(self, batch_id: str) -> str | None:
+        """How many percent of the keys the batch was begun with; None if with all rows."""
+        return self.sample_percents([batch_id]).get(batch_id)
+
+    def sample_percents(self, batch_ids: Collection[str]) -> dict[str, str]:
+        """Of these batches those that are samples, with their percent."""
+        revision = tables.plan_revision
+        query = sa.select(revision.c.batch_id, revision.c.document).where(revision.c.revision == 1)
+        with self.read() as connection:
+            found = connection.execute(query.where(revision.c.batch_id.in_(batch_ids))).all()
+        percents = {row.batch_id: row.document.get(SAMPLE_KEY) for row in found}
+        return {batch_id: percent for batch_id, percent in percents.items() if percent is not None}
+
+    def check_sample(self, batch_id: str, asked: str | None) -> None:
+        """Raise `StateConflict` if a sample of `asked` percent is asked for and the batch was begun otherwise."""
+        begun = self.sample_percent(batch_id)
+        if asked is None or asked == begun:
+            return
+        was = f"as a sample of {begun} %" if begun is not None else "with all rows"
+        raise StateConflict(
+            f"batch `{batch_id}` was begun {was}, not as a sample of {asked} %",
+            state="the batch is left as it was; nothing was read or written",
+            hint="leave `--sample-percent` out to resume, or begin a new batch with `forcelift run`",
+        )
 
     def add_plan_revision(
         self, batch_id: str, *, plan_document: Mapping[str, Any], plan_sha256: str, made_by: str

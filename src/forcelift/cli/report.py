@@ -39,6 +39,8 @@ _CHANGES = {
 
 def show_summary(console: Console, summary: BatchSummary) -> None:
     """Print what became of every row: counts per object, changes, refused rows by code."""
+    for words in sample_lines(summary):
+        console.print(words)
     names = DRY_COLUMNS if summary.is_dry_run else COLUMNS
     rows = [(table.object, *_numbers([table], names)) for table in summary.tables]
     if len(rows) > 1:
@@ -50,6 +52,20 @@ def show_summary(console: Console, summary: BatchSummary) -> None:
     for lines in (changed_lines(summary), refused_lines(summary)):
         for line in lines:
             console.print(line)
+
+
+def sample_lines(summary: BatchSummary) -> Iterator[str]:
+    """That the batch is a sample, of how much, and what it took of each table; nothing if it takes all rows."""
+    if summary.sample_percent is None:
+        return
+    yield f"a sample of {summary.sample_percent} % of each table's keys, with all parents that they refer to"
+    for table in summary.tables:
+        if table.sample_of is not None and table.sample_rows is not None and table.sample_by_key is not None:
+            parents = table.sample_rows - table.sample_by_key
+            yield (
+                f"  {table.table}: {table.sample_rows:,} of {plural(table.sample_of, 'row')}"
+                + (f", {parents:,} of them only because others refer to them" if parents else "")
+            )
 
 
 def _numbers(tables: Sequence[TableSummary], names: Sequence[str]) -> list[str]:

@@ -24,6 +24,11 @@ from forcelift.errors import UsageError
 @click.option(
     "--table", "tables", multiple=True, metavar="TABLE", help="Only this table of the plan; may be given several times"
 )
+@click.option(
+    "--sample-percent",
+    metavar="P",
+    help="Only P percent of each table's keys, the same each time, with all parents that they refer to",
+)
 @json_option
 @click.pass_context
 def run(
@@ -33,6 +38,7 @@ def run(
     resume: str | None,
     dry_run: bool,
     tables: tuple[str, ...],
+    sample_percent: str | None,
     as_json: bool,
 ) -> int:
     """Load the plan's tables into the org
@@ -49,7 +55,9 @@ def run(
     from forcelift.cli.running import run_document, show_end, show_what_went_wrong, watched_run
     from forcelift.migration import RunOptions
 
-    options = RunOptions(batch_id=batch_id, resume=resume, dry_run=dry_run, tables=tables)
+    options = RunOptions(
+        batch_id=batch_id, resume=resume, dry_run=dry_run, tables=tables, sample_percent=sample_percent
+    )
     console = notes()
     summary, seconds = watched_run(plan_file, options, console)
     if as_json:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from forcelift.audit.records import Batch, BatchState, Control
+from forcelift.audit.records import Batch, BatchMode, BatchState, Control
 from forcelift.cli.options import again
 from forcelift.cli.progress import RunProgress
 from forcelift.cli.report import half_loaded_line, next_lines, pace_line, prediction_line, show_summary, unfinished_line
@@ -39,8 +39,9 @@ def watched_run(plan_file: Path, options: RunOptions, console: Console) -> tuple
 
         def on_batch(batch: Batch) -> None:
             stopper.batch_id = batch.batch_id
-            words = "dry run, nothing will be sent" if options.dry_run else f"into {batch.org_url}"
-            console.print(f"batch {batch.batch_id} ({words})")
+            words = "dry run, nothing will be sent" if batch.mode is BatchMode.DRY_RUN else f"into {batch.org_url}"
+            sample = f"a sample of {options.sample_percent} %, " if options.sample_percent is not None else ""
+            console.print(f"batch {batch.batch_id} ({sample}{words})")
 
         def on_progress(coordinator: Coordinator, org: Org) -> None:
             stopper.say()

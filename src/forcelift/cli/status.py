@@ -30,5 +30,5 @@ def status(plan_file: Path, batch_id: str | None, as_json: bool) -> None:
         return
     console = data()
     if batch_id is None:
-        show_batches(console, seen.batches)
+        show_batches(console, seen.batches, seen.samples)
     show_batch(console, seen, plan_file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def status_document(seen: BatchStatus, plan_file: Path) -> dict[str, Any]:
     """The document of `status --json`; described in docs/reference/cli.md."""
     holder = seen.holder
     return {
-        "batches": [_batch_document(batch) for batch in seen.batches],
+        "batches": [_batch_document(batch, seen.samples.get(batch.batch_id)) for batch in seen.batches],
         "batch": seen.summary.document(),
         "at_work": None
         if holder is None
@@ -50,10 +51,11 @@ def status_document(seen: BatchStatus, plan_file: Path) -> dict[str, Any]:
     }
 
 
-def _batch_document(batch: Batch) -> dict[str, Any]:
+def _batch_document(batch: Batch, sample_percent: str | None) -> dict[str, Any]:
     return {
         "batch_id": batch.batch_id,
         "mode": batch.mode.value,
+        "sample_percent": sample_percent,
         "state": batch.state.value,
         "started_at": batch.started_at.isoformat(),
         "ended_at": batch.ended_at.isoformat() if batch.ended_at else None,
@@ -68,12 +70,13 @@ def _resume(seen: BatchStatus, plan_file: Path) -> str | None:
     return again(f"run --resume {batch.batch_id}", plan_file)
 
 
-def show_batches(console: Console, batches: tuple[Batch, ...]) -> None:
+def show_batches(console: Console, batches: tuple[Batch, ...], samples: Mapping[str, str]) -> None:
     newest = batches[-BATCHES_SHOWN:]
     rows = [
         (
             batch.batch_id,
-            batch.mode.value.replace("_", " "),
+            batch.mode.value.replace("_", " ")
+            + (f", {samples[batch.batch_id]} %" if batch.batch_id in samples else ""),
             batch.state.value,
             f"{batch.started_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
             duration((batch.ended_at - batch.started_at).total_seconds()) if batch.ended_at else "-",

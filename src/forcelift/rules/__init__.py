@@ -13,6 +13,7 @@ from forcelift.rules.keys import normalised_key
 from forcelift.rules.outcomes import Cleaned, LinkResult
 from forcelift.rules.parents import LookupInfo, ParentKeys
 from forcelift.rules.remedies import rule_remedy
+from forcelift.rules.sample import SampleKeys, SamplePercent, followed_lookups
 from forcelift.rules.table import CompiledTable
 from forcelift.rules.targets import LookupTarget, ParentField, lookup_targets
 
@@ -29,11 +30,14 @@ __all__ = [
     "LookupTarget",
     "ParentField",
     "ParentKeys",
+    "SampleKeys",
+    "SamplePercent",
     "SourceDefaults",
     "add_hashes",
     "canonical_from_org",
     "checksum",
     "compile_table",
+    "followed_lookups",
     "lookup_targets",
     "normalised_key",
     "owner_names",

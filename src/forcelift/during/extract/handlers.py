@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ import polars as pl
 from forcelift.audit import AuditStore
 from forcelift.audit.records import Batch, BatchMode, BatchTable, Chunk, ChunkStatus, JobKind
 from forcelift.during.extract.chunk_size import auto_chunk_rows
+from forcelift.during.extract.null_keys import has_null_keys
 from forcelift.during.extract.parents import ParentIndex
 from forcelift.during.extract.record_data import Detail
+from forcelift.during.extract.sample_draw import DrawWorld
+from forcelift.during.extract.sampled_source import SampledSource
 from forcelift.during.extract.stage import ChunkStager
-from forcelift.errors import SourceError
 from forcelift.jobs.messages import ChunkStaged, PlanTable, StageChunk, StageLinks, TablePlanned
 from forcelift.jobs.parts import PartWriter
 from forcelift.jobs.work import TableWork, staged_names
@@ -31,7 +33,7 @@ from forcelift.plan.models import DuplicateRule
 from forcelift.protocols.clock import Clock
 from forcelift.protocols.org import FieldDescribe, Org
 from forcelift.protocols.source import ColumnKind, Predicate, Source
-from forcelift.rules import DuplicateDecisions, DuplicateScan
+from forcelift.rules import DuplicateDecisions, DuplicateScan, SamplePercent
 from forcelift.storage import Storage
 
 SAMPLE_ROWS = 2_000
@@ -56,12 +58,28 @@ class ExtractWorld:
     memory_mb: int
     record_detail: Detail
     scratch: Path
+    sample: SamplePercent | None = None  # None: all rows
 
 
 class ExtractHandlers:
     """Handlers of the commands that read."""
 
     def __init__(self, world: ExtractWorld) -> None:
+        self._sampled: SampledSource | None = None
+        if world.sample is not None and not world.sample.is_whole:
+            self._sampled = SampledSource(
+                DrawWorld(
+                    batch_id=world.batch.batch_id,
+                    percent=world.sample,
+                    source=world.source,
+                    storage=world.storage,
+                    works=world.works,
+                    chunk_rows=self._chunk_rows,
+                    scratch=world.scratch,
+                    memory_mb=world.memory_mb,
+                )
+            )
+            world = replace(world, source=self._sampled)
         self._world = world
         self._parents: dict[tuple[str, str, str | None], ParentIndex] = {}
         self._duplicates: dict[str, DuplicateDecisions | None] = {}
@@ -91,6 +109,7 @@ class ExtractHandlers:
             fingerprint=fingerprint,
             duplicates_file=name if repeats else None,
             source_count=sum(part.rows_estimate for part in slices),
+            info=self._sampled.info(plan.table) if self._sampled is not None else {},
         )
         world.audit.plan_table(table, [(part.predicate, part.rows_estimate) for part in slices])
         return TablePlanned(chunks=tuple(world.audit.chunks(world.batch.batch_id, plan.table)))
@@ -190,7 +209,7 @@ class ExtractHandlers:
                     null_keys += keys["key"].null_count()
                     scan.add(number, keys)
             if stops and null_keys:
-                raise _has_null_keys(work, null_keys)
+                raise has_null_keys(work, null_keys)
             repeated = scan.duplicate_norms()
             if repeated.keys == 0:
                 return False
@@ -260,15 +279,6 @@ class ExtractHandlers:
     def _would_send(self, chunks: Sequence[Chunk]) -> pl.LazyFrame | None:
         files = [self._world.storage.path(chunk.staged.rows_file) for chunk in chunks if chunk.staged is not None]
         return pl.scan_parquet(files, glob=False).filter(pl.col("outcome").is_null()).select("key") if files else None
-
-
-def _has_null_keys(work: TableWork, rows: int) -> SourceError:
-    return SourceError(
-        f"table `{work.plan.table}`: {rows:,} rows have no key ({', '.join(work.plan.key)}), "
-        "and `null_key: stop` is asked",
-        state="nothing was written to the org",
-        hint="fill these keys, leave the rows out by `where`, or choose `null_key: reject`",
-    )
 
 
 def _cannot_repeat(work: TableWork) -> bool:
