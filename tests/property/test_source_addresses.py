@@ -159,8 +159,8 @@ def test_postgresql(postgres, database, table, where):
     with psycopg.connect(postgres.dsn(database), autocommit=True) as connection:
         connection.execute("CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
         rows = (
-            "SELECT n, CASE WHEN n % 11 = 0 THEN NULL WHEN n % 3 = 0 THEN 'Å''|' || n / 6 ELSE 'å''|' || n / 6 END AS a,"
-            " n / 2.0 AS b FROM generate_series(0, 79) AS n"
+            "SELECT n, CASE WHEN n % 11 = 0 THEN NULL WHEN n % 3 = 0 THEN 'Å''|' || n / 6 ELSE 'å''|' || n / 6 END AS a"
+            ", n / 2.0 AS b FROM generate_series(0, 79) AS n"
         )
         connection.execute(f"CREATE TABLE plain AS {rows}")
         connection.execute("CREATE VIEW view AS SELECT * FROM plain")

@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from forcelift.during.extract.sample_draw import DrawWorld, TableSample, addresses, drawn_samples
-from forcelift.errors import SourceError
+from forcelift.errors import ForceliftError, SourceError, TransientError
 from forcelift.protocols.source import ChunkPredicate, Predicate, SourceTable
 
 
@@ -27,14 +27,27 @@ class SampledSource:
         self.kind = world.source.kind
         self._lock = threading.Lock()
         self._samples: Mapping[str, TableSample] | None = None
+        self._failure: ForceliftError | None = None
         self._verified: set[str] = set()
 
     def sample_of(self, table: str) -> TableSample:
         """What was drawn of a table."""
         with self._lock:
+            if self._failure is not None:
+                raise self._failure
             if self._samples is None:
-                self._samples = drawn_samples(self._world)
+                self._samples = self._drawn()
             return self._samples[table]
+
+    def _drawn(self) -> Mapping[str, TableSample]:
+        """The draw, which reads all tables: what is certain to fail again is not tried for each of them."""
+        try:
+            return drawn_samples(self._world)
+        except TransientError:
+            raise
+        except ForceliftError as error:
+            self._failure = error
+            raise
 
     def info(self, table: str) -> dict[str, Any]:
         """What the audit database keeps of a table's sample."""
