@@ -66,6 +66,7 @@ class SampleStore:
         for setting in (
             f"memory_limit = '{int(memory_mb)}MB'",
             "preserve_insertion_order = false",
+            "enable_progress_bar = false",  # in a notebook or a shell it would be drawn on stdout
             "threads = 2",
             f"temp_directory = {_literal(folder / 'spill')}",
         ):
