@@ -20,6 +20,7 @@ from forcelift.jobs.work import TableWork
 from forcelift.ledger import Ledger
 from forcelift.plan import LoadedPlan, TablePlan, load_order
 from forcelift.plan.urls import is_loopback
+from forcelift.plan.zones import byte_tables, codec_name
 from forcelift.protocols.clock import Clock
 from forcelift.protocols.org import FieldDescribe, ObjectDescribe, Org
 from forcelift.protocols.refusals import RefusalReader
@@ -78,7 +79,8 @@ def open_source(loaded: LoadedPlan) -> Iterator[Source]:
         loaded.source_url(),
         user=settings.user,
         password=settings.password.get_secret_value() if settings.password else None,
-        encoding=settings.encoding,
+        encoding=codec_name(settings.encoding),
+        byte_tables=byte_tables(loaded.plan),
     )
     try:
         yield source

@@ -8,7 +8,11 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, time
 from functools import lru_cache
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, available_timezones
+
+if TYPE_CHECKING:
+    from forcelift.plan.models import Plan
 
 # Names that IANA registers and Python lacks (iana.org/assignments/character-sets).
 _OTHER_NAMES = {"windows-874": "cp874"}
@@ -34,6 +38,22 @@ def codec_name(encoding: str) -> str:
     if name.replace("-", "_") in _NOT_FOR_DATA:
         raise LookupError(f"{encoding!r} is no encoding of a database")
     return name
+
+
+def byte_tables(plan: Plan) -> dict[str, str]:
+    """The tables whose text must come as bytes, since a rule is to decode them; each with its own encoding.
+
+    That is so if the table or a column of it has an encoding that is not the source's, or if a column says itself what
+    is to become of bytes that its encoding lacks.
+    """
+    found: dict[str, str] = {}
+    for table in plan.tables:
+        encoding = table.encoding or plan.source.encoding
+        named = [encoding, *(rule.encoding for rule in table.fields.values() if rule.encoding is not None)]
+        decides = any("encoding_error" in rule.model_fields_set for rule in table.fields.values())
+        if decides or any(codec_name(name) not in ("utf-8", "utf-8-sig") for name in named):
+            found[table.table] = codec_name(encoding)
+    return found
 
 
 def encoding_names() -> list[str]:

@@ -12,10 +12,12 @@ from forcelift.rules.hashing import ChunkSum, add_hashes, checksum, row_hash
 from forcelift.rules.keys import normalised_key
 from forcelift.rules.outcomes import Cleaned, LinkResult
 from forcelift.rules.parents import LookupInfo, ParentKeys
+from forcelift.rules.plain import plain_text
 from forcelift.rules.remedies import rule_remedy
 from forcelift.rules.sample import SampleKeys, SamplePercent, followed_lookups
 from forcelift.rules.table import CompiledTable
 from forcelift.rules.targets import LookupTarget, ParentField, lookup_targets
+from forcelift.rules.texts import decoded_text
 
 __all__ = [
     "ChunkCleaner",
@@ -37,10 +39,12 @@ __all__ = [
     "canonical_from_org",
     "checksum",
     "compile_table",
+    "decoded_text",
     "followed_lookups",
     "lookup_targets",
     "normalised_key",
     "owner_names",
+    "plain_text",
     "row_hash",
     "rule_remedy",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import pyarrow as pa
+
 from forcelift.plan.models import DuplicateRule, FieldRule, TablePlan
 from forcelift.protocols.source import Column as SourceColumn
 from forcelift.protocols.source import ColumnKind
@@ -49,6 +51,7 @@ def misfits(source: SourceColumn, rule: FieldRule, made: Column, plan: TablePlan
     if kind not in (_READABLE if rule.values is not None else _KINDS[made.form]) and not reads_digits:
         yield "field", f"a column of type {source.declared} cannot go into `{rule.field}` ({made.form} value)", None
     yield from _pointless(kind, rule, made)
+    yield from _bytes(source, rule, made)
     if rule.merge is not None:
         yield from _merge(rule, made, plan)
     if made.is_key and "empty" in rule.model_fields_set:
@@ -100,6 +103,25 @@ def _pointless(kind: ColumnKind, rule: FieldRule, made: Column) -> Iterator[Misf
             yield option, f"says nothing about a column of kind {kind}", None
     if "unmapped" in named and rule.values is None:
         yield "unmapped", "needs `values`", None
+
+
+def _bytes(source: SourceColumn, rule: FieldRule, made: Column) -> Iterator[Misfit]:
+    """Encodings of what does not come as bytes, or that could not be told apart where it is stored."""
+    if source.kind is not ColumnKind.TEXT or made.codec is None:
+        return
+    if not pa.types.is_binary(source.arrow):
+        # Such a column is in Unicode by the source's own promise: there are no bytes to decode in another way.
+        for option in _RULES_OF_BYTES:
+            if option in rule.model_fields_set and not (option == "encoding" and made.codec == "utf-8"):
+                yield (
+                    option,
+                    f"this source delivers `{source.name}` ({source.declared}) as decoded text, never as bytes",
+                    "remove it; a column of bytes, such as BLOB, can have an encoding",
+                )
+    elif source.declared == "text" and "a,0".encode(made.codec) != b"a,0":
+        # So CSV and PostgreSQL call it: the one is cut by ASCII bytes, the other holds no NUL.
+        place = "encoding" if rule.encoding is not None else ""
+        yield place, f"text of this source cannot be in {made.codec}: it does not keep ASCII", "a column of bytes can"
 
 
 def _dates(kind: ColumnKind, rule: FieldRule, made: Column) -> Iterator[Misfit]:

@@ -89,6 +89,11 @@ def decode(values: pl.Series, codec: str) -> tuple[pl.Series, pl.Series]:
     return _without_c1(text, broken) if codec == "tis-620" else (text, broken)
 
 
+def decoded_text(values: pl.Series, codec: str) -> pl.Series:
+    """Bytes as text, whatever the encoding lacks as U+FFFD."""
+    return decode(values, codec)[0]
+
+
 def _without_c1(text: pl.Series, broken: pl.Series) -> tuple[pl.Series, pl.Series]:
     """TIS 620 defines nothing from 0x80 to 0x9F; Python reads control characters there, which a rule would remove."""
     rows = text.str.contains(_C1).fill_null(False).arg_true()

@@ -22,6 +22,7 @@ def open_source(
     user: str | None = None,
     password: str | None = None,
     encoding: str = "utf-8",
+    byte_tables: Mapping[str, str] | None = None,
     text_columns: Mapping[str, Collection[str]] | None = None,
     memory_mb: int | None = None,
 ) -> Source:
@@ -34,6 +35,8 @@ def open_source(
         password: As `user`.
         encoding: Encoding of text in PostgreSQL, SQLite and CSV. Other than UTF-8: their text is delivered as the bytes
             that are stored, for the rules to decode. DuckDB and Parquet are UTF-8 by definition.
+        byte_tables: Tables whose text is delivered as bytes whatever `encoding` is, because a table or a column of the
+            plan has an encoding of its own; each with the encoding that its CSV header is written in.
         text_columns: SQLite only: per table, columns to deliver as text whatever their declared type.
         memory_mb: A limit for DuckDB, which reads DuckDB files and sorts and filters files; its own default if None.
 
@@ -46,7 +49,7 @@ def open_source(
     if scheme == "postgresql":
         from forcelift.source.postgresql import PostgresqlSource
 
-        return PostgresqlSource(url, user=user, password=password, encoding=encoding)
+        return PostgresqlSource(url, user=user, password=password, encoding=encoding, byte_tables=byte_tables or ())
     if scheme not in ("sqlite", "duckdb", "files"):
         raise SourceError(
             f"`source.url` begins with `{scheme}:`, which no source adapter knows"
@@ -64,7 +67,8 @@ def open_source(
     if scheme == "files":
         from forcelift.source.files import FilesSource
 
-        return FilesSource(Path(unquote(rest.removeprefix("//"))), encoding=encoding, memory_mb=memory_mb)
+        folder = Path(unquote(rest.removeprefix("//")))
+        return FilesSource(folder, encoding=encoding, byte_tables=byte_tables, memory_mb=memory_mb)
     if not rest.startswith("///") or not rest[3:]:
         raise SourceError(
             f"`source.url` names no file: a {scheme} source is written `{scheme}:///path`",
@@ -75,7 +79,7 @@ def open_source(
     if scheme == "sqlite":
         from forcelift.source.sqlite import SqliteSource
 
-        return SqliteSource(path, encoding=encoding, text_columns=text_columns)
+        return SqliteSource(path, encoding=encoding, byte_tables=byte_tables or (), text_columns=text_columns)
     from forcelift.source.duckdb import DuckdbSource
 
     return DuckdbSource(path, memory_mb=memory_mb)

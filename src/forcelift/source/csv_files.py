@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
@@ -42,28 +42,18 @@ class CsvFormat:
 
     Args:
         encoding: Any that keeps ASCII as it is (all but UTF-16 and its like). Other than UTF-8: columns are bytes.
+        byte_tables: Tables whose columns are bytes in any case, each with the encoding of its header line.
     """
 
-    def __init__(self, *, encoding: str, engine: Engine) -> None:
-        try:
-            keeps_ascii = 'a,"\r\n'.encode(encoding) == b'a,"\r\n'
-            self._encoding = codecs.lookup(encoding).name
-        except LookupError as error:
-            raise SourceError(
-                f"the encoding `{encoding}` is not known", state=UNTOUCHED, hint="name one that Python knows"
-            ) from error
-        if not keeps_ascii:
-            raise SourceError(
-                f"CSV files in the encoding `{encoding}` cannot be read",
-                state=UNTOUCHED,
-                hint="convert them to UTF-8",
-            )
+    def __init__(self, *, encoding: str, byte_tables: Mapping[str, str], engine: Engine) -> None:
+        self._encoding = _codec(encoding)
         self._is_utf8 = self._encoding in ("utf-8", "ascii", "utf-8-sig")
+        self._byte_tables = {table: _codec(name) for table, name in byte_tables.items()}
         self._engine = engine
 
     def columns(self, table: FileTable) -> tuple[Column, ...]:
         """The header's columns, which all files of a table must share."""
-        headers = [(file, self._header(file)[0]) for file in table.files]
+        headers = [(file, self._header(table, file)[0]) for file in table.files]
         first_file, names = headers[0]
         for file, other in headers:
             if other != names:
@@ -72,12 +62,12 @@ class CsvFormat:
                     state=UNTOUCHED,
                     hint="give all files of the folder the same columns in the same order",
                 )
-        arrow = pa.string() if self._is_utf8 else pa.binary()
+        arrow = pa.string() if self._checks_utf8(table) else pa.binary()
         return tuple(Column(name=name, kind=ColumnKind.TEXT, declared="text", arrow=arrow) for name in names)
 
     def rows_estimate(self, table: FileTable) -> int | None:
         """By the rows in the first megabyte of each file."""
-        return sum(self._estimate(file) for file in table.files)
+        return sum(self._estimate(table, file) for file in table.files)
 
     def pieces(self, table: FileTable, *, rows: int) -> Iterator[Piece]:
         """Stretches of whole rows, as bytes; offsets in a `.csv.gz` are those of the unpacked text.
@@ -85,17 +75,18 @@ class CsvFormat:
         The whole file is checked on the way: quotes, the number of fields of each row, and UTF-8 where it is declared.
         """
         self.columns(table)
+        checked = self._checks_utf8(table)
         for file in table.files:
-            names, start, line = self._header(file)
+            names, start, line = self._header(table, file)
             with _reading(file) as content:
                 content.seek(start)
                 try:
                     for part in stretches(
-                        content, start=start, line=line, rows=rows, fields=len(names), is_utf8=self._is_utf8
+                        content, start=start, line=line, rows=rows, fields=len(names), is_utf8=checked
                     ):
                         yield Piece(file=file, first=part.start, last=part.end, rows=part.rows, line=part.line)
                 except NotUtf8 as fault:
-                    raise self._not_decodable(file, fault.line) from None
+                    raise _not_decodable(file, fault.line, self._encoding) from None
                 except CsvFault as fault:
                     raise _broken(file, fault.line, fault.message) from None
 
@@ -137,8 +128,12 @@ class CsvFormat:
             before += rows
         return counted
 
-    def _header(self, file: Path) -> tuple[list[str], int, int]:
+    def _checks_utf8(self, table: FileTable) -> bool:
+        return self._is_utf8 and table.name not in self._byte_tables
+
+    def _header(self, table: FileTable, file: Path) -> tuple[list[str], int, int]:
         """Names of the columns, the first byte behind the header line, and that byte's line (from 0)."""
+        encoding = self._byte_tables.get(table.name, self._encoding)
         with _reading(file) as content:
             head = b""
             while block := content.read(1 << 16):
@@ -151,9 +146,9 @@ class CsvFormat:
             raise _broken(file, 0, "a quoted field is never closed")
         end = mark + nth_row_end(head[mark:], inside=False, nth=1) if b"\n" in text else len(head)
         try:
-            rows = list(csv.reader(io.StringIO(head[mark:end].decode(self._encoding), newline=""), strict=True))
+            rows = list(csv.reader(io.StringIO(head[mark:end].decode(encoding), newline=""), strict=True))
         except UnicodeDecodeError as error:
-            raise self._not_decodable(file, 0) from error
+            raise _not_decodable(file, 0, encoding) from error
         except csv.Error as error:
             raise _broken(file, 0, "its quotes are not closed as they should be") from error
         names = rows[0] if rows else []
@@ -167,8 +162,8 @@ class CsvFormat:
             )
         return names, end, head.count(b"\n", 0, end)
 
-    def _estimate(self, file: Path) -> int:
-        _, start, _ = self._header(file)
+    def _estimate(self, table: FileTable, file: Path) -> int:
+        _, start, _ = self._header(table, file)
         with _reading(file) as content:
             content.seek(start)
             head = content.read(ESTIMATE_BYTES)
@@ -210,16 +205,19 @@ class CsvFormat:
                     for at in range(0, batch.num_rows, batch_rows):
                         yield as_schema(batch.slice(at, batch_rows), schema)
             except (pa.ArrowException, *_FILE_ERRORS) as error:
-                raise self._explain(piece, bad_rows, error) from None
+                checked = any(pa.types.is_string(column.arrow) for column in columns)
+                raise self._explain(piece, bad_rows, error, is_utf8=checked) from None
 
-    def _explain(self, piece: Piece, bad_rows: Sequence[pa_csv.InvalidRow], error: Exception) -> SourceError:
+    def _explain(
+        self, piece: Piece, bad_rows: Sequence[pa_csv.InvalidRow], error: Exception, *, is_utf8: bool
+    ) -> SourceError:
         """Arrow's messages quote the row, so the fault is told anew, with the line looked up."""
         if bad_rows:
             row = bad_rows[0]
             line = _line_of_row(piece, (row.number or 1) - 1)
             return _broken(piece.file, line, f"the row has {row.actual_columns} fields, not {row.expected_columns}")
-        if self._is_utf8 and (bad_line := _line_of_bad_utf8(piece)) is not None:
-            return self._not_decodable(piece.file, bad_line)
+        if is_utf8 and (bad_line := _line_of_bad_utf8(piece)) is not None:
+            return _not_decodable(piece.file, bad_line, self._encoding)
         if not isinstance(error, pa.ArrowException):
             return _unreadable(piece.file, error)
         return SourceError(
@@ -228,12 +226,30 @@ class CsvFormat:
             hint=f"a row must not be longer than {ROW_BYTES_MAX >> 20} MB",
         )
 
-    def _not_decodable(self, file: Path, line: int) -> SourceError:
-        return SourceError(
-            f"`{file.name}`, line {line + 1}: bytes that are not {self._encoding.upper()}",
-            state=_NOT_READ,
-            hint="name the encoding of the files with `source.encoding`, or mend the line",
+
+def _not_decodable(file: Path, line: int, encoding: str) -> SourceError:
+    return SourceError(
+        f"`{file.name}`, line {line + 1}: bytes that are not {encoding.upper()}",
+        state=_NOT_READ,
+        hint="name the encoding of the files with `source.encoding`, or of a table or column with `encoding:`; "
+        "`encoding_error: reject` on the column refuses such rows alone",
+    )
+
+
+def _codec(encoding: str) -> str:
+    """Python's name of an encoding in which CSV can be told apart byte by byte."""
+    try:
+        keeps_ascii = 'a,"\r\n'.encode(encoding) == b'a,"\r\n'
+        name = codecs.lookup(encoding).name
+    except LookupError as error:
+        raise SourceError(
+            f"the encoding `{encoding}` is not known", state=UNTOUCHED, hint="name one that Python knows"
+        ) from error
+    if not keeps_ascii:
+        raise SourceError(
+            f"CSV files in the encoding `{encoding}` cannot be read", state=UNTOUCHED, hint="convert them to UTF-8"
         )
+    return name
 
 
 def _open(file: Path) -> IO[bytes]:

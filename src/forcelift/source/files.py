@@ -8,7 +8,7 @@ Re-run:  a chunk names bytes (CSV) or rows (Parquet) of files with their size an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,16 +32,24 @@ class FilesSource:
     Args:
         folder: Where the files are.
         encoding: Encoding of CSV files. Other than UTF-8: their columns are delivered as bytes.
+        byte_tables: CSV tables whose columns are delivered as bytes in any case, with the encoding of their headers.
         memory_mb: DuckDB's memory limit where it filters or sorts; its own default if None.
     """
 
     kind = "files"
 
-    def __init__(self, folder: Path, *, encoding: str = "utf-8", memory_mb: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        encoding: str = "utf-8",
+        byte_tables: Mapping[str, str] | None = None,
+        memory_mb: int | None = None,
+    ) -> None:
         self.folder = folder
         self._engine = Engine(memory_mb=memory_mb)
         self._formats: dict[str, FileFormat] = {
-            "csv": CsvFormat(encoding=encoding, engine=self._engine),
+            "csv": CsvFormat(encoding=encoding, byte_tables=byte_tables or {}, engine=self._engine),
             "parquet": ParquetFormat(engine=self._engine),
         }
         find_tables(folder)

@@ -8,7 +8,7 @@ Re-run:  a chunk is a range of the primary key, of a view's key, or of blocks, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -43,16 +43,24 @@ class PostgresqlSource:
         user: The user; else the URL's, else libpq's environment.
         password: As `user`.
         encoding: Other than UTF-8: text is delivered as the bytes that the database stores, for the rules to decode.
+        byte_tables: Tables whose text is delivered so in any case.
     """
 
     kind = "postgresql"
 
     def __init__(
-        self, url: str, *, user: str | None = None, password: str | None = None, encoding: str = "utf-8"
+        self,
+        url: str,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        encoding: str = "utf-8",
+        byte_tables: Collection[str] = (),
     ) -> None:
         address = Address(url, user=user, password=password)
         self._place, self._user = address.shown, address.user
         self._raw_text = encoding.lower().replace("_", "-") not in ("utf-8", "utf8", "ascii", "us-ascii")
+        self._byte_tables = frozenset(byte_tables)
         self._sessions = Sessions(address)
         # Such a database stores any bytes as text, and hands them on unseen.
         self._check_text = self._sessions.server_encoding == "SQL_ASCII" and not self._raw_text
@@ -170,7 +178,8 @@ class PostgresqlSource:
     def _shape(self, connection: Connection, table: str) -> Shape:
         with postgres_errors(table):
             relation = find_relation(connection, table, place=self._place, user=self._user)
-            return describe_shape(connection, relation, table=table, raw_text=self._raw_text)
+            raw_text = self._raw_text or table in self._byte_tables
+            return describe_shape(connection, relation, table=table, raw_text=raw_text)
 
     def _stream(
         self, table: str, columns: Sequence[PostgresColumn], *, tail: str, batch_rows: int
@@ -224,7 +233,8 @@ def _require_utf8(array: pa.Array, *, table: str, column: str) -> None:
             f"column `{column}` of table `{table}` holds bytes that are not UTF-8; the database's encoding is "
             "SQL_ASCII, which takes any",
             state="the chunk was not read; nothing of it was sent",
-            hint="name the encoding that the text is stored in with `encoding:`",
+            hint="name the encoding that the text is stored in with `encoding:`; `encoding_error: reject` on the "
+            "column refuses such rows alone",
         ) from None
 
 

@@ -52,16 +52,23 @@ class SqliteSource:
     Args:
         path: The database file.
         encoding: Encoding of its text. Other than UTF-8: text columns are delivered as bytes.
+        byte_tables: Tables whose text columns are delivered as bytes in any case.
         text_columns: Per table, columns to deliver as text whatever their declared type.
     """
 
     kind = "sqlite"
 
     def __init__(
-        self, path: Path, *, encoding: str = "utf-8", text_columns: Mapping[str, Collection[str]] | None = None
+        self,
+        path: Path,
+        *,
+        encoding: str = "utf-8",
+        byte_tables: Collection[str] = (),
+        text_columns: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         self.path = path
         self._raw_text = encoding.lower().replace("_", "-") not in ("utf-8", "utf8", "ascii", "us-ascii")
+        self._byte_tables = frozenset(byte_tables)
         self._text_columns = {table: frozenset(names) for table, names in (text_columns or {}).items()}
         self._open: set[Connection] = set()
         self._lock = threading.Lock()
@@ -225,8 +232,9 @@ class SqliteSource:
             "WHERE hidden IN (0, 2, 3) ORDER BY cid",
         )
         as_text = self._text_columns.get(table, frozenset())
+        raw_text = self._raw_text or table in self._byte_tables
         columns = tuple(
-            sqlite_column(name, declared, nullable=not not_null, raw_text=self._raw_text, as_text=name in as_text)
+            sqlite_column(name, declared, nullable=not not_null, raw_text=raw_text, as_text=name in as_text)
             for name, declared, not_null, _ in listed
         )
         names = {column.name.lower() for column in columns}

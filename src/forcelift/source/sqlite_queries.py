@@ -199,7 +199,8 @@ def encoding_error(connection: Connection, shape: Shape, column: Column, tail: s
     return SourceError(
         f"column `{column.name}` of table `{shape.table.name}` holds bytes that are not UTF-8{place}",
         state="the chunk was not read; nothing of it was sent",
-        hint="name the encoding that the text is stored in with `encoding:`",
+        hint="name the encoding that the text is stored in with `encoding:`; `encoding_error: reject` on the column "
+        "refuses such rows alone",
     )
 
 

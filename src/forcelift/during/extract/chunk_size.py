@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import polars as pl
+import polars.selectors as cs
+
+from forcelift.rules import decoded_text
 
 CHUNK_ROWS_STEP = 10_000
 """A Salesforce batch holds 10,000 rows and a part of one costs a whole one of the day's 15,000."""
@@ -21,6 +24,15 @@ def auto_chunk_rows(sample: pl.DataFrame) -> int:
     if sample.height == 0:
         return CHUNK_ROWS_MAX
     text = sample.select(pl.all().exclude(pl.Binary))
-    row_bytes = max(1.0, len(text.write_csv(include_header=False).encode()) / sample.height)
+    raw = sample.select(cs.binary())
+    in_bytes = sum(_utf8_bytes(column) for column in raw) + raw.width * sample.height
+    row_bytes = max(1.0, (len(text.write_csv(include_header=False).encode()) + in_bytes) / sample.height)
     rows = int(PART_BYTES_AIM / row_bytes) // CHUNK_ROWS_STEP * CHUNK_ROWS_STEP
     return max(CHUNK_ROWS_STEP, min(CHUNK_ROWS_MAX, rows))
+
+
+def _utf8_bytes(values: pl.Series) -> int:
+    """What bytes of any encoding take in UTF-8, at most: three for a byte that is not ASCII, as a Thai letter has."""
+    text = decoded_text(values, "iso8859-1")
+    bytes_in_latin_1, chars = text.str.len_bytes().sum(), text.str.len_chars().sum()
+    return 2 * int(bytes_in_latin_1 or 0) - int(chars or 0)
