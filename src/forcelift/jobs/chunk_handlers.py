@@ -211,7 +211,9 @@ class ChunkHandlers:
         if failed.height == 0:
             return rejected
         staged = pl.concat([read_part(self._world.storage, part) for part in chunk.staged.parts])
-        data = self._world.record_data(work, staged, failed["key"])
+        path = self._world.storage.path
+        links = pl.scan_parquet(path(names.links), glob=False) if chunk.staged.links_file is not None else None
+        data = self._world.record_data(work, staged, failed["key"], links)
         refused = failed.select("row", "key", "code", "message", "fields").join(data, on="key", how="left")
         return pl.concat([rejected, refused.select(rejected.columns)]).sort("row")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from forcelift.jobs.tracks import TableSpec
@@ -27,10 +26,6 @@ class TableWork:
     def null_text(self) -> str:
         """What stands in a CSV cell for null: `#N/A` clears the field, nothing leaves it as it is."""
         return "#N/A" if self.plan.nulls == "clear" else ""
-
-    def source_names(self) -> Mapping[str, str]:
-        """Target column -> source column, for the columns that are mapped one to one."""
-        return {rule.field: column for column, rule in self.plan.fields.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,9 @@ from forcelift.storage import Storage
 class RecordData(Protocol):
     """Makes the RECORD_DATA of refused rows: given keys, a frame `key`, `data` of masked JSON texts."""
 
-    def __call__(self, work: TableWork, staged: pl.LazyFrame, keys: pl.Series) -> pl.DataFrame: ...
+    def __call__(
+        self, work: TableWork, staged: pl.LazyFrame, keys: pl.Series, links: pl.LazyFrame | None = None
+    ) -> pl.DataFrame: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

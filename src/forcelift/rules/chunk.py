@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from forcelift.errors import SourceChanged, SourceError
-from forcelift.rules import keys as key_rules
 from forcelift.rules import texts
 from forcelift.rules.duplicates import DuplicateDecisions, content_hash
 from forcelift.rules.findings import Findings
@@ -54,7 +53,7 @@ class ChunkCleaner:
             rows: one line per source row: `row` (u32, counted through the chunk), `key`, `outcome` (null if the row is
             to be sent, else `rejected` or `duplicate`), `code`, `fields`, `details`, `hash` (load part, 16 bytes; null
             unless sent). accepted: `row` and `target_columns` as canonical text, null for no value. links: `row`, `key`
-            and the link columns as normalised keys, of rows with at least one; None for tables without links. changes:
+            and the link columns, not yet looked up, of rows with at least one; None for tables without links. changes:
             how often each rule changed a column of the rows to be sent, `warn_<rule>` for doubts. examples: keys of
             such doubts.
         Raises:
@@ -129,11 +128,10 @@ class ChunkCleaner:
             if lookup is None:
                 sent[target] = cleaned[name]
                 continue
-            norms = key_rules.normalised(cleaned[name], case_sensitive=lookup.case_sensitive)
             if lookup.is_link:
-                links[target] = norms
+                links[target] = cleaned[name]
             else:
-                sent[target] = resolve(norms, lookup, self._parents[name], found)
+                sent[target] = resolve(cleaned[name], lookup, self._parents[name], found)
         for computed in table.computed:
             sent[computed.target] = computed.clean({**plain, **cleaned}, frame.height, found, self._as_of)
         return self._result(row, key, sent, links, found)

@@ -154,7 +154,8 @@ class _Compiler:
         if rule is not None and rule.personal is not None:
             return rule.personal
         column = self.table.column(name)
-        return column is not None and column.kind is ColumnKind.TEXT
+        # Bytes are text as soon as an encoding is named.
+        return column is not None and column.kind in (ColumnKind.TEXT, ColumnKind.BINARY)
 
     def check_table(self) -> None:
         plan = self.plan

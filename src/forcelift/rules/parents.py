@@ -8,6 +8,7 @@ from typing import Protocol
 import polars as pl
 
 from forcelift.rules.findings import Findings, Place
+from forcelift.rules.keys import normalised
 
 
 class ParentKeys(Protocol):
@@ -35,8 +36,9 @@ class LookupInfo:
     place: Place
 
 
-def resolve(norms: pl.Series, lookup: LookupInfo, parents: ParentKeys, found: Findings) -> pl.Series:
-    """Step 16: the parents' keys as the org stores them, null where there is none."""
+def resolve(keys: pl.Series, lookup: LookupInfo, parents: ParentKeys, found: Findings) -> pl.Series:
+    """Step 16: of canonical keys the parents' keys as the org stores them, null where there is none."""
+    norms = normalised(keys, case_sensitive=lookup.case_sensitive)
     distinct = norms.drop_nulls().unique()
     if not distinct.len():
         return norms

@@ -2,47 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 import polars as pl
 
 from forcelift.jobs.work import TableWork
+from forcelift.rules import CompiledTable, decoded_text, plain_text
 
 MASK = "***"
 Detail = Literal["masked", "none", "full"]
 
 
-def source_rows_json(frame: pl.DataFrame, *, personal: Collection[str], detail: Detail) -> pl.Series:
-    """One JSON text for each row of a frame of source columns; nulls stay null, bytes are shown as hexadecimal."""
+def source_rows_json(
+    frame: pl.DataFrame, *, personal: Collection[str], detail: Detail, codecs: Mapping[str, str] | None = None
+) -> pl.Series:
+    """One JSON text for each row of a frame of source columns; nulls stay null.
+
+    Args:
+        codecs: Encodings of columns of bytes that are text; what they lack is shown as U+FFFD. Other bytes are shown as
+            hexadecimal, decimals without trailing zeros.
+    """
     if detail == "none":
         return pl.Series("data", [None] * frame.height, dtype=pl.String)
-    shown = []
-    for name, kind in frame.schema.items():
-        column = pl.col(name)
-        if detail == "masked" and name in personal:
-            column = pl.when(column.is_not_null()).then(pl.lit(MASK)).alias(name)
-        elif kind == pl.Binary:
-            column = column.bin.encode("hex")
-        elif isinstance(kind, pl.Decimal) or kind.is_temporal():
-            column = column.cast(pl.String)
-        shown.append(column)
-    return frame.select(pl.struct(shown).struct.json_encode().alias("data")).to_series()
+    shown = [
+        _masked(values) if detail == "masked" and values.name in personal else _shown(values, codecs or {})
+        for values in frame
+    ]
+    return pl.DataFrame(shown).select(pl.struct(pl.all()).struct.json_encode().alias("data")).to_series()
+
+
+def _masked(values: pl.Series) -> pl.Series:
+    return values.to_frame().select(pl.when(pl.first().is_not_null()).then(pl.lit(MASK)).alias(values.name)).to_series()
+
+
+def _shown(values: pl.Series, codecs: Mapping[str, str]) -> pl.Series:
+    kind = values.dtype
+    if kind == pl.Binary:
+        codec = codecs.get(values.name)
+        return values.bin.encode("hex") if codec is None else decoded_text(values, codec).alias(values.name)
+    if kind.is_decimal():
+        return plain_text(values)
+    if kind.is_float() and not values.is_finite().all():
+        return values.cast(pl.String)  # JSON has no infinity; it would be shown as null
+    return values.cast(pl.String) if kind.is_temporal() else values
+
+
+def column_codecs(rules: CompiledTable) -> dict[str, str]:
+    """The encodings of the source columns that the rules read as text."""
+    columns = [*rules.plain_columns.values(), *rules.columns.values()]
+    if rules.changed_column is not None:
+        columns.append(rules.changed_column)
+    return {column.name: column.codec for column in columns if column.codec is not None}
 
 
 class SentRowsJson:
-    """Rows that the org refused, as they were sent: the staged file's values under the source's column names."""
+    """Rows that the org refused, as they were sent: the staged files' values under the source's column names."""
 
     def __init__(self, detail: Detail) -> None:
         self._detail: Detail = detail
 
-    def __call__(self, work: TableWork, staged: pl.LazyFrame, keys: pl.Series) -> pl.DataFrame:
-        """Columns `key`, `data` for the rows with these keys."""
-        field = work.key_field.name
-        rows = staged.join(keys.alias(field).to_frame().lazy(), on=field, how="semi").collect()
-        names = {target: source for target, source in work.source_names().items() if target in rows.columns}
-        personal = {name for name in rows.columns if names.get(name) in work.rules.personal_columns}
-        personal |= set(work.plan.computed) & set(rows.columns)
-        shown = rows.rename(names)
-        data = source_rows_json(shown, personal={names.get(name, name) for name in personal}, detail=self._detail)
-        return rows.select(pl.col(field).alias("key")).with_columns(data)
+    def __call__(
+        self, work: TableWork, staged: pl.LazyFrame, keys: pl.Series, links: pl.LazyFrame | None = None
+    ) -> pl.DataFrame:
+        """Columns `key`, `data` for the rows with these keys.
+
+        Args:
+            links: The table's rows of the link pass: `key` and the lookups, as the rules left them.
+        """
+        rules, field = work.rules, work.key_field.name
+        rows = staged.join(keys.alias(field).to_frame().lazy(), on=field, how="semi")
+        if links is not None:
+            targets = [lookup.target for lookup in rules.lookups.values() if lookup.is_link]
+            looked_up = links.select(pl.col("key").alias(field), *targets)
+            rows = rows.join(looked_up, on=field, how="left", maintain_order="left")
+        shown = rows.collect()
+        sources = {target: source for source, target in rules.targets.items()}
+        made_of = {target: {sources[target]} if target in sources else set[str]() for target in shown.columns}
+        made_of[field] |= set(work.plan.key)  # a key of several columns stands under the name of its field
+        personal = {name for name, used in made_of.items() if used.intersection(rules.personal_columns)}
+        # A computed value may be made of personal columns.
+        personal |= set(work.plan.computed).intersection(shown.columns)
+        names = _names(shown.columns, sources)
+        data = source_rows_json(
+            shown.rename(names), personal={names[target] for target in personal}, detail=self._detail
+        )
+        return shown.select(pl.col(field).alias("key")).with_columns(data)
+
+
+def _names(targets: Sequence[str], sources: Mapping[str, str]) -> dict[str, str]:
+    """Under which name each is shown: its source column's; what the plan itself made under its own, if that is free."""
+    taken = {sources[target] for target in targets if target in sources}
+    return {target: sources.get(target) or (f"{target} (target)" if target in taken else target) for target in targets}

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from forcelift.audit.records import Chunk, Part, StagedChunk
-from forcelift.during.extract.record_data import Detail, source_rows_json
+from forcelift.during.extract.record_data import Detail, column_codecs, source_rows_json
 from forcelift.errors import SourceChanged
 from forcelift.jobs.parts import PartWriter
 from forcelift.jobs.work import StagedNames, TableWork
@@ -160,7 +160,12 @@ class ChunkStager:
         if rejected.height == 0:
             return
         shown = frame[(rejected["row"].cast(pl.Int64) - first_row)]
-        data = source_rows_json(shown, personal=self._work.rules.personal_columns, detail=self._detail)
+        data = source_rows_json(
+            shown,
+            personal=self._work.rules.personal_columns,
+            detail=self._detail,
+            codecs=column_codecs(self._work.rules),
+        )
         file.write(rejected.with_columns(data))
 
     def _count_up(self, found: _Found, cleaned: Cleaned) -> None:
