@@ -62,13 +62,16 @@ class Moments:
         else:
             zoned = self.wall.dt.replace_time_zone(zone, ambiguous="null", non_existent="null")
             late = _late_rows(self.wall)
-            if late.len():
-                zoned = zoned.scatter(late, _late_to_utc(self.wall.gather(late), zone).dt.convert_time_zone(zone))
             missed = (zoned.is_null() & self.wall.is_not_null()).arg_true()
+            missed = missed.filter(~missed.is_in(late.implode()))
+            if late.len():
+                instants, folded = _late_to_utc(self.wall.gather(late), zone)
+                zoned = zoned.scatter(late, instants.dt.convert_time_zone(zone))
+                rows_in_fold = late.gather(folded)
             if missed.len():
                 first = self.wall.gather(missed).dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
                 zoned = zoned.scatter(missed, first)
-                rows_in_fold = missed.filter(first.is_not_null())
+                rows_in_fold = pl.concat([rows_in_fold, missed.filter(first.is_not_null())])
             zoned = zoned.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
         if self.offset is not None:
             frame = pl.DataFrame({"wall": self.wall, "offset": self.offset, "zoned": zoned})
@@ -231,18 +234,21 @@ def _late_rows(values: pl.Series) -> pl.Series:
     return numbers.is_between(bounds[0], bounds[1]).fill_null(False).arg_true()
 
 
-def _late_to_utc(walls: pl.Series, zone: str) -> pl.Series:
-    """Instants of late wall clock times, by Python's zones, whose rules have no end; each distinct value once."""
+def _late_to_utc(walls: pl.Series, zone: str) -> tuple[pl.Series, pl.Series]:
+    """Instants of late wall clock times, by Python's zones, whose rules have no end; each distinct value once.
+
+    Null in a gap. Also gives the places (u32) of those that occur twice; the first is taken.
+    """
     info = ZoneInfo(zone)
-    instants: dict[datetime, datetime | None] = {}
+    found: list[tuple[datetime, datetime | None, bool]] = []
     for wall in walls.unique():
-        utc = wall.replace(tzinfo=info).astimezone(UTC)
-        instants[wall] = utc if utc.astimezone(info).replace(tzinfo=None) == wall else None
-    table = pl.DataFrame(
-        {"wall": list(instants), "utc": list(instants.values())},
-        schema={"wall": walls.dtype, "utc": pl.Datetime("us", "UTC")},
-    )
-    return walls.to_frame("wall").join(table, on="wall", how="left", maintain_order="left")["utc"]
+        first, second = (wall.replace(tzinfo=info, fold=fold).astimezone(UTC) for fold in (0, 1))
+        is_gap = first.astimezone(info).replace(tzinfo=None) != wall
+        found.append((wall, None if is_gap else first, first != second and not is_gap))
+    schema = {"wall": walls.dtype, "utc": pl.Datetime("us", "UTC"), "twice": pl.Boolean()}
+    table = pl.DataFrame(found, schema=schema, orient="row")
+    joined = walls.to_frame("wall").join(table, on="wall", how="left", maintain_order="left")
+    return joined["utc"], joined["twice"].arg_true()
 
 
 def _late_to_wall(instants: pl.Series, zone: str) -> pl.Series:
