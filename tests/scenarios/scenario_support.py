@@ -20,6 +20,7 @@ from typing import Any
 import duckdb
 import httpx
 import polars as pl
+import psycopg
 
 from forcelift.cli.main import run_command
 from forcelift.twin.org import TwinOrg
@@ -223,17 +224,34 @@ def make_parquet(project: Project, script: str, rows: Mapping[str, Sequence[Sequ
 def make_csv(
     project: Project, script: str, rows: Mapping[str, Sequence[Sequence[Any]]], *, encoding: str = "utf-8"
 ) -> None:
-    """A folder `data` of CSV files; null is an empty field."""
+    """A folder `data` of CSV files; null is an empty field, and bytes stand in them as they are."""
     folder = project.folder / "data"
     folder.mkdir()
     with closing(duckdb.connect()) as connection:
         connection.execute(script)
         for table, lines in rows.items():
             names = [row[0] for row in connection.execute(f"DESCRIBE {table}").fetchall()]
-            with (folder / f"{table}.csv").open("w", encoding=encoding, newline="") as file:
+            with (folder / f"{table}.csv").open("w", encoding=encoding, errors="surrogateescape", newline="") as file:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(names)
-                writer.writerows(lines)
+                writer.writerows([_as_csv_text(value) for value in line] for line in lines)
+
+
+def _as_csv_text(value: Any) -> Any:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+
+
+def make_postgresql(dsn: str, script: str, rows: Mapping[str, Sequence[Sequence[Any]]]) -> None:
+    """Tables of the same names in a PostgreSQL database: bytes where the script says BLOB, text everywhere else."""
+    with closing(duckdb.connect()) as drafts, psycopg.connect(dsn) as connection:
+        drafts.execute(script)
+        for table, lines in rows.items():
+            described = drafts.execute(f"DESCRIBE {table}").fetchall()
+            columns = ", ".join(f'"{name}" {"bytea" if kind == "BLOB" else "text"}' for name, kind, *_ in described)
+            connection.execute(f'CREATE TABLE "{table}" ({columns})')
+            if lines:
+                marks = ", ".join("%s" for _ in lines[0])
+                connection.cursor().executemany(f'INSERT INTO "{table}" VALUES ({marks})', lines)
 
 
 def _fill(connection: duckdb.DuckDBPyConnection, script: str, rows: Mapping[str, Sequence[Sequence[Any]]]) -> None:
