@@ -293,7 +293,7 @@ def test_links_are_sent_apart() -> None:
     frame = frame_of(ID=["a", "B", "c", "d"], NAME=["x", "y", "z", "w" * 99], BOSS=["B", None, "Q", "a"])
     cleaned = clean(table, frame)
     assert cleaned.links is not None
-    assert cleaned.links.rows() == [(0, "a", "b"), (2, "c", "q")]
+    assert cleaned.links.rows() == [(0, "a", "B"), (2, "c", "Q")]
     done = table.finish_links(cleaned.links, {"BOSS": KnownParents({"a": "a", "b": "B"})})
     assert done.upload.rows() == [(0, "a", "B")]
     assert done.rows.select("row", "outcome", "code").rows() == [
