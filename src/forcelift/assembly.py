@@ -104,7 +104,7 @@ def open_org(loaded: LoadedPlan, *, clock: Clock) -> Iterator[Org]:
             url,
             auth=auth,
             api_version=target.api_version,
-            ca_file=target.ca_file,
+            ca_file=str(loaded.resolve(target.ca_file)) if target.ca_file is not None else None,
             clock=clock,
             expect_twin=_expect_twin(target.url),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import ssl
 from dataclasses import dataclass
 from importlib import metadata
@@ -11,6 +12,8 @@ import httpx
 
 from forcelift.errors import UsageError
 from forcelift.salesforce.hosts import is_loopback
+
+_PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,25 +45,36 @@ def make_client(
     """A client for the org at `url` that carries no credentials of its own.
 
     Raises:
-        UsageError: `ca_file` cannot be read.
+        UsageError: `ca_file` or `SSL_CERT_FILE` cannot be read, or a proxy's URL in the environment cannot be used.
     """
     logging.getLogger("httpx").addFilter(_hide_queries)
-    return httpx.Client(
-        transport=wire,
-        # A loopback address is never reached through a proxy, whatever the environment says.
-        trust_env=not is_loopback(url.host),
-        # Plain HTTP is spoken to loopback only, where no certificate is ever asked for.
-        verify=_ssl_context(ca_file) if url.scheme == "https" or ca_file else False,
-        follow_redirects=False,
-        timeout=settings.timeout(changes=True),
-        limits=httpx.Limits(max_connections=settings.connections_max, max_keepalive_connections=16),
-        headers={
-            "User-Agent": f"Forcelift/{metadata.version('forcelift')}",
-            "Sforce-Call-Options": "client=Forcelift",
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip",
-        },
-    )
+    # Plain HTTP is spoken to loopback only, where no certificate is ever asked for.
+    verify = _ssl_context(ca_file) if url.scheme == "https" or ca_file else False
+    try:
+        return httpx.Client(
+            transport=wire,
+            # A loopback address is never reached through a proxy, whatever the environment says.
+            trust_env=not is_loopback(url.host),
+            verify=verify,
+            follow_redirects=False,
+            timeout=settings.timeout(changes=True),
+            limits=httpx.Limits(max_connections=settings.connections_max, max_keepalive_connections=16),
+            headers={
+                "User-Agent": f"Forcelift/{metadata.version('forcelift')}",
+                "Sforce-Call-Options": "client=Forcelift",
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip",
+            },
+        )
+    except (ValueError, httpx.InvalidURL, ImportError):
+        # The cause may quote a part of the proxy's password, so it is told neither here nor as the cause.
+        named = [name for name in _PROXY_VARIABLES if os.environ.get(name) or os.environ.get(name.lower())]
+        raise UsageError(
+            f"the proxy settings in the environment cannot be used ({', '.join(named) or 'of this machine'})",
+            state="nothing was read or written",
+            hint="write http://host:port or http://user:password@host:port, other characters than letters and digits "
+            "of the password as %XX; SOCKS proxies are not supported",
+        ) from None
 
 
 class _HideQueries(logging.Filter):
@@ -78,7 +92,14 @@ _hide_queries = _HideQueries()
 
 
 def _ssl_context(ca_file: str | None) -> ssl.SSLContext:
-    context = httpx.create_ssl_context()
+    try:
+        context = httpx.create_ssl_context()
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(
+            f"`SSL_CERT_FILE` cannot be read as certificates: `{os.environ.get('SSL_CERT_FILE')}`",
+            state="nothing was read or written",
+            hint="name a file in PEM form, or unset it and name your company's own in `target.ca_file`",
+        ) from error
     if ca_file is not None:
         try:
             context.load_verify_locations(cafile=ca_file)

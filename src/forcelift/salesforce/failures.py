@@ -12,6 +12,7 @@ import ssl
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
@@ -42,8 +43,9 @@ _SOQL_ECHO = re.compile(r"(?s)^.*ERROR at Row:\d+:Column:\d+\s*")
 _UNTOUCHED = "the request changed nothing in the org"
 _UNKNOWN = "the request was sent; whether it took effect in the org is unknown"
 
-# Before these, no byte of the request has been sent: the connection itself was not made.
+# With these, no byte of the request has been sent: the connection itself was not made.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+_PROXY_ANSWER = re.compile(r"(\d{3})\b")  # how a refused CONNECT begins its message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,19 +118,58 @@ def from_exception(error: httpx.RequestError, *, what: str, host: str, changes: 
         changes: True if the call changes something in the org.
     """
     cause = _network_cause(error)
+    if isinstance(error, httpx.ProxyError) and (answer := _PROXY_ANSWER.match(str(error))) is not None:
+        return _from_proxy(int(answer[1]), what=what, host=host)
     if _is_certificate_refused(error):
         return TargetError(
             f"could not {what}: the certificate of `{host}` is not trusted ({cause})",
             state=_UNTOUCHED,
-            hint="if a proxy of your company opens HTTPS, set `target.ca_file` to its certificate authority's PEM file",
+            hint="check the host in `target.url`"
+            if "mismatch" in cause.lower()
+            else "if a proxy of your company opens HTTPS, set `target.ca_file` to its certificate authority's PEM file",
         )
     if changes and not isinstance(error, _NOT_SENT):
         return LostReply(f"could not {what}: no answer from `{host}` ({cause})", state=_UNKNOWN)
     return OrgUnavailable(
         f"could not {what}: `{host}` did not answer ({cause})",
         state=_UNTOUCHED,
-        hint="check `target.url`, the network and the proxy settings; see also status.salesforce.com",
+        hint=f"check `target.url`, the network and the proxy settings{_proxy_of(host)}; see also status.salesforce.com",
     )
+
+
+def _from_proxy(status: int, *, what: str, host: str) -> TargetError:
+    """The error for a proxy's refusal to make a tunnel; nothing of the request has reached the org."""
+    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return TargetError(
+            f"could not {what}: the proxy{_proxy_of(host)} refuses the user and password of its URL (HTTP 407)",
+            state=_UNTOUCHED,
+            hint="write `HTTPS_PROXY` as http://user:password@host:port, other characters than letters and digits of "
+            "the password as %XX",
+        )
+    if is_transient_status(status):
+        return OrgUnavailable(
+            f"could not {what}: the proxy{_proxy_of(host)} does not reach `{host}` (HTTP {status})",
+            state=_UNTOUCHED,
+            hint="try again later; if it stays, ask who runs the proxy",
+        )
+    return TargetError(
+        f"could not {what}: the proxy{_proxy_of(host)} does not let us through to `{host}` (HTTP {status})",
+        state=_UNTOUCHED,
+        hint=f"ask who runs the proxy to allow CONNECT to `{host}`, or name the host in `NO_PROXY` to go without it",
+    )
+
+
+def _proxy_of(host: str) -> str:
+    """Host and port of the proxy on the way to a host, for messages; its user and password are left out."""
+    settings = getproxies()
+    setting = settings.get("https") or settings.get("all")
+    if not setting or proxy_bypass(host):
+        return ""
+    try:
+        proxy = httpx.URL(setting if "://" in setting else f"http://{setting}")
+    except httpx.InvalidURL:
+        return ""
+    return f" `{proxy.host}{f':{proxy.port}' if proxy.port else ''}`"
 
 
 def from_response(response: httpx.Response, *, what: str, changes: bool) -> TargetError:
