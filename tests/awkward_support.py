@@ -259,12 +259,13 @@ class AwkwardWorld:
         kind: str = "sqlite",
         encoding: str = "utf-8",
         plan: str = PLAN,
+        url: str | None = None,
         prefix: str,
     ) -> Loaded:
-        """Load rows from a source of that kind, and read back the records whose keys begin with `prefix`."""
+        """Load rows from a source of that kind, or what stands at `url`; read back records whose keys begin so."""
         folder = self.folder / f"run{next(_batches)}"
         folder.mkdir()
-        url = write_source(folder, kind, rows)
+        url = url or write_source(folder, kind, rows)
         text = plan.format(url=url, target=self.server.url, token=TOKEN, zone=ZONE, encoding=encoding)
         (folder / "forcelift.yaml").write_text(text, encoding="utf-8")
         out, err = io.StringIO(), io.StringIO()

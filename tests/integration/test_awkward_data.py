@@ -5,8 +5,9 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from tests.awkward_support import (
     FIELDS,
@@ -23,6 +24,10 @@ from tests.awkward_support import (
     world,
 )
 
+if TYPE_CHECKING:
+    from tests.postgres_support import Postgres
+
+pytest_plugins = ["tests.postgres_support"]
 __all__ = ["world"]
 
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
@@ -178,6 +183,47 @@ def test_one_column_has_an_encoding_of_its_own(kind: str, world: AwkwardWorld) -
     assert records[f"own-{kind}-874"][1]["BODY"] == "ก\ufffd"
     assert records[f"own-{kind}-long"][1]["BODY"] == "€" * 100
     assert records[f"own-{kind}-long"][1]["STRICT"] == "***"
+
+
+@pytest.mark.parametrize("stored", ["UTF8", "SQL_ASCII"])
+def test_postgresql(stored: str, world: AwkwardWorld, postgres: Postgres) -> None:
+    """All texts that PostgreSQL can hold; and windows-874 in one column of a database that takes any bytes."""
+    database = postgres.create_database(f"ENCODING '{stored}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    plan, prefix = PLAN, f"pg-{stored.lower().replace('_', '-')}-"
+    rows: list[dict[str, Any]] = [row_of(ID=prefix + name, BODY=body) for name, body in BODIES.items()]
+    wanted = foreseen(rows)
+    if stored == "SQL_ASCII":
+        plan = PLAN.replace("LINE: {{field: Line__c,", "LINE: {{field: Line__c, encoding: windows-874,")
+        assert plan != PLAN
+        rows += [row_of(ID=f"{prefix}874", LINE="€ น้ำ"), row_of(ID=f"{prefix}broken", LINE="x")]
+        wanted |= foreseen(rows[-2:])
+        wanted[f"{prefix}broken"] = Refused("encoding_error")
+        rows = [{**row, "LINE": row["LINE"].encode("cp874") if row["LINE"] else None} for row in rows]
+        rows[-1]["LINE"] = b"x\xff"
+    columns = ", ".join(f'"{name}" text' for name in rows[0])
+    with psycopg.connect(postgres.dsn(database), client_encoding=stored) as connection:
+        connection.execute(f"CREATE TABLE awkward ({columns})")
+        # As bytes: the server takes them for text of its own encoding.
+        values = ", ".join("convert_from(%s, getdatabaseencoding())" for _ in rows[0])
+        for row in rows:
+            raw = [value.encode() if isinstance(value, str) else value for value in row.values()]
+            connection.execute(f"INSERT INTO awkward VALUES ({values})", raw)
+    url = postgres.url(database).replace("@/", "@localhost/")
+    check(world.run(rows, plan=plan, url=url, prefix=prefix), rows, wanted)
+    postgres.drop_database(database)
+
+
+def test_control_characters_that_are_kept(world: AwkwardWorld) -> None:
+    """`control_characters: keep` brings all of them through CSV and HTTP, but never NUL."""
+    kept = [chr(code) for code in (*range(1, 32), *range(0x7F, 0xA0)) if code not in (*range(9, 14), 0x20)]
+    plan = PLAN.replace("BODY: Body__c", "BODY: {{field: Body__c, control_characters: keep}}")
+    rows = [row_of(ID=f"k-{ord(char)}", BODY=f"a{char}b") for char in [*kept, "\x00"]]
+    wanted: dict[str, Sent | Refused] = {}
+    for row in rows:
+        end = expected(row_of(), compose=composed)
+        assert isinstance(end, Sent)
+        wanted[row["ID"]] = Sent({**end.fields, "Body__c": row["BODY"].replace("\x00", "")})
+    check(world.run(rows, plan=plan, prefix="k-"), rows, wanted)
 
 
 @pytest.mark.parametrize("kind", ["duckdb", "parquet"])
