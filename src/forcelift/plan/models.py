@@ -205,9 +205,15 @@ class FieldRule(Strict):
     negative: Literal["warn", "reject", "keep"] = Field(default="warn", description="A number below zero.")
     number_size: Literal["reject"] = Field(default="reject", description="More integer digits than the field has.")
     encoding_error: Literal["reject", "replace"] = Field(
-        default="reject", description="Bytes that the declared encoding lacks."
+        default="reject",
+        description="Bytes that the declared encoding lacks. In a table that is in UTF-8 throughout, and of which no "
+        "column names this rule, such bytes stop the run before anything is sent.",
     )
-    encoding: str | None = Field(default=None, description="Encoding of this column's bytes; by default the table's.")
+    encoding: str | None = Field(
+        default=None,
+        description="Encoding of this column's bytes; by default the table's. Not for text that the source "
+        "delivers decoded (DuckDB, Parquet).",
+    )
     timezone: str | None = Field(
         default=None, description="IANA zone of this column's timestamps without one; by default the table's."
     )
