@@ -119,6 +119,10 @@ def assert_values(org: OrgReader) -> None:
 def assert_failed_records(project: Project) -> None:
     """Each refused row is kept once for each run, its personal columns masked and the others legible."""
     records = project.failed_records()
+    messages = project.audit(
+        "SELECT SF_ERROR_MESSAGE FROM MIGRATION_FAILED_RECORDS WHERE SF_ERROR_CODE LIKE 'INVALID%'"
+    )
+    assert messages == [("Mail: invalid email address: <value>",)]
     for name, table in EXPECT.items():
         codes = [f"REJECTED_{code}" for _, code in table.get("rejected", ())]
         codes += [code for _, code in table.get("failed", ())]

@@ -256,6 +256,20 @@ def test_zone_gaps_are_invalid_and_folds_take_the_first_and_warn() -> None:
     assert cleaned.changes == {("warn_ambiguous_time", "V"): 1}
 
 
+def test_zone_rules_hold_beyond_the_year_2099() -> None:
+    """Clock changes of years for which polars has no table: gap, fold and both sides of each."""
+    walls = ["3999-03-14 02:30", "3999-03-14 01:59", "3999-03-14 03:00", "3999-11-07 01:30", "3999-11-07 02:00"]
+    cleaned = one_column(walls, MOMENT, timezone="America/New_York", future_date="keep")
+    assert texts_of(cleaned, "V__c") == [
+        "REJECTED_INVALID_DATE",
+        "3999-03-14T06:59:00Z",
+        "3999-03-14T07:00:00Z",
+        "3999-11-07T05:30:00Z",
+        "3999-11-07T07:00:00Z",
+    ]
+    assert cleaned.changes == {("warn_ambiguous_time", "V"): 1}
+
+
 def test_the_range_of_datetimes_is_counted_in_utc() -> None:
     values = [datetime(1700, 1, 1), datetime(1700, 1, 2), datetime(4000, 12, 31, 23, 59, 59)]
     cleaned = one_column(values, MOMENT, kind=ColumnKind.TIMESTAMP, timezone="Asia/Bangkok", future_date="keep")

@@ -48,7 +48,7 @@ class CsvFormat:
     def __init__(self, *, encoding: str, byte_tables: Mapping[str, str], engine: Engine) -> None:
         self._encoding = _codec(encoding)
         self._is_utf8 = self._encoding in ("utf-8", "ascii", "utf-8-sig")
-        self._byte_tables = {table: _codec(name) for table, name in byte_tables.items()}
+        self._byte_tables = dict(byte_tables)
         self._engine = engine
 
     def columns(self, table: FileTable) -> tuple[Column, ...]:
@@ -133,7 +133,7 @@ class CsvFormat:
 
     def _header(self, table: FileTable, file: Path) -> tuple[list[str], int, int]:
         """Names of the columns, the first byte behind the header line, and that byte's line (from 0)."""
-        encoding = self._byte_tables.get(table.name, self._encoding)
+        encoding = _codec(self._byte_tables.get(table.name, self._encoding))
         with _reading(file) as content:
             head = b""
             while block := content.read(1 << 16):
