@@ -97,6 +97,10 @@ class StorageError(ForceliftError):
     exit_code = ExitCode.STATE
 
 
+class DiskFull(StorageError, TransientError):
+    """The disk or the quota had no room for a write: the file was not changed, and room may come back."""
+
+
 class SourceError(ForceliftError):
     """The source cannot be reached, lacks what the plan names, or holds data that cannot be read."""
 
@@ -105,6 +109,10 @@ class SourceError(ForceliftError):
 
 class SourceUnavailable(SourceError, TransientError):
     """The source did not answer; it may later."""
+
+
+class ReadingStopped(SourceError, TransientError):
+    """A read was given up between two pieces, since the batch stops or its hours have ended: nothing of it was kept."""
 
 
 class SourceChanged(SourceError):

@@ -34,7 +34,11 @@ class Strict(BaseModel):
 class SourceLimits(Strict):
     """How much the source may be asked for."""
 
-    sessions: int = Field(default=8, ge=1, description="Sessions open at once on the source.")
+    sessions: int = Field(
+        default=8,
+        ge=1,
+        description="Sessions open at once on the source; on PostgreSQL from 2, as one of them holds the snapshot.",
+    )
     rows_per_second: int | None = Field(
         default=None, ge=1, description="Rows read per second over all sessions, at most; `null` is no limit."
     )
@@ -134,11 +138,12 @@ class Retention(Strict):
     """What stays on disk, and how much of a refused row the audit database keeps."""
 
     staged_files: Annotated[
-        Literal["until_settled", "keep"] | Annotated[int, Field(ge=0)],
-        Expect("`until_settled`, `keep` or a number of days"),
+        Literal["until_settled", "until_done", "keep"] | Annotated[int, Field(ge=0, le=36_500)],
+        Expect("`until_settled`, `until_done`, `keep` or a number of days"),
     ] = Field(
         default="until_settled",
-        description="How long staged files stay: until their chunk has settled, for ever, or that many days after.",
+        description="How long staged files stay: until their chunk has settled, until their batch is done, for ever, "
+        "or that many days after their batch was done; then the next `run` of this plan removes them.",
     )
     record_data: Literal["masked", "none", "full"] = Field(
         default="masked", description="How a refused row is kept: with personal columns masked, not at all, or whole."
@@ -371,9 +376,13 @@ class Limits(Strict):
     api_calls_reserve: int = Field(default=1000, ge=0, description="API calls of the day that are left to others.")
     staging_gb: float = Field(default=100, gt=0, description="Disk space for staged files, in GB of 10^9 bytes.")
     memory_mb: int = Field(default=2048, ge=256, description="Memory budget of the process, in MB of 2^20 bytes.")
-    window: str | None = Field(
+    window: Annotated[
+        str | Annotated[tuple[str, ...], Field(min_length=1)] | None,
+        Expect("hours such as `22:00-06:00 Asia/Bangkok`, or a list of them"),
+    ] = Field(
         default=None,
-        description="Hours in which reading and loading go on, as `22:00-06:00 Asia/Bangkok`; `null` is always.",
+        description="Hours in which reading and loading go on, as `22:00-06:00 Asia/Bangkok`, or a list of such; "
+        "`null` is always. The form stands under Hours.",
     )
 
 

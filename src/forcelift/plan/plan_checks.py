@@ -27,7 +27,7 @@ from forcelift.plan.urls import (
     secret_spans,
     target_fault,
 )
-from forcelift.plan.zones import WINDOW_FORM, parse_window
+from forcelift.plan.windows import WINDOW_FORM, parse_hours
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -80,7 +80,7 @@ def plan_problems(shaped: Shaped) -> Iterator[Problem]:
         yield from _url(draft.audit.url.get_secret_value(), AUDIT_SCHEMES, ("audit", "url"), shaped)
     if draft.limits is not None and draft.limits.window is not None:
         try:
-            parse_window(draft.limits.window)
+            parse_hours(draft.limits.window)
         except ValueError as error:
             yield shaped.problem(str(error), ("limits", "window"), hint=f"such as {WINDOW_FORM}")
     yield from _staging(data.get("staging"), shaped)
@@ -107,6 +107,12 @@ def _source(source: models.SourceSettings, shaped: Shaped) -> Iterator[Problem]:
     yield from _url(url, SOURCE_SCHEMES, ("source", "url"), shaped)
     yield from place_problems(source.encoding, source.timezone, ("source",), shaped)
     scheme = scheme_of(url)
+    if scheme == "postgresql" and source.limits.sessions < 2:
+        yield shaped.problem(
+            "a PostgreSQL source takes two sessions at least",
+            ("source", "limits", "sessions"),
+            hint="one holds the snapshot that the others read under",
+        )
     if scheme in SOURCE_SCHEMES and scheme not in SERVER_SCHEMES:
         for name in ("user", "password"):
             if getattr(source, name) is not None:

@@ -36,16 +36,10 @@ def _features(plan: Plan) -> Found:
     source, audit = scheme_of(plan.source.url.get_secret_value()), scheme_of(plan.audit.url.get_secret_value())
     if source == "oracle":
         yield "source.url", f"reading from `{source}:`"
-    if plan.source.limits.rows_per_second is not None:
-        yield "source.limits.rows_per_second", "a limit on rows read per second"
     if audit == "oracle":
         yield "audit.url", f"an audit database on `{audit}:`"
     if plan.staging.startswith("s3://"):
         yield "staging", "staging on `s3:`"
-    if plan.retention.staged_files != "until_settled":
-        yield "retention.staged_files", "another retention of staged files than `until_settled`"
-    if plan.limits.window is not None:
-        yield "limits.window", "a window of hours"
     if plan.notify:
         yield "notify", "notifying people"
     if plan.target.auth is not None and plan.target.auth.airflow_conn is not None:

@@ -1,15 +1,12 @@
-"""Names of time zones and encodings, and the hours in which a batch may work."""
+"""Names of time zones and encodings."""
 
 from __future__ import annotations
 
 import codecs
 import encodings.aliases
-import re
-from dataclasses import dataclass
-from datetime import datetime, time
 from functools import lru_cache
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import available_timezones
 
 if TYPE_CHECKING:
     from forcelift.plan.models import Plan
@@ -18,8 +15,6 @@ if TYPE_CHECKING:
 _OTHER_NAMES = {"windows-874": "cp874"}
 # Python's codecs that are text encodings by name only: none of them is how a database writes text.
 _NOT_FOR_DATA = {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "utf_7", "mbcs", "oem"}
-_WINDOW = re.compile(r"\s*(\d\d):(\d\d)\s*-\s*(\d\d):(\d\d)\s+(\S+)\s*\Z", re.ASCII)
-WINDOW_FORM = "`22:00-06:00 Asia/Bangkok`"
 
 
 def codec_name(encoding: str) -> str:
@@ -67,39 +62,3 @@ def encoding_names() -> list[str]:
 def zone_names() -> frozenset[str]:
     """All IANA zones that this machine knows, the package `tzdata` included."""
     return frozenset(available_timezones())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """Hours of a day in a zone; over midnight where `end` lies before `start`. `end` itself is outside."""
-
-    start: time
-    end: time
-    zone: ZoneInfo
-
-    def contains(self, instant: datetime) -> bool:
-        """True if the aware `instant` lies within the hours, by the clock on the zone's walls."""
-        clock = instant.astimezone(self.zone).time()
-        if self.start < self.end:
-            return self.start <= clock < self.end
-        return clock >= self.start or clock < self.end
-
-
-def parse_window(text: str) -> Window:
-    """Read `limits.window`: `HH:MM-HH:MM ZONE`.
-
-    Raises:
-        ValueError: Another form, an hour that does not exist, an unknown zone, or no time at all between both ends.
-    """
-    match = _WINDOW.match(text)
-    if match is None:
-        raise ValueError(f"the hours are written as {WINDOW_FORM}")
-    try:
-        start, end = time(int(match[1]), int(match[2])), time(int(match[3]), int(match[4]))
-    except ValueError as error:
-        raise ValueError(f"there is no such hour of a day; write hours as {WINDOW_FORM}") from error
-    if match[5] not in zone_names():
-        raise ValueError("there is no such time zone; IANA names are meant, such as `Asia/Bangkok`")
-    if start == end:
-        raise ValueError("the hours begin when they end; `null` is always")
-    return Window(start=start, end=end, zone=ZoneInfo(match[5]))

@@ -2,6 +2,6 @@
 
 from forcelift.storage.folder import FolderStorage
 from forcelift.storage.names import segment
-from forcelift.storage.protocol import Sealed, SealedWriter, Storage, Usage
+from forcelift.storage.protocol import Disk, Sealed, SealedWriter, Storage, Usage
 
-__all__ = ["FolderStorage", "Sealed", "SealedWriter", "Storage", "Usage", "segment"]
+__all__ = ["Disk", "FolderStorage", "Sealed", "SealedWriter", "Storage", "Usage", "segment"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from polars.exceptions import PolarsError
 
-from forcelift.errors import StorageError
+from forcelift.errors import DiskFull, StorageError
 
 _HINTS = {
     errno.ENOSPC: ("the disk is full", "free space or point `staging` elsewhere, then run the same command again"),
@@ -42,7 +42,8 @@ def storage_error(error: BaseException, name: str, verb: str) -> StorageError:
     number = error_number(error)
     reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
     cause, hint = _HINTS.get(number or 0, (reason, "look at the disk, then run the same command again"))
-    return StorageError(
+    kind = DiskFull if is_full(error) else StorageError
+    return kind(
         f"`{name}` cannot be {verb}: {cause}",
         state="files that were complete before are whole; this one was not changed",
         hint=hint,

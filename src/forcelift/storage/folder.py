@@ -19,7 +19,7 @@ from typing import BinaryIO, Self
 from forcelift.errors import StorageError
 from forcelift.storage.faults import in_words, is_full, missing, storage_error
 from forcelift.storage.names import checked_name, is_temporary, temporary_name
-from forcelift.storage.protocol import Sealed, Usage
+from forcelift.storage.protocol import Disk, Sealed, Usage
 
 try:
     import fcntl
@@ -142,6 +142,11 @@ class FolderStorage:
                     used += path.lstat().st_size
             disk = shutil.disk_usage(self._real_root)
         return Usage(used, disk.total, disk.free)
+
+    def disk(self) -> Disk:
+        with in_words(str(self.root), "measured"):
+            disk = shutil.disk_usage(self._real_root)
+        return Disk(total=disk.total, free=disk.free)
 
     def _make_folder(self, folder: Path) -> None:
         if folder.is_dir():

@@ -29,6 +29,14 @@ class Usage(NamedTuple):
     disk_free: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """The file system that holds the files, in bytes; `free` is what this user may still take."""
+
+    total: int
+    free: int
+
+
 class SealedWriter(Protocol):
     """A file being written; leaving its `with` block without `commit` discards it."""
 
@@ -97,3 +105,7 @@ class Storage(Protocol):
         ...
 
     def usage(self) -> Usage: ...
+
+    def disk(self) -> Disk:
+        """How full the file system is; cheap, unlike `usage`."""
+        ...
