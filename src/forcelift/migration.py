@@ -18,30 +18,33 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
-from forcelift.assembly import Compiled, State, compile_plan, cores, open_org, open_source, open_state, refusal_reader
+from forcelift.assembly import Compiled, State, compile_plan, open_org, open_source, open_state, refusal_reader
 from forcelift.audit import Lease, LeaseHolder, PerformanceRow
 from forcelift.audit.batches import SAMPLE_KEY
-from forcelift.audit.records import Batch, BatchMode, BatchState, ChunkStatus, ChunkStep, Control
+from forcelift.audit.records import Asked, Batch, BatchMode, BatchState, ChunkStatus, ChunkStep, Control
+from forcelift.bounds import check_room, engine_settings
 from forcelift.during.extract import ExtractHandlers, ExtractWorld
+from forcelift.during.extract.pace import Pace
 from forcelift.during.extract.record_data import SentRowsJson
 from forcelift.errors import ExitCode, ForceliftError, StateConflict, StorageError
 from forcelift.jobs.board import EngineSettings
 from forcelift.jobs.coordinator import Coordinator
 from forcelift.jobs.governor import Governor
 from forcelift.jobs.handlers import job_handlers
+from forcelift.jobs.holds import DiskSeen
 from forcelift.jobs.runner import Runner
-from forcelift.jobs.work import staging_folder
 from forcelift.jobs.world import JobWorld
-from forcelift.ledger import ledger_folder
 from forcelift.plan import LoadedPlan, load_plan, masked_url, plan_diff, plan_document, unsupported
+from forcelift.plan.operational import changes_of_meaning
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.protocols.org import Org
 from forcelift.protocols.source import Source
+from forcelift.retention import end_batch, keeps_settled, remove_expired
 from forcelift.rules import SamplePercent
-from forcelift.summary import BatchSummary, summarise, waiting_for
+from forcelift.summary import BatchSummary, summarise
+from forcelift.waiting import WaitJournal, waiting_for
 
 BEAT_PAUSE_S = 5.0
-GIGABYTE = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,7 @@ class RunOptions:
         batch_id: Name of a new batch; made up if None.
         resume: Go on with a batch: its name, or an empty text for the newest unfinished one of the project.
         dry_run: Everything but the upload.
+        extract_first: Stage everything before the first job; a resume keeps to it.
         tables: Only these tables of the plan.
         sample_percent: Only so many percent of each table's keys, with all parents that they refer to; all if None.
             With `resume` it may be left out; what the batch was begun with counts, and must not differ.
@@ -60,6 +64,7 @@ class RunOptions:
     batch_id: str | None = None
     resume: str | None = None
     dry_run: bool = False
+    extract_first: bool = False
     tables: tuple[str, ...] = ()
     sample_percent: Decimal | int | float | str | None = None
 
@@ -107,28 +112,15 @@ def run_migration(
         with open_state(loaded, clock=clock, create=True) as state:
             batch_id = _batch_id(loaded, options, state, clock)
             with state.audit.lease(batch_id, owner()) as lease:
+                remove_expired(state, loaded.plan.project, clock.now())
+                if options.extract_first and options.resume is None:
+                    check_room(loaded, state, source, compiled)
                 batch = _begin(loaded, options, sample, batch_id, state, source=source, org=org, clock=clock)
                 watcher.on_batch(batch)
-                settings = engine or engine_settings(loaded, dry_run=batch.mode is BatchMode.DRY_RUN)
+                settings = engine or engine_settings(loaded, mode=batch.mode)
                 world = _World(loaded, batch, state, source, org, compiled, lease, clock, settings)
                 coordinator = world.run(watcher)
                 return _end(world, coordinator)
-
-
-def engine_settings(loaded: LoadedPlan, *, dry_run: bool) -> EngineSettings:
-    """The engine's bounds that follow from the plan and the machine."""
-    limits = loaded.plan.limits
-    readers = max(1, min(cores(), loaded.plan.source.limits.sessions, 4))
-    fast = loaded.plan.target.url.startswith(("twin:", "http:"))  # plain HTTP is for twins on this machine only
-    return EngineSettings(
-        readers=readers,
-        active_chunks_max=limits.parallel_jobs + readers + 2,
-        staged_bytes_max=int(limits.staging_gb * GIGABYTE),
-        poll_first_s=0.1 if fast else 1.0,
-        poll_max_s=1.0 if fast else 20.0,
-        abort_settle_s=3.0 if fast else 30.0,
-        dry_run=dry_run,
-    )
 
 
 def _tables_of_resumed(loaded: LoadedPlan, options: RunOptions, clock: Clock) -> list[str] | None:
@@ -197,7 +189,7 @@ def _begin(
     batch = Batch(
         batch_id=batch_id,
         project=loaded.plan.project,
-        mode=BatchMode.DRY_RUN if options.dry_run else BatchMode.RUN,
+        mode=_mode(options),
         state=BatchState.RUNNING,
         org_id=org.org_id,
         org_url=loaded.plan.target.url,
@@ -212,8 +204,14 @@ def _begin(
     return state.audit.begin_batch(batch, plan_document=document)
 
 
+def _mode(options: RunOptions) -> BatchMode:
+    if options.dry_run:
+        return BatchMode.DRY_RUN
+    return BatchMode.EXTRACT_FIRST if options.extract_first else BatchMode.RUN
+
+
 def _check_same(loaded: LoadedPlan, batch: Batch, state: State, org: Org) -> None:
-    """A resume goes on with the same plan into the same org, or not at all."""
+    """A resume goes on with the same plan into the same org, or not at all; how it is carried out may change."""
     if batch.org_id != org.org_id:
         raise StateConflict(
             f"batch `{batch.batch_id}` was begun in org `{batch.org_id}`, but the plan now signs in to `{org.org_id}`",
@@ -227,12 +225,17 @@ def _check_same(loaded: LoadedPlan, batch: Batch, state: State, org: Org) -> Non
             hint="begin a new batch with `forcelift run`; a reload updates the same records",
         )
     if batch.plan_sha256 != loaded.sha256:
-        before = state.audit.plan_document(batch.batch_id)
-        for name in ("chosen_tables", SAMPLE_KEY):
-            before.pop(name, None)
-        changes = plan_diff(before, plan_document(loaded.plan))
-        if not changes:
+        before, now = state.audit.plan_document(batch.batch_id), plan_document(loaded.plan)
+        beside = {name: before.pop(name) for name in set(before) - set(now)}
+        all_changes = plan_diff(before, now)
+        if not all_changes:
             return  # only written differently, or by an earlier version that knew fewer keys
+        changes = changes_of_meaning(all_changes)
+        if not changes:
+            state.audit.add_plan_revision(
+                batch.batch_id, plan_document=now | beside, plan_sha256=loaded.sha256, made_by=owner()
+            )
+            return
         raise StateConflict(
             f"the plan has changed since batch `{batch.batch_id}` was begun:\n"
             + "\n".join(f"  - {change}" for change in changes[:20]),
@@ -262,7 +265,8 @@ class _World:
         chunk_rows = loaded.plan.chunks.rows
         percent = state.audit.sample_percent(batch.batch_id)
         self._next_beat = clock.monotonic()
-        self.keeps_staged = retention.staged_files != "until_settled"
+        self._waits = WaitJournal(state.audit, batch.batch_id)
+        self._pace = Pace(clock=clock, rows_per_second=loaded.plan.source.limits.rows_per_second)
         self._extract = ExtractHandlers(
             ExtractWorld(
                 batch=batch,
@@ -276,10 +280,11 @@ class _World:
                 positions=compiled.positions,
                 parent_keys=compiled.parent_keys,
                 chunk_rows=chunk_rows if isinstance(chunk_rows, int) else None,
-                batch_rows=50_000 if limits.memory_mb >= 1024 else 20_000,
+                batch_rows=self._pace.batch_rows(50_000 if limits.memory_mb >= 1024 else 20_000),
                 memory_mb=limits.memory_mb,
                 record_detail=retention.record_data,
                 scratch=state.storage.root,
+                pace=self._pace,
                 sample=SamplePercent.of(percent) if percent is not None else None,
             )
         )
@@ -295,7 +300,7 @@ class _World:
                 refusals=refusal_reader(),
                 record_data=SentRowsJson(retention.record_data),
                 rows_per_day=limits.rows_per_day,
-                keep_staged=self.keeps_staged,
+                keep_staged=keeps_settled(retention.staged_files),
                 works=compiled.works,
             )
         )
@@ -318,10 +323,15 @@ class _World:
             on_progress=lambda coordinator: self._on_progress(coordinator, watcher),
             readers=self.settings.readers,
             senders=limits.parallel_jobs + 3,
+            disk=self._disk,
         )
         watcher.on_runner(runner.stop)
         runner.run()
         return coordinator
+
+    def _disk(self) -> DiskSeen:
+        disk = self.state.storage.disk()
+        return DiskSeen(total=disk.total, free=disk.free)
 
     def _restore(self, coordinator: Coordinator) -> None:
         """Hand over what is durable; chunks that had begun are running again."""
@@ -336,6 +346,8 @@ class _World:
     def _on_progress(self, coordinator: Coordinator, watcher: Watcher) -> None:
         for decision in coordinator.take_decisions():
             self.state.audit.journal("governor", {"decision": decision}, batch_id=self.batch.batch_id)
+        self._waits.tell(coordinator.waits)
+        self._pace.stop(coordinator.stops_reading)
         if self.clock.monotonic() >= self._next_beat:
             self._next_beat = self.clock.monotonic() + BEAT_PAUSE_S
             self.lease.beat()
@@ -351,22 +363,13 @@ def _end(world: _World, coordinator: Coordinator) -> BatchSummary:
     else:
         state = BatchState.STOPPED if stopped and not coordinator.errors else BatchState.FAILED
     batch = audit.set_batch_state(batch_id, state)
-    if state is BatchState.DONE and batch.mode is BatchMode.RUN and not world.keeps_staged:
-        world.state.storage.delete_tree(staging_folder(batch_id))  # what a crash left beside settled chunks
-        _drop_superseded(world.state, batch_id)
+    if state is BatchState.DONE:
+        end_batch(world.state, batch, world.loaded.plan.retention.staged_files)
     audit.journal("run_ended", {"state": state.value, "api_calls": world.org.api_calls}, batch_id=batch_id)
     summary = summarise(
         world.state.audit, world.state.ledger, batch, api_calls=world.org.api_calls, errors=coordinator.errors
     )
     return summary.with_exit_code(_exit_code(coordinator, summary, stopped=stopped))
-
-
-def _drop_superseded(state: State, batch_id: str) -> None:
-    """Remove ledger files that a later one of the same chunk has replaced, so that a folder counts each row once."""
-    current = {chunk.ledger_file for chunk in state.audit.chunks(batch_id)}
-    for name in state.storage.list(ledger_folder(batch_id)):
-        if name not in current:
-            state.storage.delete(name)
 
 
 def ledger_faults(state: State) -> list[str]:
@@ -433,7 +436,8 @@ class BatchStatus:
 
     Attributes:
         holder: The process at work on it; None if there is none.
-        waiting_for: Why the org is left alone right now, with the time until which; None if it is not.
+        asked: Who asked for `pause`, `throttle` and `stop`, and why; the last of each.
+        waiting_for: Why nothing is begun right now, with the time until which if known; None if nothing holds it back.
         performance: Speed of the SUCCESS chunks, by the checklist's query.
         samples: Of `batches` those that are samples, with their percent.
     """
@@ -442,6 +446,7 @@ class BatchStatus:
     batches: tuple[Batch, ...]
     holder: LeaseHolder | None
     control: Control
+    asked: dict[str, Asked]
     waiting_for: str | None
     performance: tuple[PerformanceRow, ...]
     samples: Mapping[str, str]
@@ -459,6 +464,7 @@ def batch_status(plan_file: str | Path, batch_id: str | None = None, *, clock: C
             batches=batches,
             holder=holder,
             control=state.audit.control(batch.batch_id),
+            asked=state.audit.asked(batch.batch_id),
             waiting_for=waiting_for(state.audit, batch.batch_id, clock.now()) if holder is not None else None,
             performance=tuple(state.audit.performance(batch.batch_id)),
             samples=state.audit.sample_percents([one.batch_id for one in batches]),

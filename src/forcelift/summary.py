@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -15,11 +14,8 @@ from forcelift.assembly import remedy_of
 from forcelift.audit import AuditStore, tables
 from forcelift.audit.records import Batch, BatchMode
 from forcelift.errors import ExitCode, ForceliftError
+from forcelift.jobs.staged_files import LEFT, REMOVED
 from forcelift.ledger import Ledger
-
-# Holds and changes in the number of jobs share one action of the journal; a hold that still lasts is among the last.
-DECISIONS_LOOKED_AT = 20
-_HOLD = re.compile(r"hold until (?P<until>\S+): (?P<reason>.*)", re.DOTALL)
 
 # Of one job: create, upload, close and its three result files. Asking for states is one call for all open jobs.
 API_CALLS_PER_JOB = 6
@@ -86,7 +82,8 @@ class TableSummary:
 class BatchSummary:
     """One batch, table by table.
 
-    `api_calls` is None where this process did not make them, `sample_percent` where the batch takes all rows.
+    `api_calls` is None where this process did not make them, `sample_percent` where the batch takes all rows. `notes`
+    say what went wrong beside the rows, such as files that could not be removed.
     """
 
     batch: Batch
@@ -95,6 +92,7 @@ class BatchSummary:
     api_calls: int | None
     errors: tuple[str, ...]
     sample_percent: str | None = None
+    notes: tuple[str, ...] = ()
     exit_code: ExitCode = ExitCode.DONE
     first_error: Exception | None = None
 
@@ -141,6 +139,7 @@ class BatchSummary:
             "jobs_predicted": self.jobs_predicted,
             "api_calls_predicted": self.api_calls_predicted,
             "errors": list(self.errors),
+            "notes": list(self.notes),
             "tables": [
                 {
                     **{name: value for name, value in asdict(table).items() if not isinstance(value, datetime)},
@@ -227,22 +226,20 @@ def summarise(
         ),
         first_error=errors[0] if errors else None,
         sample_percent=audit.sample_percent(batch.batch_id),
+        notes=_notes(audit, batch.batch_id),
     )
 
 
-def waiting_for(audit: AuditStore, batch_id: str, now: datetime) -> str | None:
-    """Why the org is left alone by a batch at this instant: the last hold of the journal, unless it has passed."""
+def _notes(audit: AuditStore, batch_id: str) -> tuple[str, ...]:
+    """What is left on disk although it should be gone; nothing once a later try has removed it."""
     query = (
-        sa.select(tables.journal.c.payload)
-        .where(tables.journal.c.batch_id == batch_id, tables.journal.c.action == "governor")
+        sa.select(tables.journal.c.action, tables.journal.c.payload)
+        .where(tables.journal.c.batch_id == batch_id, tables.journal.c.action.in_([LEFT, REMOVED]))
         .order_by(tables.journal.c.seq.desc())
-        .limit(DECISIONS_LOOKED_AT)
+        .limit(1)
     )
     with audit.read() as connection:
-        payloads = connection.execute(query).scalars().all()
-    for payload in payloads:
-        found = _HOLD.fullmatch(json.loads(payload).get("decision", ""))
-        if found is not None:
-            until = datetime.fromisoformat(found["until"])
-            return f"{found['reason']} (until {found['until']})" if until > now else None
-    return None
+        row = connection.execute(query).one_or_none()
+    if row is None or row.action == REMOVED:
+        return ()
+    return (f"staged files could not be removed: {json.loads(row.payload)['reason']}",)

@@ -73,6 +73,7 @@ class SimOrg:
     def __init__(
         self, objects: Mapping[str, ObjectDescribe], keys: Mapping[str, str], *, rng: random.Random, clock: Clock
     ) -> None:
+        self.may_begin: Callable[[], bool] = lambda: True  # whether anything may be created, uploaded or closed now
         self.objects_by_name, self.keys, self.rng, self.clock = dict(objects), dict(keys), rng, clock
         self.faults = Faults()
         self.records: dict[str, dict[str, list[dict[str, str]]]] = {name: {} for name in objects}
@@ -108,12 +109,15 @@ class SimOrg:
                 yield record["Id"], record[key.name]
 
     def create_job(self, request: JobRequest) -> IngestJob:
+        assert self.may_begin(), "a job was created outside of the hours"
+
         def create() -> IngestJob:
             return self.open_job(request, user=US)
 
         return self._change(create)
 
     def upload(self, job_id: str, *, content: Callable[[], Iterable[bytes]], size: int) -> None:
+        assert self.may_begin(), "a file was uploaded outside of the hours"
         body = b"".join(content())
         assert len(body) == size
 
@@ -126,6 +130,8 @@ class SimOrg:
         self._change(put)
 
     def close_job(self, job_id: str) -> IngestJob:
+        assert self.may_begin(), "a job was closed outside of the hours"
+
         def close() -> IngestJob:
             job = self._job(job_id)
             if job.view.state is not JobState.OPEN:
@@ -257,6 +263,13 @@ class SimOrg:
         if row.get("Note__c") == "refuse":
             job.failed.append(("FIELD_CUSTOM_VALIDATION_EXCEPTION:not wanted:Note__c --", row))
             return
+        for name, value in row.items():
+            # A lookup by a key that no record has refuses the row, as Salesforce does.
+            if name.endswith("__r.Key__c") and value not in ("", "#N/A") and value.lower() not in self.tenants:
+                job.failed.append(
+                    (f"INVALID_FIELD:Foreign key external ID: {value} not found for field Key__c:--", row)
+                )
+                return
         key = row[self.keys[job.view.object]]
         same = self.records[job.view.object].setdefault(key.lower(), [])
         assert len(same) <= 1
@@ -266,6 +279,11 @@ class SimOrg:
             same.append({"Id": f"a00{self._made:012d}AAA"})
         same[0].update({name: "" if value == "#N/A" else value for name, value in row.items() if value != ""})
         job.done.append((same[0]["Id"], created, row))
+
+    @property
+    def tenants(self) -> dict[str, list[dict[str, str]]]:
+        """The records that lookups point at."""
+        return self.records["Tenant__c"]
 
     # Faults.
 

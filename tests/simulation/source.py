@@ -12,12 +12,18 @@ from forcelift.protocols.source import ChunkPredicate, Column, ColumnKind, Predi
 
 
 class SimSource:
-    """Text tables that hold still; a read may fail as `may_fail` decides."""
+    """Text tables that hold still; a read may fail as `may_fail` decides, and must not begin unless `may_read`."""
 
     kind = "simulated"
 
-    def __init__(self, tables: Mapping[str, pa.Table], *, may_fail: Callable[[], bool]) -> None:
-        self._tables, self._may_fail = tables, may_fail
+    def __init__(
+        self,
+        tables: Mapping[str, pa.Table],
+        *,
+        may_fail: Callable[[], bool],
+        on_read: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._tables, self._may_fail, self._on_read = tables, may_fail, on_read
 
     def describe(self, table: str) -> SourceTable:
         return SourceTable(
@@ -78,6 +84,7 @@ class SimSource:
         among: pa.Array | None = None,
     ) -> Iterator[pa.RecordBatch]:
         assert among is None, "no simulated batch is a sample"
+        self._on_read()
         data = self._tables[table].select(list(columns))
         if predicate is not None:
             data = data.slice(predicate["from"], predicate["rows"])

@@ -8,6 +8,8 @@ asked: exactly one record per good row, no job of ours open, and every row with 
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,11 +26,13 @@ from tests.simulation.source import SimSource
 from forcelift.audit import AuditStore
 from forcelift.audit.records import Batch, BatchMode, BatchState, ChunkStatus, ChunkStep, Control, JobStep
 from forcelift.during.extract import ExtractHandlers, ExtractWorld
+from forcelift.during.extract.pace import Pace
 from forcelift.during.extract.record_data import SentRowsJson
 from forcelift.jobs.board import EngineSettings
 from forcelift.jobs.coordinator import Coordinator
 from forcelift.jobs.governor import Governor
 from forcelift.jobs.handlers import dispatch, job_handlers
+from forcelift.jobs.holds import DiskSeen
 from forcelift.jobs.messages import Answer, Command, ControlSeen
 from forcelift.jobs.tracks import TableSpec
 from forcelift.jobs.work import TableWork
@@ -59,6 +63,46 @@ class SimClock:
 
     def sleep(self, seconds: float) -> None:
         self.at += timedelta(seconds=seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimHours:
+    """Open for some seconds of every round of seconds, shorter than hours so that a schedule meets many of them."""
+
+    round_s: int
+    open_s: int
+    text: str = "simulated hours"
+
+    def contains(self, instant: datetime) -> bool:
+        return instant.timestamp() % self.round_s < self.open_s
+
+    def next_open(self, instant: datetime) -> datetime:
+        left = self.round_s - instant.timestamp() % self.round_s
+        return instant + timedelta(seconds=left)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allowed:
+    """What was allowed at one moment."""
+
+    hours: bool = True
+    read: bool = True
+
+
+class StoppingPace(Pace):
+    """Gives reads up now and then, as a stop or the end of the hours does in the middle of them."""
+
+    def __init__(self, clock: SimClock, may_stop: Callable[[], bool]) -> None:
+        super().__init__(clock=clock)
+        self._may_stop = may_stop
+
+    def through(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        try:
+            for batch in super().through(batches):
+                self.stop(self._may_stop())
+                yield batch
+        finally:
+            self.stop(False)
 
 
 class CrashingAudit:
@@ -197,17 +241,27 @@ class Simulation:
             job_fails=self.rng.choice([0.0, 0.02]),
         )
         self.existing = self._put_earlier_records()
+        self.fills_share = self.rng.choice([0.0, 0.0, 0.0, 0.01])
+        self.extract_first = self.rng.random() < 0.25
+        self.disk = DiskSeen(total=100, free=50)
+        self.allowed = Allowed()
         self.settings = EngineSettings(
             readers=self.rng.randint(1, 3),
             active_chunks_max=self.rng.randint(1, 6),
             attempts_max=30,
             abort_settle_s=15.0,
+            extract_first=self.extract_first,
+            hours=self.rng.choice([None, None, SimHours(round_s=200, open_s=self.rng.randint(20, 150))]),
+            disk_critical=self.rng.choice([None, 90.0]),
+            # One chunk's files take some kB: a small limit makes chunks wait for each other.
+            staged_bytes_max=100_000_000 if self.extract_first else self.rng.choice([80_000, 100_000_000]),
+            room_patience_s=1e9,
         )
         self.chunk_rows = self.rng.randint(3, 20)
         self.batch = Batch(
             batch_id="simulated",
             project="simulation",
-            mode=BatchMode.RUN,
+            mode=BatchMode.EXTRACT_FIRST if self.extract_first else BatchMode.RUN,
             state=BatchState.RUNNING,
             org_id=self.org.org_id,
             org_url=self.org.url,
@@ -252,7 +306,7 @@ class Simulation:
         try:
             with self.audit.lease(self.batch.batch_id, "simulation") as lease:
                 audit: Any = CrashingAudit(self.audit, self._maybe_crash)
-                storage = FolderStorage(self.folder, fsync=False, on_step=lambda step, name: self._maybe_crash())
+                storage = FolderStorage(self.folder, fsync=False, on_step=self._on_disk_step)
                 storage.sweep()
                 coordinator, handlers = self._start(audit, storage, lease)
                 self._drive(coordinator, handlers)
@@ -273,7 +327,11 @@ class Simulation:
 
     def _start(self, audit: Any, storage: FolderStorage, lease: Any) -> tuple[Coordinator, dict[type, Any]]:
         plans, objects, ledger = _plans(), _objects(), Ledger(storage)
-        source = SimSource(self.rows.tables, may_fail=lambda: not self.calm and self.rng.random() < 0.01)
+        source = SimSource(
+            self.rows.tables,
+            may_fail=lambda: not self.calm and self.rng.random() < 0.01,
+            on_read=self._check_may_read,
+        )
         parent = ParentField.of(objects["Tenant__c"].fields["Key__c"])
         works: dict[str, TableWork] = {}
         for number, (table, column) in enumerate(((TENANT, "BOSS"), (SALE, "TENANT"))):
@@ -316,6 +374,7 @@ class Simulation:
                 memory_mb=256,
                 record_detail="masked",
                 scratch=self.folder,
+                pace=StoppingPace(self.clock, lambda: not self.calm and self.rng.random() < 0.01),
             )
         )
         jobs = job_handlers(
@@ -340,29 +399,42 @@ class Simulation:
             if chunk.status is ChunkStatus.FAILED and chunk.step is not ChunkStep.SETTLED:
                 audit.start_chunk(chunk.audit_id)
         planned = [table.table_name for table in audit.tables(self.batch.batch_id)]
+        self.org.may_begin = lambda: self.allowed.hours and not self._is_extracting()
         coordinator.restore(planned, audit.chunks(self.batch.batch_id), audit.jobs(self.batch.batch_id))
         return coordinator, extract.handlers() | jobs
 
     def _drive(self, coordinator: Coordinator, handlers: dict[type, Any]) -> None:
         """Any pending command, the org, or time may come next."""
-        pending: list[Command] = coordinator.start(self.clock.now())
+        pending = self._hand_out(coordinator, coordinator.on(self.disk, self.clock.now()))
         for _ in range(STEPS_MAX):
             if coordinator.is_finished:
                 return
             self._maybe_crash()
             if not self.calm:
-                pending.extend(self._interfere(coordinator))
+                pending.extend(self._hand_out(coordinator, self._interfere(coordinator)))
+            elif self.disk.free < 50:
+                pending.extend(self._hand_out(coordinator, self._see_disk(coordinator, free=50)))
             if self.org.has_work and self.rng.random() < 0.4:
                 self.org.work()
             elif pending and self.rng.random() < 0.9:
-                command = pending.pop(self.rng.randrange(len(pending)))
-                pending.extend(coordinator.on(self._answer(handlers, command), self.clock.now()))
+                command, self.allowed = pending.pop(self.rng.randrange(len(pending)))
+                answer = self._answer(handlers, command)
+                pending.extend(self._hand_out(coordinator, coordinator.on(answer, self.clock.now())))
             else:
                 wake = coordinator.wake_at(self.clock.now())
                 jump = (wake - self.clock.now()).total_seconds() if wake and not pending else 0.0
                 self.clock.sleep(max(jump, self.rng.random()))
-                pending.extend(coordinator.tick(self.clock.now()))
+                pending.extend(self._hand_out(coordinator, coordinator.tick(self.clock.now())))
+                self._check_waits(coordinator, bool(pending))
         raise AssertionError(f"no end after {STEPS_MAX} steps; pending: {pending}, waits: {coordinator.waiting_for}")
+
+    def _hand_out(self, coordinator: Coordinator, commands: list[Command]) -> list[tuple[Command, Allowed]]:
+        """What was allowed when a command was given; a thread may carry it out a little later."""
+        allowed = Allowed(
+            hours=self._is_open(),
+            read=not coordinator.control.paused and (self.settings.disk_critical is None or self.disk.free >= 10),
+        )
+        return [(command, allowed) for command in commands]
 
     def _interfere(self, coordinator: Coordinator) -> list[Command]:
         """An operator stops the batch, or the org forgets a job that has ended."""
@@ -373,10 +445,47 @@ class Simulation:
         if self.rng.random() < self.stops_share and coordinator.control == Control():
             paused = Control(paused=True, throttle_jobs=self.rng.choice([None, 1]), by="operator")
             return coordinator.on(ControlSeen(control=paused), self.clock.now())
+        if self.disk.free < 50 and self.rng.random() < 0.02:
+            return self._see_disk(coordinator, free=50)
+        if self.rng.random() < self.fills_share:
+            return self._see_disk(coordinator, free=5)
         if self.rng.random() < self.stops_share and not coordinator.control.stop:
             control = Control(stop=True, stop_now=self.rng.random() < 0.5, by="operator", reason="simulated")
             return coordinator.on(ControlSeen(control=control), self.clock.now())
         return []
+
+    def _see_disk(self, coordinator: Coordinator, *, free: int) -> list[Command]:
+        self.disk = DiskSeen(total=100, free=free)
+        return coordinator.on(self.disk, self.clock.now())
+
+    def _on_disk_step(self, step: str, name: str) -> None:
+        """A crash, or a disk that has no room for this file."""
+        self._maybe_crash()
+        if step == "commit.before" and not self.calm and self.rng.random() < self.fills_share:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _is_open(self) -> bool:
+        return self.settings.hours is None or self.settings.hours.contains(self.clock.now())
+
+    def _is_extracting(self) -> bool:
+        """Whether something is still to be staged although `--extract-first` was asked, by the audit database."""
+        if not self.extract_first:
+            return False
+        tables = self.audit.tables(self.batch.batch_id)
+        chunks = self.audit.chunks(self.batch.batch_id)
+        return len(tables) < 2 or any(chunk.step is ChunkStep.PLANNED for chunk in chunks)
+
+    def _check_may_read(self) -> None:
+        assert self.allowed.hours, "a read began outside of the hours"
+        assert self.allowed.read, "a read began in a pause, or although the disk is nearly full"
+
+    def _check_waits(self, coordinator: Coordinator, pending: bool) -> None:
+        """A batch that waits says when to look again, and not at once, which would be a loop without a pause."""
+        now = self.clock.now()
+        wake = coordinator.wake_at(now)
+        assert pending or wake is None or wake > now, f"a hot wait: {coordinator.waits}"
+        if not self._is_open() and not (coordinator.control.stop or coordinator.is_finished or coordinator.errors):
+            assert "window" in [wait.kind.value for wait in coordinator.waits]
 
     def _answer(self, handlers: dict[type, Any], command: Command) -> Answer:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -155,8 +154,8 @@ def test_tables(tmp_path: Path, lines: list[str], key: str, fields: str, expecte
         ('audit: {url: "duckdb:///a"}', "audit.url: there is no `duckdb:` here"),
         ('staging: "gs://b/x"', "staging: staging is a folder or an S3 bucket"),
         ('staging: "s3:///x"', "staging: the URL names no bucket"),
-        ("retention: {staged_files: -1}", "retention.staged_files: must be `until_settled`, `until_done`, `keep` or a number of "
-         "days, not `-1`"),
+        ("retention: {staged_files: -1}", "retention.staged_files: must be `until_settled`, `until_done`, `keep` or a "
+         "number of days, not `-1`"),
         ("limits: {window: 22-06}", f"limits.window: the hours are written as {WINDOW_FORM}"),
         ("limits: {window: ['22:00-06:00 UTC', 22-06]}", f"limits.window: the hours are written as {WINDOW_FORM}"),
         ("limits: {window: []}", "limits.window: must not be empty; it is hours such as `22:00-06:00 Asia/Bangkok`, or "

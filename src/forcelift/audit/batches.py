@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,7 +15,7 @@ from forcelift.audit import tables
 from forcelift.audit.codec import batch_from
 from forcelift.audit.journal import Journal, append
 from forcelift.audit.moves import check_batch_move
-from forcelift.audit.records import Batch, BatchState, Control
+from forcelift.audit.records import NO_REASON, Asked, Batch, BatchState, Control
 from forcelift.audit.text import fit_text, short_batch_id
 from forcelift.errors import StateConflict
 
@@ -182,6 +184,30 @@ class Batches(Journal):
         nothing = {"stop": False, "stop_now": False, "paused": False, "throttle_jobs": None}
         return self._ask(batch_id, "control_cleared", nothing, by=by, reason=None)
 
+    def asked(self, batch_id: str) -> dict[str, Asked]:
+        """Who asked for what, and why: the last `pause`, `throttle` and `stop` since all was taken back.
+
+        Each has a reason of its own, which the control row has not: it holds that of the last wish.
+        """
+        journal = tables.journal
+        names = {"pause_asked": "pause", "throttle_asked": "throttle", "stop_asked": "stop"}
+        query = (
+            sa.select(journal.c.action, journal.c.payload, journal.c.at)
+            .where(journal.c.batch_id == batch_id, journal.c.action.in_([*names, "control_cleared"]))
+            .order_by(journal.c.seq.desc())
+        )
+        found: dict[str, Asked] = {}
+        with self.read() as connection:
+            for row in connection.execute(query):
+                if row.action == "control_cleared":
+                    break
+                payload = json.loads(row.payload)
+                asked = Asked(
+                    by=payload["by"], at=datetime.fromisoformat(row.at), reason=payload.get("reason") or NO_REASON
+                )
+                found.setdefault(names[row.action], asked)
+        return found
+
     def _ask(self, batch_id: str, action: str, change: dict[str, Any], *, by: str, reason: str | None) -> Control:
         with self.write() as connection:
             need_batch(connection, batch_id)
@@ -202,7 +228,7 @@ class Batches(Journal):
             )
             if found.rowcount == 0:
                 connection.execute(tables.control.insert(), {"batch_id": batch_id, **row})
-            append(connection, now, action, {**change, "by": by}, batch_id=batch_id)
+            append(connection, now, action, {**change, "by": by, "reason": new.reason}, batch_id=batch_id)
             return new
 
 

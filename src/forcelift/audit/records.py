@@ -34,6 +34,7 @@ class ChunkStep(StrEnum):
 class BatchMode(StrEnum):
     RUN = "run"
     DRY_RUN = "dry_run"
+    EXTRACT_FIRST = "extract_first"  # a run that stages everything before it sends anything
 
 
 class BatchState(StrEnum):
@@ -121,6 +122,7 @@ class StagedChunk:
     source_checksum: str
     changes: Mapping[str, int] = field(default_factory=dict)  # "rule:column" -> rows
     seconds: float = 0.0
+    bytes: int = 0  # of all its files on disk; 0 in records of earlier versions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,6 +225,18 @@ class Control:
     reason: str | None = None
     by: str | None = None
     at: datetime | None = None
+
+
+NO_REASON = "no reason given"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One wish of an operator, with the reason given for it."""
+
+    by: str
+    at: datetime
+    reason: str = NO_REASON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,7 +54,7 @@ def _unfinished(folder: DemoFolder) -> str | None:
             batch = state.audit.newest_batch(loaded.plan.project)
     except StateConflict:
         return None  # the plan never ran: there is no audit database yet
-    return batch.batch_id if batch is not None and batch.state != "done" and batch.mode == "run" else None
+    return batch.batch_id if batch is not None and batch.state != "done" and batch.mode != "dry_run" else None
 
 
 def _show_proof(console: Console, objects: Sequence[ObjectCount], findings: Sequence[Finding]) -> None:

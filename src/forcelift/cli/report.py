@@ -52,6 +52,8 @@ def show_summary(console: Console, summary: BatchSummary) -> None:
     for lines in (changed_lines(summary), refused_lines(summary)):
         for line in lines:
             console.print(line)
+    for note in summary.notes:
+        console.print(Text(f"note: {note}"))
 
 
 def sample_lines(summary: BatchSummary) -> Iterator[str]:

@@ -21,6 +21,7 @@ from forcelift.errors import UsageError
     help="Go on with a batch; without a name, with the plan's newest unfinished one",
 )
 @click.option("--dry-run", is_flag=True, help="Do everything but the upload, and predict what a run would take")
+@click.option("--extract-first", is_flag=True, help="Read and stage everything before the first row is sent")
 @click.option(
     "--table", "tables", multiple=True, metavar="TABLE", help="Only this table of the plan; may be given several times"
 )
@@ -37,6 +38,7 @@ def run(
     batch_id: str | None,
     resume: str | None,
     dry_run: bool,
+    extract_first: bool,
     tables: tuple[str, ...],
     sample_percent: str | None,
     as_json: bool,
@@ -50,13 +52,25 @@ def run(
 
     Exit code 1 means that everything was carried through, but rows were refused.
     """
-    _check_options(resume, {"--batch": batch_id is not None, "--dry-run": dry_run, "--table": bool(tables)})
+    others = {"--batch": batch_id is not None, "--dry-run": dry_run, "--extract-first": extract_first}
+    _check_options(resume, others | {"--table": bool(tables)})
+    if dry_run and extract_first:
+        raise UsageError(
+            "a dry run sends nothing, so that nothing can come before it",
+            state="nothing was read or written",
+            hint="leave `--extract-first` out",
+        )
     from forcelift.cli.output import data, notes, print_json
     from forcelift.cli.running import run_document, show_end, show_what_went_wrong, watched_run
     from forcelift.migration import RunOptions
 
     options = RunOptions(
-        batch_id=batch_id, resume=resume, dry_run=dry_run, tables=tables, sample_percent=sample_percent
+        batch_id=batch_id,
+        resume=resume,
+        dry_run=dry_run,
+        extract_first=extract_first,
+        tables=tables,
+        sample_percent=sample_percent,
     )
     console = notes()
     summary, seconds = watched_run(plan_file, options, console)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,15 @@ def status_document(seen: BatchStatus, plan_file: Path) -> dict[str, Any]:
         },
         "waiting_for": seen.waiting_for,
         "stop_asked": seen.control.stop or seen.control.stop_now,
-        "stop_reason": seen.control.reason,
+        "stop_reason": seen.asked["stop"].reason if "stop" in seen.asked else None,
         "paused": seen.control.paused,
+        "pause_reason": seen.asked["pause"].reason if seen.control.paused and "pause" in seen.asked else None,
         "throttle_jobs": seen.control.throttle_jobs,
+        "throttle_reason": (
+            seen.asked["throttle"].reason
+            if seen.control.throttle_jobs is not None and "throttle" in seen.asked
+            else None
+        ),
         "chunk_rates": [
             {
                 "table": row.table_name,
@@ -94,15 +100,8 @@ def show_batch(console: Console, seen: BatchStatus, plan_file: Path) -> None:
     summary = seen.summary
     batch = summary.batch
     console.print(Text.assemble(("batch ", "bold"), (batch.batch_id, "bold"), f": {_state_words(seen)}"))
-    because = f": {seen.control.reason}" if seen.control.reason else ""
-    if seen.control.paused:
-        console.print(f"paused by {seen.control.by}{because}")
-    if seen.control.throttle_jobs is not None:
-        console.print(f"at most {seen.control.throttle_jobs} jobs at once, as {seen.control.by} asked{because}")
-    if seen.control.stop or seen.control.stop_now:
-        asked = "abort" if seen.control.stop_now else "stop"
-        reason = f": {seen.control.reason}" if seen.control.reason else ""
-        console.print(f"asked to {asked} by {seen.control.by}{reason}")
+    for line in _asked_lines(seen):
+        console.print(line)
     if seen.waiting_for:
         console.print(f"waiting: {seen.waiting_for}")
     console.print()
@@ -116,9 +115,20 @@ def show_batch(console: Console, seen: BatchStatus, plan_file: Path) -> None:
         console.print(f"go on with:  {resume}")
 
 
+def _asked_lines(seen: BatchStatus) -> Iterator[str]:
+    """What operators asked for, each with who and why."""
+    control, asked = seen.control, seen.asked
+    if control.paused and (pause := asked.get("pause")) is not None:
+        yield f"paused by {pause.by}: {pause.reason}"
+    if control.throttle_jobs is not None and (throttle := asked.get("throttle")) is not None:
+        yield f"at most {control.throttle_jobs} jobs at once, as {throttle.by} asked: {throttle.reason}"
+    if (control.stop or control.stop_now) and (stop := asked.get("stop")) is not None:
+        yield f"asked to {'abort' if control.stop_now else 'stop'} by {stop.by}: {stop.reason}"
+
+
 def _state_words(seen: BatchStatus) -> str:
     batch, holder = seen.summary.batch, seen.holder
-    kind = "dry run, " if seen.summary.is_dry_run else ""
+    kind = {"dry_run": "dry run, ", "extract_first": "extract first, "}.get(batch.mode.value, "")
     if holder is not None:
         quiet_s = (datetime.now(UTC) - holder.heartbeat).total_seconds()
         beat = f"last sign of life {duration(max(0.0, quiet_s))} ago" if quiet_s > STALE_BEAT_S else "alive"

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from forcelift.audit.records import Chunk, ChunkStatus, Control, Job, JobStep
+from forcelift.jobs import extract_first
 from forcelift.jobs.governor import Governor
+from forcelift.jobs.holds import Holds, Hours
 from forcelift.jobs.tracks import ChunkTrack, JobTrack, Phase, TableSpec, TableTrack, restore_chunk
 
 
@@ -22,7 +24,12 @@ class EngineSettings:
     Attributes:
         readers: Chunks read and cleaned at once.
         active_chunks_max: Chunks between their first read and their settling.
-        staged_bytes_max: Upload files on disk that are not settled yet.
+        staged_bytes_max: Staged files on disk that are not settled yet, or at all if they are kept.
+        keeps_staged: Files of settled chunks stay, and count.
+        extract_first: Everything is staged before the first job.
+        hours: When to read and send; None is always.
+        disk_critical: Share in % of the staging folder's file system above which nothing more is staged.
+        room_patience_s: How long `extract_first` waits for room on the disk.
         attempts_max: Times a row is sent before its last answer stands.
         resend_delay_s: Pause before the first re-send; doubles with each.
         poll_first_s, poll_max_s: Pause between looks at closed jobs; grows with the age of the youngest.
@@ -42,6 +49,11 @@ class EngineSettings:
     abort_settle_s: float = 30.0
     source_tries_max: int = 8
     dry_run: bool = False
+    keeps_staged: bool = False
+    extract_first: bool = False
+    hours: Hours | None = None
+    disk_critical: float | None = None
+    room_patience_s: float = 1800.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,6 +63,8 @@ class Board:
     settings: EngineSettings
     governor: Governor
     tables: dict[str, TableTrack]
+    holds: Holds = field(default_factory=Holds)
+    staged_bytes: int = 0  # on disk, of all chunks that may still need them
     active: dict[int, ChunkTrack] = field(default_factory=dict)
     control: Control = field(default_factory=Control)
     errors: list[Exception] = field(default_factory=list)
@@ -67,6 +81,21 @@ class Board:
     @property
     def is_stopping(self) -> bool:
         return self.halting or self.control.stop or self.control.stop_now
+
+    def hear(self, control: Control) -> None:
+        """An operator's wish counts from here on; what it changes goes to the journal."""
+        before, self.control = self.control, control
+        self.holds.hear(control)
+        if control.paused != before.paused:
+            self.governor.decisions.append(self.holds.paused_because if control.paused else "paused no more")
+        if control.throttle_jobs != before.throttle_jobs:
+            limit = "no throttle" if control.throttle_jobs is None else f"at most {control.throttle_jobs} jobs at once"
+            by, reason = control.by or "an operator", control.reason or "no reason given"
+            self.governor.decisions.append(f"{limit}, as {by} asked: {reason}")
+        if control.stop and not before.stop:
+            how = "stopping at once" if control.stop_now else "stopping"
+            by, reason = control.by or "an operator", control.reason or "no reason given"
+            self.governor.decisions.append(f"{how}, as {by} asked: {reason}")
 
     def jobs(self) -> Iterable[tuple[ChunkTrack, JobTrack]]:
         """All jobs at work with their chunks."""
@@ -97,6 +126,8 @@ class Board:
             track = restore_chunk(table.spec, chunk, jobs.get(chunk.audit_id, []))
             table.figures.chunks += 1
             table.figures.rows += chunk.source_count if chunk.source_count is not None else chunk.rows_estimate
+            if track.phase is not Phase.DONE or self.settings.keeps_staged:
+                self.staged_bytes += track.staged_bytes
             if track.phase is Phase.DONE:
                 table.figures.chunks_done += 1
                 self._count_settled(table, chunk)
@@ -108,6 +139,8 @@ class Board:
                 table.pending.append(track)
             elif track.phase is Phase.LOADED:
                 table.parked.append(track)
+            elif self.settings.extract_first and not track.loaded and not track.jobs and not track.answers_unknown:
+                extract_first.lay_ready(self, track)
             else:
                 self.active[track.audit_id] = track
 
@@ -129,6 +162,8 @@ class Board:
             self.mark_loaded(chunk)
         chunk.phase, chunk.status = phase, status
         self.active.pop(chunk.audit_id, None)
+        if phase is Phase.DONE and not self.settings.keeps_staged:
+            self.staged_bytes -= chunk.staged_bytes
         if phase is Phase.DONE:
             table.unfinished -= 1
             table.figures.chunks_done += 1
@@ -166,14 +201,19 @@ class Board:
         """Whether a table's chunks may begin: everything that it refers to has settled."""
         return table.planned and all(self.tables[name].is_settled for name in table.spec.waits_for)
 
+    def may_stage(self, table: TableTrack) -> bool:
+        """Whether a table's chunks may be read: what its lookups refer to is settled, or staged if that is enough."""
+        if not self.settings.extract_first:
+            return self.may_start(table)
+        return table.planned and all(extract_first.is_staged(self, self.tables[name]) for name in table.spec.waits_for)
+
     def group_is_loaded(self, table: TableTrack) -> bool:
         """Whether every chunk of the table's group has been loaded, so that links can be sent."""
         return all(other.planned and other.not_loaded == 0 and not other.failed for other in self.group_of(table))
 
-    def staged_bytes(self) -> int:
-        return sum(chunk.staged_bytes for chunk in self.active.values())
-
 
 def new_board(specs: Sequence[TableSpec], *, settings: EngineSettings, governor: Governor) -> Board:
     """A board on which nothing has happened yet. `specs` are in load order."""
-    return Board(settings=settings, governor=governor, tables={spec.name: TableTrack(spec=spec) for spec in specs})
+    holds = Holds(hours=settings.hours, disk_critical=settings.disk_critical)
+    tables = {spec.name: TableTrack(spec=spec) for spec in specs}
+    return Board(settings=settings, governor=governor, tables=tables, holds=holds)

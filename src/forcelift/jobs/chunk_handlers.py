@@ -32,7 +32,9 @@ from forcelift.jobs.messages import (
     StageResend,
 )
 from forcelift.jobs.parts import PartWriter, read_part
+from forcelift.jobs.resend import resend_rows_max
 from forcelift.jobs.settlement import Settlement, open_keys, settle_rows
+from forcelift.jobs.staged_files import remove_staged
 from forcelift.jobs.work import StagedNames, TableWork, staged_names
 from forcelift.jobs.world import JobWorld
 from forcelift.rules import checksum
@@ -64,6 +66,7 @@ class ChunkHandlers:
             self._world.storage,
             lambda number: names.resend_part(attempt, number, links=command.links),
             null_text=work.null_text,
+            rows_max=resend_rows_max(attempt, keys.height),
         ) as writer:
             wanted = keys.select(pl.col("key").alias(key))
             writer.write(staged.join(wanted.lazy(), on=key, how="semi", maintain_order="left").collect())
@@ -114,7 +117,7 @@ class ChunkHandlers:
             source_checksum=str(checksum(accepted["hash"])),
         )
         if not world.keep_staged:
-            world.storage.delete_tree(names.folder)
+            remove_staged(world.audit, world.storage, chunk.batch_id, names.folder)
         return settled
 
     def _settle_dry(self, chunk: Chunk, staged: StagedChunk, names: StagedNames) -> ChunkSettled:

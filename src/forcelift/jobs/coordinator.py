@@ -14,6 +14,7 @@ from datetime import datetime
 from forcelift.audit.records import Chunk, Control, Job
 from forcelift.jobs.board import Board, EngineSettings, new_board
 from forcelift.jobs.governor import Governor
+from forcelift.jobs.holds import DiskSeen, Wait, stops_reading
 from forcelift.jobs.messages import Answer, Command, ControlSeen, Event
 from forcelift.jobs.react import react
 from forcelift.jobs.schedule import is_finished, next_commands, wake_at
@@ -53,7 +54,9 @@ class Coordinator:
             case Answer():
                 react(self._board, event, now)
             case ControlSeen(control=control):
-                self._board.control = control
+                self._board.hear(control)
+            case DiskSeen():
+                self._board.holds.see_disk(event)
         return next_commands(self._board, now)
 
     def tick(self, now: datetime) -> list[Command]:
@@ -88,13 +91,19 @@ class Coordinator:
 
     @property
     def waiting_for(self) -> str | None:
-        """Why the org is left alone or no job is started right now, with the time; None if nothing holds."""
-        control = self._board.control
-        if control.paused and not control.stop:
-            return f"paused by {control.by or 'an operator'}" + (f": {control.reason}" if control.reason else "")
-        governor = self._board.governor
-        hold = governor.hold or governor.start_hold
-        return None if hold is None else f"{hold.reason} (until {hold.until.isoformat(timespec='seconds')})"
+        """Why nothing is read, the org is left alone or no job is started right now; None if nothing holds."""
+        waits = self._board.holds.waits
+        return str(waits[0]) if waits else None
+
+    @property
+    def waits(self) -> tuple[Wait, ...]:
+        """All that holds the batch back, as of the last event; what a person should read first comes first."""
+        return self._board.holds.waits
+
+    @property
+    def stops_reading(self) -> bool:
+        """Whether reads that are under way are to be given up: the batch stops, or its hours have ended."""
+        return stops_reading(self._board)
 
     @property
     def open_jobs(self) -> int:

@@ -55,6 +55,13 @@ class Governor:
         ceiling = self.allowed if throttle is None else min(self.allowed, throttle)
         return self.start_hold is None and open_jobs < ceiling
 
+    def expire(self, now: datetime) -> None:
+        """Forget holds that are over."""
+        if self.hold is not None and self.hold.until <= now:
+            self.hold = None
+        if self.start_hold is not None and self.start_hold.until <= now:
+            self.start_hold = None
+
     def holds(self, now: datetime) -> bool:
         """Whether the org is to be left alone at this instant."""
         if self.hold is not None and self.hold.until <= now:

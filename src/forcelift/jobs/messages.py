@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from forcelift.audit.records import Chunk, ChunkStatus, Control, JobDraft
+from forcelift.jobs.holds import DiskSeen
 from forcelift.protocols.org import IngestJob
 
 
@@ -253,7 +254,7 @@ class ControlSeen:
     control: Control
 
 
-Event = Answer | ControlSeen
+Event = Answer | ControlSeen | DiskSeen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,13 +22,21 @@ class PartWriter:
         storage: Where the files are sealed.
         name: Gives the name of the nth file, from 0.
         null_text: What a null cell holds.
+        rows_max: Rows in one file, at most; None is as many as fit.
     """
 
     def __init__(
-        self, storage: Storage, name: Callable[[int], str], *, null_text: str, bytes_max: int = PART_BYTES_MAX
+        self,
+        storage: Storage,
+        name: Callable[[int], str],
+        *,
+        null_text: str,
+        bytes_max: int = PART_BYTES_MAX,
+        rows_max: int | None = None,
     ) -> None:
         self._storage, self._name, self._null_text, self._bytes_max = storage, name, null_text, bytes_max
         self._writer: SealedWriter | None = None
+        self._rows_max = rows_max
         self._rows = self._bytes = 0
         self._parts: list[Part] = []
 
@@ -49,6 +57,12 @@ class PartWriter:
 
     def write(self, frame: pl.DataFrame) -> None:
         """Append the rows of a frame; columns must be the same in each call."""
+        if self._rows_max is not None and self._rows + frame.height > self._rows_max:
+            room = self._rows_max - self._rows
+            self.write(frame[:room])
+            self._seal()
+            self.write(frame[room:])
+            return
         if frame.height == 0:
             return
         header = self._writer is None

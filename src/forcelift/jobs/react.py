@@ -11,11 +11,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from forcelift.audit.records import BudgetRefused, ChunkStatus, Job
-from forcelift.errors import (
-    SourceUnavailable,
-    TargetError,
-)
-from forcelift.jobs import react_jobs
+from forcelift.errors import DiskFull, ReadingStopped, SourceUnavailable, TargetError
+from forcelift.jobs import extract_first, react_jobs
 from forcelift.jobs.board import Board
 from forcelift.jobs.messages import (
     AbandonJob,
@@ -62,6 +59,11 @@ _ORG_COMMANDS = (CreateJob, FindStray, UploadJob, CloseJob, AskJob, AbandonJob, 
 def _planned(board: Board, command: PlanTable, answer: Answer, now: datetime) -> None:
     table = board.tables[command.table]
     table.planning = False
+    if isinstance(answer.error, ReadingStopped):
+        return
+    if isinstance(answer.error, DiskFull):
+        table.retry_at = board.holds.disk_full(now, answer.error.message)
+        return
     if isinstance(answer.error, SourceUnavailable) and table.tries < board.settings.source_tries_max:
         table.tries += 1
         table.retry_at = now + timedelta(seconds=source_pause(board, table.tries))
@@ -88,9 +90,15 @@ def _staged(board: Board, command: StageChunk, answer: Answer, now: datetime) ->
     figures.duplicate += staged.duplicate
     chunk.tries = 0
     chunk.has_links, chunk.staged_bytes = staged.has_links, staged.staged_bytes
+    board.holds.wrote()
+    board.staged_bytes += staged.staged_bytes
+    table = board.table_of(chunk)
+    table.bytes_per_row = max(table.bytes_per_row, staged.staged_bytes / max(staged.extracted, 1))
     chunk.drafts.extend(staged.drafts)
     if board.settings.dry_run or not staged.drafts:
         chunk.phase = Phase.SETTLING
+    elif board.settings.extract_first:
+        extract_first.lay_ready(board, chunk)
     else:
         chunk.phase = Phase.SENDING
 

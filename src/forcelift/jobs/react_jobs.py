@@ -5,7 +5,15 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from forcelift.audit.records import JobStep
-from forcelift.errors import LostReply, OrgLimitReached, OrgNotFound, OrgRefused, OrgUnavailable, TargetError
+from forcelift.errors import (
+    LostReply,
+    OrgLimitReached,
+    OrgNotFound,
+    OrgRefused,
+    OrgUnavailable,
+    StorageError,
+    TargetError,
+)
 from forcelift.jobs.board import Board
 from forcelift.jobs.messages import (
     AbandonJob,
@@ -37,6 +45,10 @@ def created(board: Board, command: CreateJob, answer: Answer, now: datetime) -> 
         # The intent's time marks the window in which a stray would be ours, so a later try needs a new intent.
         track.redraft = True
         wait_for_org(board, answer.error, now)
+    elif isinstance(answer.error, StorageError):
+        # The org may have made the job and we could not write it down: it is looked for, now or by a resume.
+        track.in_doubt = True
+        job_refused(board, chunk, answer.error)
     else:
         track.redraft = True
         job_refused(board, chunk, answer.error)

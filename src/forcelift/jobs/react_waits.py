@@ -6,9 +6,17 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from forcelift.audit.records import Job, JobStep
-from forcelift.errors import ForceliftError, LostReply, OrgLimitReached, OrgUnavailable, SourceUnavailable
+from forcelift.errors import (
+    DiskFull,
+    ForceliftError,
+    LostReply,
+    OrgLimitReached,
+    OrgUnavailable,
+    ReadingStopped,
+    SourceUnavailable,
+)
 from forcelift.jobs.board import Board
-from forcelift.jobs.tracks import ChunkTrack, JobTrack
+from forcelift.jobs.tracks import ChunkTrack, JobTrack, Phase
 
 
 def job_answered(board: Board, job_no: int) -> tuple[ChunkTrack, JobTrack]:
@@ -36,6 +44,8 @@ def wait_or_fail(board: Board, chunk: ChunkTrack, track: JobTrack, error: Except
     """Wait for the org, or give the job's chunk up."""
     if isinstance(error, OrgUnavailable | LostReply | OrgLimitReached):
         wait_for_org(board, error, now)
+    elif isinstance(error, DiskFull) and not board.is_stopping:
+        track.retry_at = board.holds.disk_full(now, error.message)
     else:
         # The job's fate stays in the audit database: a resume asks again.
         board.halt(error)
@@ -56,9 +66,14 @@ def source_pause(board: Board, tries: int) -> float:
 
 def chunk_error(board: Board, chunk: ChunkTrack, error: Exception, now: datetime) -> None:
     """A step of a chunk failed: wait and repeat what passes, otherwise end the chunk."""
+    chunk.begun = chunk.begun or chunk.phase is Phase.STAGING
     if isinstance(error, OrgUnavailable | LostReply | OrgLimitReached):
         wait_for_org(board, error, now)
         chunk.retry_at = board.governor.hold.until if board.governor.hold else now
+    elif isinstance(error, DiskFull) and not board.is_stopping:
+        chunk.retry_at = board.holds.disk_full(now, error.message)
+    elif isinstance(error, ReadingStopped):
+        chunk.retry_at = None  # read again when reading may go on
     elif isinstance(error, SourceUnavailable) and chunk.tries < board.settings.source_tries_max:
         chunk.tries += 1
         chunk.retry_at = now + timedelta(seconds=source_pause(board, chunk.tries))

@@ -10,15 +10,19 @@ import queue
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from forcelift.audit.records import Control
 from forcelift.jobs.coordinator import Coordinator
 from forcelift.jobs.handlers import dispatch
+from forcelift.jobs.holds import DiskSeen
 from forcelift.jobs.messages import Answer, Command, ControlSeen, PlanTable, StageChunk, StageLinks
 from forcelift.protocols.clock import Clock
 
 CONTROL_PAUSE_S = 1.0
+CLOCK_LEAP: Final = timedelta(seconds=2)
+"""So far the wall clock may run ahead of what was counted before it is believed: the machine slept."""
+
 _HEAVY = (PlanTable, StageChunk, StageLinks)
 
 
@@ -29,6 +33,7 @@ class Runner:
         coordinator: Decides; touched by the calling thread alone.
         handlers: What to do for each type of command.
         control: Reads the operator's wishes; asked about once a second.
+        disk: Looks at the staging folder's disk, as often.
         api_requests_left: The org's last word on it.
         on_progress: Called in the calling thread after each turn of the loop.
         readers, senders: Threads for reading and cleaning, and for everything else.
@@ -45,9 +50,11 @@ class Runner:
         on_progress: Callable[[Coordinator], None],
         readers: int,
         senders: int,
+        disk: Callable[[], DiskSeen] | None = None,
     ) -> None:
         self._coordinator, self._handlers, self._clock = coordinator, handlers, clock
         self._control, self._api_requests_left, self._on_progress = control, api_requests_left, on_progress
+        self._disk = disk
         self._answers: queue.SimpleQueue[Answer | Control] = queue.SimpleQueue()
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="reader")
         self._senders = ThreadPoolExecutor(senders, thread_name_prefix="sender")
@@ -61,7 +68,10 @@ class Runner:
     def run(self) -> None:
         """Run until the coordinator is finished. Errors of handlers end up in `Coordinator.errors`, not here."""
         try:
-            self._start(self._coordinator.start(self._now()))
+            # The disk is looked at before anything is begun, or what is nearly full would take a chunk for each reader.
+            first = None if self._disk is None else self._disk()
+            now = self._now()
+            self._start(self._coordinator.start(now) if first is None else self._coordinator.on(first, now))
             next_control = self._clock.monotonic()
             while not self._coordinator.is_finished:
                 now = self._now()
@@ -74,6 +84,8 @@ class Runner:
                     commands.extend(self._coordinator.on(ControlSeen(control=item), self._now()))
                 if self._clock.monotonic() >= next_control:
                     next_control = self._clock.monotonic() + CONTROL_PAUSE_S
+                    if self._disk is not None:
+                        commands.extend(self._coordinator.on(self._disk(), self._now()))
                     seen = _stronger(self._asked, self._control())
                     if seen != self._coordinator.control:
                         commands.extend(self._coordinator.on(ControlSeen(control=seen), self._now()))
@@ -85,8 +97,16 @@ class Runner:
             self._senders.shutdown(wait=True, cancel_futures=True)
 
     def _now(self) -> datetime:
-        """Time as the coordinator counts it: a wall clock that is set back must not make it wait."""
-        return self._began + timedelta(seconds=self._clock.monotonic() - self._began_monotonic)
+        """Time as the coordinator counts it: a wall clock that is set back must not make it wait.
+
+        Set forward, as after the machine slept, it is believed: the hours of a day depend on it.
+        """
+        counted = self._began + timedelta(seconds=self._clock.monotonic() - self._began_monotonic)
+        ahead = self._clock.now() - counted
+        if ahead > CLOCK_LEAP:
+            self._began += ahead
+            return counted + ahead
+        return counted
 
     def _next_item(self, now: datetime) -> Answer | Control | None:
         wake = self._coordinator.wake_at(now)

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from forcelift.audit.records import JobStep
 from forcelift.errors import ForceliftError
+from forcelift.jobs import extract_first, holds
 from forcelift.jobs.board import Board
 from forcelift.jobs.governor import HOLD_MAX_S
 from forcelift.jobs.messages import (
@@ -40,22 +41,23 @@ _FAILURES_BEFORE_LEAVING_NOW = 2
 def next_commands(board: Board, now: datetime) -> list[Command]:
     """All commands that can be started at this instant; marks them as under way."""
     commands: list[Command] = []
+    holds.look(board, now)
     if not all(table.planned for table in board.tables.values()):
         commands.extend(_plan_tables(board, now))
     if all(table.planned for table in board.tables.values()) or board.is_stopping:
-        _begin_chunks(board)
+        _begin_chunks(board, now)
         for chunk in list(board.active.values()):
             commands.extend(_push_chunk(board, chunk, now))
         commands.extend(_poll(board, now))
         if not commands and board.in_flight == 0:
-            commands.extend(_wind_up(board))
+            commands.extend(_wind_up(board, now))
     board.in_flight += len(commands)
     return commands
 
 
 def is_finished(board: Board) -> bool:
     """Whether nothing is at work and nothing more can begin."""
-    if board.in_flight or board.active or any(table.parked for table in board.tables.values()):
+    if board.in_flight or board.active or any(table.parked or table.ready for table in board.tables.values()):
         return False
     if board.is_stopping:
         return board.skipped or not any(table.pending for table in board.tables.values())
@@ -67,9 +69,11 @@ def is_finished(board: Board) -> bool:
 
 def wake_at(board: Board, now: datetime) -> datetime | None:
     """When to look again although nothing was answered; None if only an answer can change anything."""
-    holds = (board.governor.hold, board.governor.start_hold)
-    times = [hold.until for hold in holds if hold is not None]
-    times.extend(table.retry_at for table in board.tables.values() if table.retry_at is not None and not table.planned)
+    times = [wait.until for wait in board.holds.waits if wait.until is not None]
+    times.extend(board.holds.wake_times())
+    if holds.may_read(board, now):
+        tables = board.tables.values()
+        times.extend(table.retry_at for table in tables if table.retry_at is not None and not table.planned)
     times.extend(chunk.retry_at for chunk in board.active.values() if chunk.retry_at is not None and not chunk.doing)
     if board.governor.hold is not None:
         return max(min(times), now) if times else None  # nothing that needs the org comes before its end
@@ -81,7 +85,7 @@ def wake_at(board: Board, now: datetime) -> datetime | None:
 
 def _plan_tables(board: Board, now: datetime) -> Iterator[Command]:
     """All tables are planned before the first row is sent: a broken file is found while nothing has happened yet."""
-    if board.is_stopping:
+    if not holds.may_read(board, now):
         return
     planning = sum(table.planning for table in board.tables.values())
     for table in board.tables.values():
@@ -89,27 +93,29 @@ def _plan_tables(board: Board, now: datetime) -> Iterator[Command]:
             continue
         if table.retry_at is not None and table.retry_at > now:
             continue
-        table.planning = True
+        table.planning, table.retry_at = True, None
         planning += 1
         yield PlanTable(table=table.spec.name)
 
 
-def _begin_chunks(board: Board) -> None:
+def _begin_chunks(board: Board, now: datetime) -> None:
     """Take chunks from their tables' queues, as far as readers, memory and disk allow."""
-    if board.is_stopping or board.control.paused:
+    if not holds.may_begin(board, now):
         return
+    extract_first.send_ready(board)
+    may_read = holds.may_read(board, now)
     staging = sum(chunk.phase is Phase.STAGING for chunk in board.active.values())
     for table in board.tables.values():
         while table.parked and board.group_is_loaded(table) and len(board.active) < board.settings.active_chunks_max:
             chunk = table.parked.popleft()
             board.active[chunk.audit_id] = chunk
-        if not table.pending or not board.may_start(table):
+        if not table.pending or not may_read or not board.may_stage(table):
             continue
         while (
             table.pending
             and staging < board.settings.readers
             and len(board.active) < board.settings.active_chunks_max
-            and board.staged_bytes() < board.settings.staged_bytes_max
+            and holds.has_staging_room(board, table, table.pending[0])
         ):
             chunk = table.pending.popleft()
             chunk.phase = Phase.STAGING
@@ -128,14 +134,16 @@ def _push_chunk(board: Board, chunk: ChunkTrack, now: datetime) -> Iterator[Comm
     if not waits:
         chunk.retry_at = None
     if chunk.phase is Phase.STAGING and chunk.error is None:
-        if board.is_stopping:
+        if board.is_stopping and chunk.begun:
+            yield from _fail_unfinished(chunk, "stopped while it was read")
+        elif not holds.may_read(board, now):
             _hold(board, chunk)
         elif not waits:
             chunk.doing = "stage"
             yield StageChunk(audit_id=chunk.audit_id)
     elif chunk.is_sending:
         yield from _push_sending(board, chunk, now, waits=waits)
-    elif chunk.phase is Phase.LOADED and not waits:
+    elif chunk.phase is Phase.LOADED and not waits and (board.is_stopping or not board.holds.is_outside(now)):
         chunk.doing = "links"
         yield StageLinks(audit_id=chunk.audit_id)
     elif chunk.phase is Phase.SETTLING and not waits:
@@ -173,7 +181,7 @@ def _push_sending(board: Board, chunk: ChunkTrack, now: datetime, *, waits: bool
         command = _push_job(board, chunk, job, now)
         if command is not None:
             yield command
-    if chunk.drafts and not board.is_stopping and not board.control.paused and chunk.error is None:
+    if chunk.drafts and holds.may_begin(board, now) and chunk.error is None:
         # One intent at a time: were two in doubt at once, it could not be told which stray job belongs to which.
         if (
             not waits
@@ -220,31 +228,38 @@ def _after_answers(board: Board, chunk: ChunkTrack) -> Iterator[Command]:
 def _push_job(board: Board, chunk: ChunkTrack, track: JobTrack, now: datetime) -> Command | None:
     if track.doing or (track.retry_at is not None and track.retry_at > now) or board.governor.holds(now):
         return None
+    track.retry_at = None
     number = track.job.job_no
-    command = _job_command(board, chunk, track, number)
+    command = _job_command(board, chunk, track, number, is_outside=board.holds.is_outside(now))
     if command is not None:
         track.doing = type(command).__name__
-        track.retry_at = None
     return command
 
 
-def _job_command(board: Board, chunk: ChunkTrack, track: JobTrack, number: int) -> Command | None:
-    gives_up = board.control.stop_now or chunk.error is not None
+def _job_command(board: Board, chunk: ChunkTrack, track: JobTrack, number: int, *, is_outside: bool) -> Command | None:
+    gives_up = board.control.stop_now or chunk.error is not None or (is_outside and board.is_stopping)
     match track.job.step:
         case JobStep.INTENDED if track.in_doubt:
             return FindStray(job_no=number)
         case JobStep.INTENDED if gives_up or track.redraft:
             return AbandonJob(job_no=number, reason="not created")
+        case JobStep.INTENDED if is_outside:
+            # It may take hours until it may be created, and its day's allowance is better left to others till then.
+            return AbandonJob(job_no=number, reason="the hours of `limits.window` ended before it was created")
         case JobStep.INTENDED:
             return CreateJob(job_no=number)
         case JobStep.CREATED if track.in_doubt or gives_up:
             return AbandonJob(job_no=number, reason="its upload was not certain")
+        case JobStep.CREATED if is_outside:
+            return None
         case JobStep.CREATED:
             return UploadJob(job_no=number)
         case JobStep.UPLOADED if track.in_doubt:
             return AskJob(job_no=number)
         case JobStep.UPLOADED if gives_up:
             return AbandonJob(job_no=number, reason="stopped before it was closed")
+        case JobStep.UPLOADED if is_outside:
+            return None  # closed, the org would begin to load
         case JobStep.UPLOADED:
             return CloseJob(job_no=number)
         case JobStep.CLOSED if track.is_terminal:
@@ -271,7 +286,7 @@ def _poll(board: Board, now: datetime) -> Iterator[Command]:
         yield PollJobs(job_nos=waiting)
 
 
-def _wind_up(board: Board) -> Iterator[Command]:
+def _wind_up(board: Board, now: datetime) -> Iterator[Command]:
     """Nothing is at work: look over the finished tables, then mark what will not begin."""
     if board.active:
         return
@@ -280,15 +295,30 @@ def _wind_up(board: Board) -> Iterator[Command]:
             if table.is_settled and not table.checked and not table.checking and not table.failed:
                 table.checking = True
                 yield CheckTable(table=table.spec.name)
+    if (error := holds.no_room_ever(board, now)) is not None:
+        board.halt(error)
     stuck = board.is_stopping or all(
-        (not table.pending and not table.parked) or board.is_blocked(table) or _group_failed(board, table)
+        not (table.pending or table.parked or table.ready) or board.is_blocked(table) or _group_failed(board, table)
         for table in board.tables.values()
     )
     if stuck:
+        for chunk in extract_first.left_ready(board):
+            yield from _fail_unfinished(chunk, "stopped before any of its rows were sent")
+        for chunk in _given_up_reads(board):
+            yield from _fail_unfinished(chunk, "stopped before it was read again")
         yield from _give_up_parked(board)
     if stuck and not board.skipped and any(table.pending for table in board.tables.values()):
         board.skipped = True
         yield SkipChunks(reason=_why_skipped(board))
+
+
+def _given_up_reads(board: Board) -> Iterator[ChunkTrack]:
+    """Chunks that were begun and wait in their queue: they are RUNNING in the audit log and must not stay so."""
+    for table in board.tables.values():
+        for chunk in [chunk for chunk in table.pending if chunk.begun]:
+            table.pending.remove(chunk)
+            board.active[chunk.audit_id] = chunk
+            yield chunk
 
 
 def _group_failed(board: Board, table: TableTrack) -> bool:

@@ -17,6 +17,7 @@ class Phase(StrEnum):
 
     PENDING = "pending"
     STAGING = "staging"
+    READY = "ready"  # staged, and waits until everything is (`--extract-first`)
     SENDING = "sending"  # load jobs and their re-sends
     LOADED = "loaded"  # waits for the other chunks of a group before its links
     LINKING = "linking"  # link jobs and their re-sends
@@ -102,6 +103,7 @@ class ChunkTrack:
     chunk_no: int
     rows_estimate: int
     phase: Phase = Phase.PENDING
+    begun: bool = False  # a read of it was begun and given up: it is RUNNING in the audit log although it waits
     drafts: deque[JobDraft] = field(default_factory=deque)
     jobs: dict[int, JobTrack] = field(default_factory=dict)
     doing: str | None = None
@@ -142,7 +144,9 @@ class TableTrack:
     tries: int = 0
     retry_at: datetime | None = None
     pending: deque[ChunkTrack] = field(default_factory=deque)
+    ready: deque[ChunkTrack] = field(default_factory=deque)  # staged, not to be sent yet (`--extract-first`)
     parked: deque[ChunkTrack] = field(default_factory=deque)  # loaded, waiting for the rest of the group
+    bytes_per_row: float = 0.0  # on disk, of the chunks staged so far: the largest
     unfinished: int = 0  # chunks not yet DONE
     not_loaded: int = 0  # chunks not yet LOADED or DONE
     checked: bool = False
@@ -167,13 +171,15 @@ def restore_chunk(spec: TableSpec, chunk: Chunk, jobs: Iterable[Job]) -> ChunkTr
     track = ChunkTrack(
         audit_id=chunk.audit_id, table=chunk.table_name, chunk_no=chunk.chunk_no, rows_estimate=chunk.rows_estimate
     )
+    if chunk.staged is not None:
+        track.staged_bytes = chunk.staged.bytes or sum(part.bytes for part in chunk.staged.parts)
     if chunk.step is ChunkStep.SETTLED:
         track.phase, track.status = Phase.DONE, chunk.status
         return track
     if chunk.staged is None:
+        track.begun = chunk.status is ChunkStatus.RUNNING
         return track
     track.has_links = chunk.staged.links_file is not None
-    track.staged_bytes = sum(part.bytes for part in chunk.staged.parts)
     if chunk.step is ChunkStep.LOADED:
         track.phase, track.loaded = Phase.LOADED, True
         return track

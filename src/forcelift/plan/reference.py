@@ -176,8 +176,8 @@ as a change `merge`. Columns of the key keep the value of the row that goes on.
 
 ## Hours
 
-`limits.window` is `[DAYS ]HH:MM-HH:MM ZONE`, such as `22:00-06:00 Asia/Bangkok`, or a list of these, of which one has to
-hold:
+`limits.window` is `[DAYS ]HH:MM-HH:MM ZONE`, such as `22:00-06:00 Asia/Bangkok`, or a list of these, of which one has
+to hold:
 
 ```yaml
 limits:
@@ -187,10 +187,10 @@ limits:
     - Sat,Sun 00:00-24:00 Asia/Bangkok
 ```
 
-Over midnight where the end lies before the beginning; the end itself is outside; `24:00` is the end of the day. Days are
-`Mon` to `Sun`, one by one or as `Mon-Fri`, and name the day on which the hours begin: `Fri 22:00-06:00` ends on Saturday
-morning. Without days the hours hold on each. Hours are those of the clock on the zone's walls: hours that a change to
-summer time leaves out do not come, hours that a change back repeats count both times.
+Over midnight where the end lies before the beginning; the end itself is outside; `24:00` is the end of the day. Days
+are `Mon` to `Sun`, one by one or as `Mon-Fri`, and name the day on which the hours begin: `Fri 22:00-06:00` ends on
+Saturday morning. Without days the hours hold on each. Hours are those of the clock on the zone's walls: hours that a
+change to summer time leaves out do not come, hours that a change back repeats count both times.
 [Load in stated hours](../how-to/steer.md#keep-to-stated-hours) says what happens outside of them.
 """
 

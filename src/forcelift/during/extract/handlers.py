@@ -20,6 +20,7 @@ from forcelift.audit import AuditStore
 from forcelift.audit.records import Batch, BatchMode, BatchTable, Chunk, ChunkStatus, JobKind
 from forcelift.during.extract.chunk_size import auto_chunk_rows
 from forcelift.during.extract.null_keys import has_null_keys
+from forcelift.during.extract.pace import Pace
 from forcelift.during.extract.parents import ParentIndex
 from forcelift.during.extract.record_data import Detail
 from forcelift.during.extract.sample_draw import DrawWorld
@@ -58,6 +59,7 @@ class ExtractWorld:
     memory_mb: int
     record_detail: Detail
     scratch: Path
+    pace: Pace
     sample: SamplePercent | None = None  # None: all rows
 
 
@@ -77,11 +79,12 @@ class ExtractHandlers:
                     chunk_rows=self._chunk_rows,
                     scratch=world.scratch,
                     memory_mb=world.memory_mb,
+                    pace=world.pace,
                 )
             )
             world = replace(world, source=self._sampled)
         self._world = world
-        self._parents: dict[tuple[str, str, str | None], ParentIndex] = {}
+        self._parents: dict[tuple[str, str, str | None, bool], ParentIndex] = {}
         self._duplicates: dict[str, DuplicateDecisions | None] = {}
 
     def handlers(self) -> dict[type, Callable[[Any], Any]]:
@@ -138,8 +141,11 @@ class ExtractHandlers:
                 names=staged_names(chunk.batch_id, chunk.table_name, chunk.chunk_no),
                 batch_rows=world.batch_rows,
                 detail=world.record_detail,
+                pace=world.pace,
             )
             staged = stager.stage(chunk, make_cleaner)
+            files = [*(part.file for part in staged.parts), staged.rows_file, staged.refused_file, staged.links_file]
+            staged = replace(staged, bytes=sum(world.storage.size(name) for name in files if name is not None))
             world.audit.stage_chunk(chunk.audit_id, staged)
         return ChunkStaged(
             drafts=tuple(
@@ -150,7 +156,7 @@ class ExtractHandlers:
             rejected=staged.rejected,
             duplicate=staged.duplicate,
             has_links=staged.links_file is not None,
-            staged_bytes=sum(part.bytes for part in staged.parts),
+            staged_bytes=staged.bytes or sum(part.bytes for part in staged.parts),
         )
 
     def stage_links(self, command: StageLinks) -> tuple[Any, ...]:
@@ -225,9 +231,14 @@ class ExtractHandlers:
             return True
 
     def _frames(self, work: TableWork, columns: Sequence[str], predicate: Predicate) -> Iterator[pl.DataFrame]:
-        for batch in self._world.source.read(
-            work.plan.table, columns=columns, where=work.plan.where, predicate=predicate
-        ):
+        batches = self._world.source.read(
+            work.plan.table,
+            columns=columns,
+            where=work.plan.where,
+            predicate=predicate,
+            batch_rows=self._world.batch_rows,
+        )
+        for batch in self._world.pace.through(batches):
             frame = pl.from_arrow(batch)
             assert isinstance(frame, pl.DataFrame)
             yield frame
@@ -246,13 +257,14 @@ class ExtractHandlers:
 
     def _lookups(self, work: TableWork, *, links: bool) -> dict[str, ParentIndex]:
         return {
-            column: self._parent(info.parent_object, info.key_field, info.parent_table)
+            column: self._parent(info.parent_object, info.key_field, info.parent_table, links=links)
             for column, info in work.rules.lookups.items()
             if info.is_link == links
         }
 
-    def _parent(self, object_name: str, key_field: str, table: str | None) -> ParentIndex:
-        name = (object_name, key_field, table)
+    def _parent(self, object_name: str, key_field: str, table: str | None, *, links: bool) -> ParentIndex:
+        # Under `--extract-first` the load pass asks before its parents are sent and the link pass after that.
+        name = (object_name, key_field, table, links)
         if name not in self._parents:
             self._parents[name] = ParentIndex(
                 org=self._world.org,
@@ -263,7 +275,10 @@ class ExtractHandlers:
         return self._parents[name]
 
     def _accepted(self, table: str | None, key_field: str) -> pl.LazyFrame:
-        """Keys that this batch has brought into the parent object; in a dry run those that it would send."""
+        """Keys that this batch has brought into the parent object; those that it would send where nothing is sent yet.
+
+        That is in a dry run, and under `--extract-first` for chunks without a ledger.
+        """
         nothing = pl.LazyFrame(schema={"key": pl.String})
         # A parent that this run leaves out, or is looked up by another field, is known to the org alone.
         work = self._world.works.get(table) if table is not None else None
@@ -274,7 +289,11 @@ class ExtractHandlers:
             would_send = self._would_send(chunks)
             return nothing if would_send is None else would_send
         files = [chunk.ledger_file for chunk in chunks if chunk.ledger_file is not None]
-        return self._world.ledger.accepted_keys(files).select("key") if files else nothing
+        accepted = self._world.ledger.accepted_keys(files).select("key") if files else nothing
+        if self._world.batch.mode is not BatchMode.EXTRACT_FIRST:
+            return accepted
+        would_send = self._would_send([chunk for chunk in chunks if chunk.ledger_file is None])
+        return accepted if would_send is None else pl.concat([accepted, would_send])
 
     def _would_send(self, chunks: Sequence[Chunk]) -> pl.LazyFrame | None:
         files = [self._world.storage.path(chunk.staged.rows_file) for chunk in chunks if chunk.staged is not None]

@@ -18,6 +18,7 @@ from typing import Any
 import polars as pl
 
 from forcelift.during.extract.null_keys import has_null_keys
+from forcelift.during.extract.pace import Pace
 from forcelift.during.extract.sample_store import SampleStore
 from forcelift.errors import StorageError
 from forcelift.jobs.work import TableWork, staged_names, staging_folder
@@ -61,6 +62,7 @@ class DrawWorld:
     chunk_rows: Callable[[TableWork], int]
     scratch: Path
     memory_mb: int
+    pace: Pace
     slice_rows_aim: int = SLICE_ROWS_AIM
 
 
@@ -157,13 +159,14 @@ class _Draw:
         return pl.concat([kept.select(ADDRESS), hashes.filter(mask), self._keys[table].parents(kept)], how="horizontal")
 
     def _frames(self, work: TableWork, columns: Sequence[str], predicate: Predicate) -> Iterator[pl.DataFrame]:
-        for batch in self._world.source.locate(
+        batches = self._world.source.locate(
             work.plan.table,
             columns=columns,
             where=work.plan.where,
             predicate=predicate,
             key=work.rules.key_columns,
-        ):
+        )
+        for batch in self._world.pace.through(batches):
             frame = pl.from_arrow(batch)
             assert isinstance(frame, pl.DataFrame)
             yield frame

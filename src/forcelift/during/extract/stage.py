@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from forcelift.audit.records import Chunk, Part, StagedChunk
+from forcelift.during.extract.pace import Pace
 from forcelift.during.extract.record_data import Detail, column_codecs, source_rows_json
 from forcelift.errors import SourceChanged
 from forcelift.jobs.parts import PartWriter
@@ -81,9 +82,11 @@ class ChunkStager:
         names: StagedNames,
         batch_rows: int,
         detail: Detail,
+        pace: Pace,
     ) -> None:
         self._source, self._storage, self._work, self._clock = source, storage, work, clock
         self._names, self._batch_rows, self._detail = names, batch_rows, detail
+        self._pace = pace
         self._changes: Counter[str] = Counter()
 
     def stage(self, chunk: Chunk, make_cleaner: Callable[[], ChunkCleaner]) -> StagedChunk:
@@ -123,14 +126,15 @@ class ChunkStager:
             rows = FrameFile(stack, self._storage, names.rows)
             refused = FrameFile(stack, self._storage, names.refused)
             links = FrameFile(stack, self._storage, names.links)
-            for batch in self._source.read(
+            batches = self._source.read(
                 chunk.table_name,
                 columns=work.rules.source_columns,
                 where=work.plan.where,
                 predicate=dict(chunk.predicate),
                 order_by=work.rules.order_by,
                 batch_rows=self._batch_rows,
-            ):
+            )
+            for batch in self._pace.through(batches):
                 frame = pl.from_arrow(batch)
                 assert isinstance(frame, pl.DataFrame)
                 cleaned = cleaner.clean(frame)

@@ -1,0 +1,58 @@
+"""`--extract-first`: everything is read, cleaned and staged before the first job of the batch. Pure.
+
+A staged chunk lies ready in its table's queue until nothing is left to read; then tables are sent in their usual order,
+children after their parents have settled. While reading goes on, children are read after their parents are staged, as
+a lookup's parent is then known from the staged rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from forcelift.jobs.tracks import ChunkTrack, Phase, TableTrack
+
+if TYPE_CHECKING:
+    from forcelift.jobs.board import Board
+
+
+def is_extracting(board: Board) -> bool:
+    """Whether the batch is still in its first half: something is to be read, and nothing may be sent."""
+    return board.settings.extract_first and any(not is_staged(board, table) for table in board.tables.values())
+
+
+def is_staged(board: Board, table: TableTrack) -> bool:
+    """Whether every chunk of a table is staged, or further."""
+    return (
+        table.planned
+        and not table.pending
+        and not any(chunk.phase is Phase.STAGING and chunk.table == table.spec.name for chunk in board.active.values())
+    )
+
+
+def lay_ready(board: Board, chunk: ChunkTrack) -> None:
+    """A staged chunk makes room for others to be read."""
+    chunk.phase = Phase.READY
+    board.active.pop(chunk.audit_id, None)
+    board.table_of(chunk).ready.append(chunk)
+
+
+def send_ready(board: Board) -> None:
+    """Take staged chunks on, once all is read and as far as their parents have settled."""
+    if is_extracting(board):
+        return
+    for table in board.tables.values():
+        while table.ready and board.may_start(table) and len(board.active) < board.settings.active_chunks_max:
+            chunk = table.ready.popleft()
+            chunk.phase = Phase.SENDING
+            board.active[chunk.audit_id] = chunk
+
+
+def left_ready(board: Board) -> Iterator[ChunkTrack]:
+    """Take all staged chunks back, as this run will not send them: a resume does."""
+    for table in board.tables.values():
+        while table.ready:
+            chunk = table.ready.popleft()
+            chunk.phase = Phase.SENDING
+            board.active[chunk.audit_id] = chunk
+            yield chunk

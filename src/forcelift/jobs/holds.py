@@ -1,0 +1,247 @@
+"""What keeps a batch from reading and sending although the org would let it: the hours, the disk, a pause. Pure.
+
+The governor speaks for the org; this module for everything else. Each wait has a reason that a person reads, and the
+time until which it lasts where that is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+from forcelift.audit.records import Control
+from forcelift.errors import StorageError
+
+if TYPE_CHECKING:
+    from forcelift.jobs.board import Board
+    from forcelift.jobs.tracks import ChunkTrack, TableTrack
+
+DISK_FULL_PAUSE_S = 10.0
+DISK_FULL_PAUSE_MAX_S = 300.0
+"""After a write met a full disk, growing: it is tried again then, or as soon as the disk shows more room."""
+
+MORE_ROOM_SHARE, MORE_ROOM_BYTES = 0.01, 100_000_000
+"""What counts as more room: a share of the disk, or so many bytes if that is less."""
+
+DISK_SLACK = 1.0
+"""Percentage points below the threshold at which staging goes on, or it would start and stop with each file."""
+
+
+class Hours(Protocol):
+    """The hours in which a batch may work; `text` is what the plan calls them."""
+
+    @property
+    def text(self) -> str: ...
+
+    def contains(self, instant: datetime) -> bool: ...
+
+    def next_open(self, instant: datetime) -> datetime: ...
+
+
+class WaitKind(StrEnum):
+    """What a batch waits for."""
+
+    PAUSE = "pause"  # an operator's `resume`
+    WINDOW = "window"  # the plan's hours
+    DISK = "disk"  # room in the staging folder's file system
+    ORG = "org"  # an org that is away, busy or used up
+    ALLOWANCE = "allowance"  # our own count of the rolling day
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """One reason why something is not begun; `until` is None where nobody can tell."""
+
+    kind: WaitKind
+    reason: str
+    until: datetime | None = None
+
+    def __str__(self) -> str:
+        return self.reason + (f" (until {self.until.isoformat(timespec='seconds')})" if self.until else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskSeen:
+    """How full the staging folder's file system is, in bytes; `free` is what this user may still take."""
+
+    total: int
+    free: int
+
+    @property
+    def used_percent(self) -> float:
+        return 100.0 * (self.total - self.free) / self.total if self.total else 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Holds:
+    """What is known of hours, disk and pause.
+
+    Args:
+        hours: The plan's `limits.window`; None is always.
+        disk_critical: Share in % of the file system above which nothing more is staged; None does not look.
+    """
+
+    hours: Hours | None = None
+    disk_critical: float | None = None
+    disk: DiskSeen | None = None
+    disk_is_critical: bool = False
+    disk_waits_since: datetime | None = None
+    full_until: datetime | None = None  # a write met a full disk: nothing more is staged before then
+    full_reason: str = ""
+    full_tries: int = 0
+    full_free: int = 0  # what was free then
+    opens_at: datetime | None = None
+    paused_because: str = ""
+    waits: tuple[Wait, ...] = ()
+
+    def see_disk(self, disk: DiskSeen) -> None:
+        """Take a look at the disk into account."""
+        self.disk = disk
+        if self.full_until is not None and disk.free - self.full_free > min(
+            disk.total * MORE_ROOM_SHARE, MORE_ROOM_BYTES
+        ):
+            self.full_until = None
+        if self.disk_critical is not None:
+            limit = self.disk_critical - (DISK_SLACK if self.disk_is_critical else 0.0)
+            self.disk_is_critical = disk.used_percent > limit
+
+    def disk_full(self, now: datetime, reason: str) -> datetime:
+        """A write met a full disk; when that write may be tried again. No new chunk is read before `full_until`."""
+        if self.full_until is None:  # several writers meet the same full disk
+            pause = min(DISK_FULL_PAUSE_MAX_S, DISK_FULL_PAUSE_S * 2.0 ** min(self.full_tries, 10))
+            self.full_until = now + timedelta(seconds=pause)
+            self.full_tries += 1
+        self.full_reason = reason
+        self.full_free = self.disk.free if self.disk is not None else 0
+        return now + timedelta(seconds=DISK_FULL_PAUSE_S)
+
+    def wrote(self) -> None:
+        """A chunk was staged: the disk has room."""
+        self.full_tries = 0
+
+    def hear(self, control: Control) -> None:
+        """Keep who paused the batch and why: a later wish has another reason, and the record of wishes only one."""
+        if not control.paused:
+            self.paused_because = ""
+        elif not self.paused_because:
+            self.paused_because = f"paused by {control.by or 'an operator'}: {control.reason or 'no reason given'}"
+
+    def is_outside(self, now: datetime) -> bool:
+        """Whether the hours forbid to read and to send at this instant."""
+        if self.hours is None or self.hours.contains(now):
+            self.opens_at = None
+            return False
+        if self.opens_at is None or self.opens_at <= now:
+            self.opens_at = self.hours.next_open(now)
+        return True
+
+    def disk_wait(self, now: datetime) -> Wait | None:
+        """Why nothing more may be staged, if so."""
+        if self.full_until is not None and self.full_until <= now:
+            self.full_until = None
+        if self.disk_is_critical and self.disk is not None:
+            used, critical = self.disk.used_percent, self.disk_critical
+            return Wait(
+                kind=WaitKind.DISK,
+                reason=f"the staging folder's disk is {used:.1f} % full, above `disk_usage_critical` {critical:g} %; "
+                "reading goes on when there is room",
+            )
+        if self.full_until is not None:
+            return Wait(kind=WaitKind.DISK, reason=self.full_reason, until=self.full_until)
+        return None
+
+    def wake_times(self) -> Iterator[datetime]:
+        """When to look again."""
+        yield from (time for time in (self.opens_at, self.full_until) if time is not None)
+
+
+def look(board: Board, now: datetime) -> None:
+    """Bring all waits up to this instant, as `Holds.waits`; to be called before anything is decided."""
+    holds, governor = board.holds, board.governor
+    governor.expire(now)
+    waits: list[Wait] = []
+    if board.control.paused and not board.is_stopping:
+        waits.append(Wait(kind=WaitKind.PAUSE, reason=holds.paused_because))
+    if holds.is_outside(now) and not board.is_stopping and holds.hours is not None:
+        reason = f"outside of `limits.window` {holds.hours.text}"
+        waits.append(Wait(kind=WaitKind.WINDOW, reason=reason, until=holds.opens_at))
+    disk = holds.disk_wait(now)
+    holds.disk_waits_since = None if disk is None else holds.disk_waits_since or now
+    if disk is not None and not board.is_stopping and (is_reading_left(board) or holds.full_until is not None):
+        waits.append(disk)
+    if governor.hold is not None:
+        waits.append(Wait(kind=WaitKind.ORG, reason=governor.hold.reason, until=governor.hold.until))
+    if governor.start_hold is not None and not board.is_stopping:
+        start = governor.start_hold
+        waits.append(Wait(kind=WaitKind.ALLOWANCE, reason=start.reason, until=start.until))
+    holds.waits = tuple(waits)
+
+
+def may_read(board: Board, now: datetime) -> bool:
+    """Whether a table may be planned or a chunk read now."""
+    return not (board.is_stopping or board.control.paused or board.holds.is_outside(now) or board.holds.disk_wait(now))
+
+
+def may_begin(board: Board, now: datetime) -> bool:
+    """Whether a chunk may be taken on, or a job begun, as far as operator and hours go."""
+    return not (board.is_stopping or board.control.paused or board.holds.is_outside(now))
+
+
+def stops_reading(board: Board) -> bool:
+    """Whether a read that is under way is to be given up: what was read of its chunk is read again later."""
+    return board.is_stopping or any(wait.kind is WaitKind.WINDOW for wait in board.holds.waits)
+
+
+def is_reading_left(board: Board) -> bool:
+    """Whether anything of the batch is still to be read."""
+    return any(not table.planned or table.pending for table in board.tables.values())
+
+
+def bytes_expected(table: TableTrack, chunk: ChunkTrack) -> int:
+    """What a chunk will take on the disk, by what the table's rows took so far; 0 before the first."""
+    return int(table.bytes_per_row * chunk.rows_estimate)
+
+
+def has_staging_room(board: Board, table: TableTrack, chunk: ChunkTrack) -> bool:
+    """Whether one more chunk fits into `limits.staging_gb`; the first one always does, or nothing would ever begin."""
+    coming = sum(
+        bytes_expected(board.table_of(other), other)
+        for other in board.active.values()
+        if other.staged_bytes == 0 and other is not chunk
+    )
+    held, limit = board.staged_bytes + coming, board.settings.staged_bytes_max
+    return held == 0 or (held < limit and held + bytes_expected(table, chunk) <= limit)
+
+
+def no_room_ever(board: Board, now: datetime) -> StorageError | None:
+    """The error that ends a batch whose reading waits for room that nothing of its own can make.
+
+    To be asked when nothing is at work. A full disk is waited for: others may make room; only `--extract-first`, which
+    holds everything until the last row is read, gives up after `EngineSettings.room_patience_s`.
+    """
+    if not is_reading_left(board) or board.is_stopping or board.control.paused or board.holds.is_outside(now):
+        return None
+    disk = board.holds.disk_wait(now)
+    if disk is not None:
+        since = board.holds.disk_waits_since or now
+        patience = timedelta(seconds=board.settings.room_patience_s)
+        if not board.settings.extract_first or now - since < patience:
+            return None
+        return StorageError(
+            f"`--extract-first` waited {board.settings.room_patience_s / 60:.0f} minutes for room: {disk.reason}",
+            state="nothing was sent; what is staged stays, and is not read again",
+            hint="make room or point `staging` to a larger disk, then `forcelift run --resume`",
+        )
+    waiting = [(table, table.pending[0]) for table in board.tables.values() if table.pending and board.may_stage(table)]
+    if not waiting or any(has_staging_room(board, table, chunk) for table, chunk in waiting):
+        return None
+    held, limit = board.staged_bytes / 1e9, board.settings.staged_bytes_max / 1e9
+    return StorageError(
+        f"{held:.3f} GB are staged, one more chunk does not fit into `limits.staging_gb` {limit:g}, and nothing "
+        "that is staged can go before more is read",
+        state="what is staged stays, and is not read again",
+        hint="raise `limits.staging_gb`, then `forcelift run --resume`",
+    )
