@@ -62,7 +62,7 @@ def _planned(board: Board, command: PlanTable, answer: Answer, now: datetime) ->
     if isinstance(answer.error, ReadingStopped):
         return
     if isinstance(answer.error, DiskFull):
-        table.retry_at = board.holds.disk_full(now, answer.error.message)
+        board.holds.disk_full(now, answer.error.message)
         return
     if isinstance(answer.error, SourceUnavailable) and table.tries < board.settings.source_tries_max:
         table.tries += 1

@@ -71,7 +71,8 @@ def chunk_error(board: Board, chunk: ChunkTrack, error: Exception, now: datetime
         wait_for_org(board, error, now)
         chunk.retry_at = board.governor.hold.until if board.governor.hold else now
     elif isinstance(error, DiskFull) and not board.is_stopping:
-        chunk.retry_at = board.holds.disk_full(now, error.message)
+        retry_at = board.holds.disk_full(now, error.message)
+        chunk.retry_at = None if chunk.phase is Phase.STAGING else retry_at  # no chunk is read before there is room
     elif isinstance(error, ReadingStopped):
         chunk.retry_at = None  # read again when reading may go on
     elif isinstance(error, SourceUnavailable) and chunk.tries < board.settings.source_tries_max:
