@@ -245,6 +245,8 @@ class Simulation:
         self.extract_first = self.rng.random() < 0.25
         self.disk = DiskSeen(total=100, free=50)
         self.allowed = Allowed()
+        self.governor_jobs: int | None = None
+        self.decisions: list[str] = []
         self.settings = EngineSettings(
             readers=self.rng.randint(1, 3),
             active_chunks_max=self.rng.randint(1, 6),
@@ -393,7 +395,8 @@ class Simulation:
                 works=works,
             )
         )
-        governor = Governor(jobs_max=self.rng.randint(1, 4), api_calls_reserve=0, rng=self.rng)
+        jobs_max = self.governor_jobs or self.rng.randint(1, 4)
+        governor = Governor(jobs_max=jobs_max, api_calls_reserve=0, rng=self.rng)
         coordinator = Coordinator([work.spec for work in works.values()], settings=self.settings, governor=governor)
         for chunk in audit.chunks(self.batch.batch_id):
             if chunk.status is ChunkStatus.FAILED and chunk.step is not ChunkStep.SETTLED:
@@ -407,6 +410,7 @@ class Simulation:
         """Any pending command, the org, or time may come next."""
         pending = self._hand_out(coordinator, coordinator.on(self.disk, self.clock.now()))
         for _ in range(STEPS_MAX):
+            self.decisions.extend(coordinator.take_decisions())
             if coordinator.is_finished:
                 return
             self._maybe_crash()

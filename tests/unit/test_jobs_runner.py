@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from forcelift.audit.records import Control
 from forcelift.jobs.board import EngineSettings
 from forcelift.jobs.coordinator import Coordinator
 from forcelift.jobs.governor import Governor
+from forcelift.jobs.holds import DiskSeen
 from forcelift.jobs.messages import PlanTable, SkipChunks, TablePlanned
 from forcelift.jobs.runner import Runner
 from forcelift.jobs.tracks import TableSpec
@@ -55,3 +57,67 @@ def test_whatever_a_handler_raises_ends_the_run_with_an_error(fault: BaseExcepti
     [error] = coordinator.errors
     assert error is fault or error.__cause__ is fault
     assert not coordinator.is_complete
+
+
+class LeapingClock(SystemClock):
+    """A machine that sleeps: the wall clock goes on and the monotonic one does not."""
+
+    def __init__(self) -> None:
+        self.slept = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.slept
+
+
+def test_time_that_the_machine_slept_counts_and_a_clock_set_back_does_not() -> None:
+    clock = LeapingClock()
+    governor = Governor(jobs_max=1, api_calls_reserve=0, rng=random.Random(1))
+    coordinator = Coordinator([SPEC], settings=EngineSettings(dry_run=True), governor=governor)
+    runner = Runner(
+        coordinator,
+        {PlanTable: lambda command: TablePlanned(chunks=())},
+        clock=clock,
+        control=Control,
+        api_requests_left=lambda: None,
+        on_progress=lambda coordinator: None,
+        readers=1,
+        senders=1,
+    )
+    runner.run()
+    before = runner._now()
+    clock.slept = timedelta(hours=50)
+    assert runner._now() - before > timedelta(hours=40)
+    clock.slept = timedelta()
+    assert runner._now() - before > timedelta(hours=40)
+
+
+def test_the_disk_is_looked_at_before_anything_begins() -> None:
+    order: list[str] = []
+
+    def plan_table(command: PlanTable) -> TablePlanned:
+        order.append("planned")
+        return TablePlanned(chunks=())
+
+    looks = [99.0, 50.0]
+
+    def disk() -> DiskSeen:
+        order.append("looked")
+        used = looks.pop(0) if len(looks) > 1 else looks[0]
+        return DiskSeen(total=100, free=round(100 - used))
+
+    governor = Governor(jobs_max=1, api_calls_reserve=0, rng=random.Random(1))
+    settings = EngineSettings(dry_run=True, disk_critical=95.0)
+    coordinator = Coordinator([SPEC], settings=settings, governor=governor)
+    Runner(
+        coordinator,
+        {PlanTable: plan_table},
+        clock=SystemClock(),
+        control=Control,
+        api_requests_left=lambda: None,
+        on_progress=lambda coordinator: None,
+        readers=1,
+        senders=1,
+        disk=disk,
+    ).run()
+    assert order[:3] == ["looked", "looked", "planned"]
+    assert coordinator.is_complete

@@ -1,0 +1,351 @@
+"""A real run with a twin, steered: hours, pause, throttle, extract-first, files that stay, plans that change."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from tests.integration.cli_migration import (
+    CHUNK_ROWS,
+    ORPHANS,
+    SALES,
+    TENANTS,
+    Migration,
+    check_accounting,
+    cli_schema,
+    make_source,
+    wait_until,
+    write_plan,
+)
+
+from forcelift.errors import ExitCode
+from forcelift.jobs.coordinator import Coordinator
+from forcelift.migration import RunOptions, Watcher, batch_status, run_migration
+from forcelift.protocols.clock import SystemClock
+from forcelift.protocols.org import Org
+from forcelift.twin.org import TwinOrg
+from forcelift.twin.server import TwinServer
+
+GOOD = SALES - ORPHANS
+CHUNKS = 1 + SALES // CHUNK_ROWS
+
+
+@pytest.fixture
+def migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Migration]:
+    """A plan into a twin that works at once."""
+    yield from _migration(tmp_path, monkeypatch, work=True)
+
+
+@pytest.fixture
+def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Migration]:
+    """A plan into a twin that works on jobs only when the test says so."""
+    yield from _migration(tmp_path, monkeypatch, work=False)
+
+
+def _migration(folder: Path, monkeypatch: pytest.MonkeyPatch, *, work: bool) -> Iterator[Migration]:
+    make_source(folder)
+    monkeypatch.chdir(folder)
+    org = TwinOrg.open(None, schema=cli_schema())
+    try:
+        with TwinServer(org, work=work) as server:
+            write_plan(folder, server)
+            monkeypatch.setenv("CLI_TEST_TOKEN", server.access_token)
+            yield Migration(folder=folder, org=org, server=server)
+            assert server.internal_errors == []
+    finally:
+        org.close()
+
+
+def change_plan(migration: Migration, old: str, new: str) -> None:
+    text = migration.plan.read_text()
+    assert text.count(old) == 1
+    migration.plan.write_text(text.replace(old, new))
+
+
+def slow_down(migration: Migration, *, rows_per_second: int) -> None:
+    url = 'url: "duckdb:///source.duckdb"'
+    change_plan(migration, url, f"{url}, limits: {{rows_per_second: {rows_per_second}}}")
+
+
+def audit(migration: Migration, query: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(f"file:{migration.audit_file}?mode=ro", uri=True)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def decisions(migration: Migration) -> list[str]:
+    rows = audit(migration, "SELECT payload FROM journal WHERE action = 'governor' ORDER BY seq")
+    return [json.loads(payload)["decision"] for (payload,) in rows]
+
+
+def check_end(migration: Migration, batch_id: str) -> None:
+    """Exactly one record per good row, and the books close."""
+    assert (migration.count("Tenant__c"), migration.count("Sale__c")) == (TENANTS, GOOD)
+    outcomes = check_accounting(migration.audit_file, migration.folder / "state" / "staging", batch_id)
+    assert outcomes == {"tenants": {"created": TENANTS}, "sales": {"created": GOOD, "rejected": ORPHANS}}
+
+
+class ShiftedClock(SystemClock):
+    """The machine's clock, set to a moment and moved on by the test."""
+
+    def __init__(self, at: datetime) -> None:
+        self._shift = at - datetime.now(UTC)
+        self._leapt = 0.0
+
+    def now(self) -> datetime:
+        return super().now() + self._shift
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self._leapt
+
+    def leap_to(self, at: datetime) -> None:
+        by = at - self.now()
+        self._shift += by
+        self._leapt += by.total_seconds()
+
+
+def test_a_run_outside_of_its_hours_begins_by_waiting_and_keeps_to_them(migration: Migration) -> None:
+    """Method: begin at noon, leap to the opening, after two jobs leap past the end, then to the next day.
+
+    What was created before the end may be there after it; what was not created then must not be, until the next day.
+    """
+    change_plan(migration, "limits: {parallel_jobs: 2}", 'limits: {parallel_jobs: 2, window: "22:00-23:00 UTC"}')
+    noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    clock = ShiftedClock(noon)
+    seen: dict[str, Any] = {"turns": 0, "stage": "noon"}
+    evening = noon.replace(hour=22)
+
+    def jobs() -> int:
+        return sum(len(migration.jobs(state)) for state in ("Open", "UploadComplete", "InProgress", "JobComplete"))
+
+    def working() -> bool:
+        return any(migration.jobs(state) for state in ("UploadComplete", "InProgress"))
+
+    def on_progress(coordinator: Coordinator, org: Org) -> None:
+        outside = bool(coordinator.waits)
+        seen["turns"] = seen["turns"] + 1 if outside else 0
+        if seen["stage"] == "noon" and seen["turns"] >= 2:
+            assert jobs() == 0
+            assert audit(migration, "SELECT count(*) FROM chunk") == [(0,)], "nothing was read"
+            status = batch_status(migration.plan, clock=clock)
+            assert status.waiting_for == (
+                "outside of `limits.window` 22:00-23:00 UTC (until 2026-03-01T22:00:00+00:00)"
+            )
+            assert coordinator.waiting_for == status.waiting_for
+            seen["stage"] = "evening"
+            clock.leap_to(evening)
+        elif seen["stage"] == "evening" and len(migration.jobs("JobComplete")) >= 2:
+            seen["stage"] = "night"
+            clock.leap_to(evening + timedelta(hours=1))
+        elif seen["stage"] == "night" and seen["turns"] >= 3 and not working():
+            if "jobs" not in seen:
+                seen["jobs"], seen["turns"] = jobs(), 0
+                return
+            assert jobs() == seen["jobs"] < CHUNKS, "no job was created outside of the hours"
+            seen["stage"] = "next day"
+            clock.leap_to(evening + timedelta(days=1))
+
+    summary = run_migration(
+        migration.plan, RunOptions(batch_id="night"), watcher=Watcher(on_progress=on_progress), clock=clock
+    )
+    assert summary.exit_code is ExitCode.ROWS_REFUSED, summary.errors
+    assert seen["stage"] in ("night", "next day")
+    waits = audit(migration, "SELECT payload FROM journal WHERE action = 'waits' ORDER BY seq")
+    kinds = [[wait["kind"] for wait in json.loads(payload)["waits"]] for (payload,) in waits]
+    assert kinds[:3] == [["window"], [], ["window"]]
+    assert kinds[-1] == []
+    check_end(migration, "night")
+
+
+def test_pause_throttle_and_resume_do_what_they_say(held: Migration) -> None:
+    """Method: the org stands still; after the wish is heard and all open jobs are done there is no further job."""
+    with held.start("run", "--batch", "paused") as process:
+        held.wait_for_jobs("UploadComplete", 1)
+        held.document("pause", "--reason", "month end")
+        wait_until(lambda: any("month end" in line for line in decisions(held)))
+        status = held.document("status")
+        assert (status["paused"], status["pause_reason"]) == (True, "month end")
+        wait_until(lambda: _work(held) and _open_jobs(held) == 0)
+        made = audit(held, "SELECT count(*) FROM job")
+        held.document("throttle", "--jobs", "1")
+        wait_until(lambda: any("at most 1 jobs at once" in line for line in decisions(held)))
+        assert audit(held, "SELECT count(*) FROM job") == made
+        shown = held.run("status").stdout
+        assert "month end" in shown
+        assert "at most 1 jobs at once" in shown
+        assert "no reason given" in shown
+        held.document("resume")
+        most = 0
+        while process.poll() is None:
+            # By their ids: a job may go on from one state to the next between two questions.
+            most = max(
+                most, len({job for state in ("Open", "UploadComplete", "InProgress") for job in held.jobs(state)})
+            )
+            _work(held)
+        assert process.returncode == ExitCode.ROWS_REFUSED
+        assert most == 1
+    asked = [
+        json.loads(payload).get("reason")
+        for (payload,) in audit(held, "SELECT payload FROM journal WHERE action LIKE '%_asked' ORDER BY seq")
+    ]
+    assert asked == ["month end", None, None]
+    check_end(held, "paused")
+
+
+def _open_jobs(held: Migration) -> int:
+    query = "SELECT count(*) FROM job WHERE step NOT IN ('collected', 'abandoned')"
+    return int(audit(held, query)[0][0])
+
+
+def _work(held: Migration) -> bool:
+    held.org.run_until_idle()
+    return True
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_extract_first_stages_everything_before_the_first_job(held: Migration, stopped: bool) -> None:
+    """Also over a stop and a resume, which keeps to the mode that the batch was begun with."""
+    if stopped:
+        slow_down(held, rows_per_second=300)
+    with held.start("run", "--batch", "all", "--extract-first") as process:
+        if stopped:
+            wait_until(lambda: _staged(held) >= 1)
+            held.document("stop", "--reason", "enough")
+            assert process.wait(60) == ExitCode.INTERRUPTED
+            assert audit(held, "SELECT count(*) FROM job") == [(0,)]
+            assert _staged(held) < CHUNKS
+            assert audit(held, "SELECT count(*) FROM MIGRATION_AUDIT_LOG WHERE STATUS = 'RUNNING'") == [(0,)]
+        else:
+            held.wait_for_jobs("UploadComplete", 1)
+            wait_until(lambda: _work(held) and process.poll() is not None)
+            assert process.returncode == ExitCode.ROWS_REFUSED
+    if stopped:
+        held.org.start()
+        done = held.run("run", "--resume")
+        held.org.stop()
+        assert done.returncode == ExitCode.ROWS_REFUSED, done.stderr
+    rows = audit(held, "SELECT action, seq FROM journal WHERE action IN ('chunk_staged', 'job_intended')")
+    assert max(seq for name, seq in rows if name == "chunk_staged") < min(
+        seq for name, seq in rows if name == "job_intended"
+    )
+    assert held.document("status")["batch"]["mode"] == "extract_first"
+    check_end(held, "all")
+
+
+def _staged(held: Migration) -> int:
+    try:
+        return int(audit(held, "SELECT count(*) FROM chunk WHERE step = 'staged'")[0][0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+def test_extract_first_is_refused_where_it_cannot_fit(migration: Migration) -> None:
+    change_plan(migration, "limits: {parallel_jobs: 2}", "limits: {parallel_jobs: 2, staging_gb: 0.000001}")
+    refused = migration.run("run", "--extract-first")
+    assert refused.returncode == ExitCode.STATE
+    assert "limits.staging_gb" in refused.stderr
+    assert audit(migration, "SELECT count(*) FROM batch") == [(0,)]
+
+
+def test_extract_first_rejects_children_of_parents_that_a_rule_rejected(migration: Migration) -> None:
+    """Under `--extract-first` a parent counts as there when its row is staged, and that one's is not."""
+    with duckdb.connect(str(migration.folder / "source.duckdb")) as source:
+        source.execute("UPDATE tenants SET name = repeat('x', 300) WHERE code = 'T1'")
+    change_plan(migration, "fields: {name: Name}", "fields: {name: {field: Name, too_long: reject}}")
+    run = migration.document("run", "--batch", "one", "--extract-first", code=ExitCode.ROWS_REFUSED)
+    sales = next(table for table in run["tables"] if table["table"] == "sales")
+    children = (SALES // TENANTS) - sum(1 for i in range(ORPHANS) if i % TENANTS == 1)
+    assert sales["rejected"] == ORPHANS + children
+    assert sales["failed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("keep", "stays"), [("until_settled", False), ("until_done", False), ("keep", True), ("3", True), ("0", False)]
+)
+def test_staged_files_stay_as_long_as_the_plan_says(migration: Migration, keep: str, stays: bool) -> None:
+    change_plan(migration, "chunks: ", f"retention: {{staged_files: {keep}}}\nchunks: ")
+    assert migration.run("run", "--batch", "kept").returncode == ExitCode.ROWS_REFUSED
+    assert bool(staged_files(migration)) == stays
+    check_end(migration, "kept")
+
+
+def staged_files(migration: Migration) -> list[Path]:
+    return list((migration.folder / "state" / "staging" / "staging").rglob("*.csv"))
+
+
+def test_files_kept_for_days_go_with_the_next_run_after_them(migration: Migration) -> None:
+    change_plan(migration, "chunks: ", "retention: {staged_files: 3}\nchunks: ")
+    run_migration(migration.plan, RunOptions(batch_id="first"), clock=ShiftedClock(datetime(2026, 3, 1, tzinfo=UTC)))
+    first = len(staged_files(migration))
+    assert first >= CHUNKS
+    run_migration(migration.plan, RunOptions(batch_id="second"), clock=ShiftedClock(datetime(2026, 3, 3, tzinfo=UTC)))
+    assert len(staged_files(migration)) == 2 * first
+    run_migration(migration.plan, RunOptions(batch_id="third"), clock=ShiftedClock(datetime(2026, 3, 5, tzinfo=UTC)))
+    assert {path.parts[-4] for path in staged_files(migration)} == {"second", "third"}
+    removed = audit(migration, "SELECT batch_id FROM journal WHERE action = 'staged_files_removed'")
+    assert removed == [("first",)]
+
+
+def test_files_that_cannot_be_removed_are_told(migration: Migration, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system refuses to remove; the run ends as it would have, and says what is left."""
+    remove, staging = shutil.rmtree, migration.folder.resolve() / "state" / "staging" / "staging"
+
+    def refuse(path: Any, *more: Any, **options: Any) -> None:
+        if Path(path).is_relative_to(staging):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        remove(path, *more, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    shown = migration.run("run", "--batch", "left")
+    assert shown.returncode == ExitCode.ROWS_REFUSED
+    assert "note: staged files could not be removed" in shown.stdout
+    assert "permission denied" in shown.stdout
+    assert staged_files(migration)
+    monkeypatch.undo()
+    check_end(migration, "left")
+
+
+def test_a_resume_takes_another_window_as_a_revision_and_refuses_another_meaning(held: Migration) -> None:
+    with held.start("run", "--batch", "changed") as process:
+        held.wait_for_jobs("UploadComplete", 1)
+        held.document("stop", "--now")
+        process.wait(60)
+    change_plan(held, "limits: {parallel_jobs: 2}", "limits: {parallel_jobs: 1, memory_mb: 600}")
+    change_plan(held, "{name: Name}", "{name: {field: Name, too_long: truncate}}")
+    refused = held.run("run", "--resume")
+    assert refused.returncode == ExitCode.STATE
+    assert "too_long" in refused.stderr
+    assert "parallel_jobs" not in refused.stderr
+    change_plan(held, "{name: {field: Name, too_long: truncate}}", "{name: Name}")
+    held.org.start()
+    done = held.run("run", "--resume")
+    held.org.stop()
+    assert done.returncode == ExitCode.ROWS_REFUSED, done.stderr
+    assert audit(held, "SELECT revision FROM plan_revision ORDER BY revision") == [(1,), (2,)]
+    check_end(held, "changed")
+
+
+def test_a_stop_in_the_middle_of_a_slow_read_is_heard_before_the_chunk_is_read(held: Migration) -> None:
+    """Method: so slow a read that a chunk takes a minute; the stop ends it between two of its pieces."""
+    slow_down(held, rows_per_second=1)
+    with held.start("run", "--batch", "slow", "--table", "tenants") as process:
+        wait_until(lambda: _running(held) == 1)
+        held.document("stop")
+        assert process.wait(60) == ExitCode.INTERRUPTED
+    statuses = audit(held, "SELECT STATUS, ERROR_MESSAGE FROM MIGRATION_AUDIT_LOG")
+    assert [status for status, _ in statuses] in (["FAILED"], ["SKIPPED"])
+
+
+def _running(held: Migration) -> int:
+    try:
+        return len(audit(held, "SELECT * FROM MIGRATION_AUDIT_LOG WHERE STATUS = 'RUNNING'"))
+    except sqlite3.OperationalError:
+        return 0
