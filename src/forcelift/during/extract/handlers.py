@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars as pl
 
 from forcelift.audit import AuditStore
@@ -26,6 +28,7 @@ from forcelift.during.extract.record_data import Detail
 from forcelift.during.extract.sample_draw import DrawWorld
 from forcelift.during.extract.sampled_source import SampledSource
 from forcelift.during.extract.stage import ChunkStager
+from forcelift.errors import DiskFull
 from forcelift.jobs.messages import ChunkStaged, PlanTable, StageChunk, StageLinks, TablePlanned
 from forcelift.jobs.parts import PartWriter
 from forcelift.jobs.work import TableWork, staged_names
@@ -38,6 +41,8 @@ from forcelift.rules import DuplicateDecisions, DuplicateScan, SamplePercent
 from forcelift.storage import Storage
 
 SAMPLE_ROWS = 2_000
+SPILL_BYTES = 16_000_000
+"""Free space below which a failed spill is the disk's fault; DuckDB writes blocks of up to a few MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,9 +106,10 @@ class ExtractHandlers:
         )
         folder = staged_names(world.batch.batch_id, plan.table, 0).folder.rpartition("/")[0]
         name = f"{folder}/duplicates.parquet"
-        repeats = self._find_duplicates(
-            work, [(number, part.predicate) for number, part in enumerate(slices, start=1)], name
-        )
+        with _spilling(world.storage, plan.table):
+            repeats = self._find_duplicates(
+                work, [(number, part.predicate) for number, part in enumerate(slices, start=1)], name
+            )
         table = BatchTable(
             batch_id=world.batch.batch_id,
             table_name=plan.table,
@@ -298,6 +304,24 @@ class ExtractHandlers:
     def _would_send(self, chunks: Sequence[Chunk]) -> pl.LazyFrame | None:
         files = [self._world.storage.path(chunk.staged.rows_file) for chunk in chunks if chunk.staged is not None]
         return pl.scan_parquet(files, glob=False).filter(pl.col("outcome").is_null()).select("key") if files else None
+
+
+@contextmanager
+def _spilling(storage: Storage, table: str) -> Iterator[None]:
+    """Tell a scan that ended because its spill found no room from one that ended otherwise.
+
+    DuckDB's errors carry no number, so the disk itself is asked.
+    """
+    try:
+        yield
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        if storage.disk().free >= SPILL_BYTES:
+            raise
+        raise DiskFull(
+            f"table `{table}`: the scan for repeated keys cannot spill: the disk is full",
+            state="nothing of this table was sent",
+            hint="make room on the staging folder's disk",
+        ) from error
 
 
 def _cannot_repeat(work: TableWork) -> bool:
