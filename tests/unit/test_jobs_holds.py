@@ -256,6 +256,15 @@ def test_a_stop_outside_of_the_hours_does_not_wait_for_them() -> None:
     assert engine.waits == []
 
 
+def test_a_stop_ends_a_run_that_waits_for_its_hours_before_anything_was_planned() -> None:
+    engine = Engine.of(PARENT, hours=NIGHT, now=NOON)
+    assert not engine.coordinator.is_finished
+    engine.hear(Control(stop=True, by="op"))
+    assert engine.kinds == []
+    assert engine.coordinator.is_finished
+    assert not engine.coordinator.is_complete
+
+
 def test_a_read_that_the_hours_ended_is_begun_anew_when_they_open() -> None:
     engine = Engine.of(PARENT, hours=NIGHT, chunks=1)
     engine.do(PlanTable)

@@ -88,6 +88,7 @@ class Holds:
     disk_critical: float | None = None
     disk: DiskSeen | None = None
     disk_is_critical: bool = False
+    disk_reason: str = ""
     disk_waits_since: datetime | None = None
     full_until: datetime | None = None  # a write met a full disk: nothing more is staged before then
     full_reason: str = ""
@@ -105,8 +106,14 @@ class Holds:
         ):
             self.full_until = None
         if self.disk_critical is not None:
-            limit = self.disk_critical - (DISK_SLACK if self.disk_is_critical else 0.0)
-            self.disk_is_critical = disk.used_percent > limit
+            was_critical = self.disk_is_critical
+            self.disk_is_critical = disk.used_percent > self.disk_critical - (DISK_SLACK if was_critical else 0.0)
+            if self.disk_is_critical and not was_critical:
+                # As it was when the wait began: a reason that changes with every look would be told every second.
+                self.disk_reason = (
+                    f"the staging folder's disk is {disk.used_percent:.1f} % full, above `disk_usage_critical` "
+                    f"{self.disk_critical:g} %; reading goes on when there is room"
+                )
 
     def disk_full(self, now: datetime, reason: str) -> datetime:
         """A write met a full disk; when that write may be tried again. No new chunk is read before `full_until`."""
@@ -142,13 +149,8 @@ class Holds:
         """Why nothing more may be staged, if so."""
         if self.full_until is not None and self.full_until <= now:
             self.full_until = None
-        if self.disk_is_critical and self.disk is not None:
-            used, critical = self.disk.used_percent, self.disk_critical
-            return Wait(
-                kind=WaitKind.DISK,
-                reason=f"the staging folder's disk is {used:.1f} % full, above `disk_usage_critical` {critical:g} %; "
-                "reading goes on when there is room",
-            )
+        if self.disk_is_critical:
+            return Wait(kind=WaitKind.DISK, reason=self.disk_reason)
         if self.full_until is not None:
             return Wait(kind=WaitKind.DISK, reason=self.full_reason, until=self.full_until)
         return None
