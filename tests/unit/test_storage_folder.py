@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -256,3 +257,9 @@ def test_segments_are_safe_and_apart():
     assert len(set(made)) == len(texts)
     assert all(0 < len(part) <= 120 and set(part).isdisjoint("/\\:. ") for part in made)
     assert segment("KPS_T_SALES_MD") == "KPS_T_SALES_MD"
+
+
+def test_the_disk_s_room_is_what_this_user_may_use(storage):
+    disk, usage = storage.disk(), shutil.disk_usage(storage.root)
+    assert 0 < disk.free <= disk.total <= usage.total
+    assert disk.total - disk.free == pytest.approx(usage.used, rel=0.05)

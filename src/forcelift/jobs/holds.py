@@ -65,7 +65,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskSeen:
-    """How full the staging folder's file system is, in bytes; `free` is what this user may still take."""
+    """How full the staging folder's file system is, in bytes: what this user may use, and what is free of it."""
 
     total: int
     free: int

@@ -146,7 +146,8 @@ class FolderStorage:
     def disk(self) -> Disk:
         with in_words(str(self.root), "measured"):
             disk = shutil.disk_usage(self._real_root)
-        return Disk(total=disk.total, free=disk.free)
+        # What the system keeps for its administrator is not counted as there, as in `df`.
+        return Disk(total=disk.used + disk.free, free=disk.free)
 
     def _make_folder(self, folder: Path) -> None:
         if folder.is_dir():

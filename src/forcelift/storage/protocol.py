@@ -31,7 +31,7 @@ class Usage(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
-    """The file system that holds the files, in bytes; `free` is what this user may still take."""
+    """The file system that holds the files, in bytes: what this user may use in all, and what is still free of it."""
 
     total: int
     free: int
