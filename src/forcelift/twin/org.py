@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import duckdb
 
+from forcelift.twin.automation_state import AutomationState
 from forcelift.twin.clock import Clock, SystemClock
 from forcelift.twin.errors import SchemaError, not_found
 from forcelift.twin.ids import base62, id18, make_id, org_pod
@@ -68,6 +69,7 @@ class TwinOrg:
         self._stopping = threading.Event()
         self._worker: threading.Thread | None = None
         self._worker_error: BaseException | None = None
+        self.automations = AutomationState(store, schema.automations, pod=self._pod)
         self.usage = Usage(store, schema, clock)
         self.jobs = IngestJobs(store, schema, clock, pod=self._pod, wake=self._wake.set)
         self._results = Results(store, schema, seed=seed, strict=options.strict_results)

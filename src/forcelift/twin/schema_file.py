@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from forcelift.twin.automation_models import Automations, automation_problems, known_keys, read_automations
 from forcelift.twin.errors import SchemaError
 from forcelift.twin.schema import (
     STORED_TYPES,
@@ -78,6 +79,7 @@ def schema_from_dict(content: object, *, source: str | None = None) -> Schema:
         ),
         objects=objects,
         source=source,
+        automations=_automations(file.automations, builder),
     )
 
 
@@ -354,6 +356,7 @@ class _Builder:
         users: tuple[UserSchema, ...],
         objects: Sequence[ObjectSchema],
         source: str | None,
+        automations: Automations | None = None,
     ) -> Schema:
         self._check_twice("objects", [entry.name for entry in objects])
         self._check_twice("users", [user.username for user in users])
@@ -371,9 +374,28 @@ class _Builder:
                 f"objects.{entry.name}.relationshipName",
                 [f.relationship_name for f in entry.fields if f.relationship_name],
             )
+        automations = automations or Automations()
+        by_name = {entry.name.lower(): entry for entry in everything}
+        self.problems += automation_problems(automations, lambda name: by_name.get(name.lower()))
         if self.problems:
             raise SchemaError(self.problems, source=source)
-        return Schema(org=org, limits=dict(limits), users=users or (_default_user(),), objects=everything)
+        users = users or (_default_user(),)
+        return Schema(org=org, limits=dict(limits), users=users, objects=everything, automations=automations)
+
+
+def _automations(content: Mapping[str, Any], builder: _Builder) -> Automations:
+    try:
+        return read_automations(content)
+    except ValidationError as error:
+        for item in error.errors():
+            place = ".".join(str(part) for part in ("automations", *item["loc"]))
+            if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+                builder.problems.append(
+                    f"{place}: unknown key{_nearest(str(item['loc'][-1]), known_keys(item['loc']))}"
+                )
+            else:
+                builder.problems.append(f"{place}: {item['msg']}")
+        return Automations()
 
 
 def _default_user() -> UserSchema:

@@ -1,0 +1,157 @@
+"""Which automations the org has now: as declared in the schema, and as Tooling and Metadata calls have changed them.
+
+Reads and writes: three facts of `meta.info` (declared, current, Ids). Whoever processes rows asks `active_on(object)`
+once for each chunk; the answer is one immutable moment.
+Re-run:  a reopened org keeps what was switched, also when the schema file is given again. What the file declares
+         otherwise than before is taken from the file.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+import duckdb
+
+from forcelift.twin.automation_models import (
+    KINDS,
+    Automation,
+    Automations,
+    Kind,
+    automations_json,
+    read_automations,
+)
+from forcelift.twin.ids import make_id
+from forcelift.twin.store import Store
+
+DECLARED: Final = "automations_declared"
+CURRENT: Final = "automations"
+NUMBERS: Final = "automation_numbers"
+KEY_PREFIXES: Final[dict[Kind, str]] = {
+    "validation_rules": "03d",
+    "triggers": "01q",
+    "flows": "300",
+    "workflow_rules": "01Q",
+    "duplicate_rules": "0Bm",
+}
+
+
+class AutomationState:
+    """The automations of one org. Safe to use from several threads."""
+
+    def __init__(self, store: Store, declared: Automations, *, pod: str) -> None:
+        self._store = store
+        self._pod = pod
+        self._lock = threading.Lock()
+        self._revision = 0
+        self._active: dict[str, Automations] = {}
+        self._listeners: list[Callable[[duckdb.DuckDBPyConnection, Automations], None]] = []
+        with store.write_meta() as cursor:
+            facts = store.info(cursor)
+            earlier = read_automations(json.loads(facts.get(DECLARED, "{}")))
+            now = read_automations(json.loads(facts[CURRENT])) if CURRENT in facts else earlier
+            self._numbers: dict[str, int] = json.loads(facts.get(NUMBERS, "{}"))
+            self._now = merge(earlier=earlier, declared=declared, now=now)
+            store.set_info(cursor, DECLARED, json.dumps(automations_json(declared)))
+            self._save(cursor)
+
+    def current(self) -> Automations:
+        """All automations, active or not."""
+        return self._now
+
+    def active_on(self, object_name: str) -> Automations:
+        """Only what is active on that object now."""
+        key = object_name.lower()
+        with self._lock:
+            found = self._active.get(key)
+            if found is None:
+                found = self._active[key] = self._now.active_on(object_name)
+            return found
+
+    @property
+    def revision(self) -> int:
+        """Grows with every change."""
+        return self._revision
+
+    def find(self, kind: Kind, full_name: str) -> Automation | None:
+        """The automation of that kind and name (`Account.Rule`, `Trigger_Name`), whatever its case."""
+        wanted = full_name.lower()
+        return next((entry for entry in getattr(self._now, kind) if entry.full_name.lower() == wanted), None)
+
+    def id_of(self, kind: Kind, full_name: str) -> str:
+        """Its Id, which never changes."""
+        return make_id(KEY_PREFIXES[kind], self._pod, self._numbers[_key(kind, full_name)])
+
+    def version_id(self, full_name: str, number: int) -> str:
+        """The Id of a flow's version."""
+        return make_id("301", self._pod, self._numbers[_key("flows", full_name)] * 1000 + number)
+
+    def put(self, *changes: tuple[Kind, Automation]) -> None:
+        """Add automations, or replace those of the same name; all or none."""
+        self._change(changes, removed=())
+
+    def remove(self, *names: tuple[Kind, str]) -> None:
+        """Delete automations by kind and full name; names that are not there are no error."""
+        self._change((), removed=names)
+
+    def apply(self, changes: tuple[tuple[Kind, Automation], ...], removed: tuple[tuple[Kind, str], ...]) -> None:
+        """Add, replace and delete in one step, as a deploy does."""
+        self._change(changes, removed)
+
+    def on_change(self, listener: Callable[[duckdb.DuckDBPyConnection, Automations], None]) -> None:
+        """Have a function called in the transaction of every change, with what will be current after it."""
+        self._listeners.append(listener)
+
+    def _change(self, changes: tuple[tuple[Kind, Automation], ...], removed: tuple[tuple[Kind, str], ...]) -> None:
+        with self._store.write_meta() as cursor:
+            lists: dict[Kind, dict[str, Any]] = {
+                kind: {entry.full_name.lower(): entry for entry in getattr(self._now, kind)} for kind in KINDS
+            }
+            for kind, entry in changes:
+                lists[kind][entry.full_name.lower()] = entry
+            for kind, name in removed:
+                lists[kind].pop(name.lower(), None)
+            before, numbers = self._now, dict(self._numbers)
+            try:
+                # Under the store's lock: two changes at once must not lose one of them.
+                changed: dict[str, Any] = {kind: tuple(entries.values()) for kind, entries in lists.items()}
+                self._now = replace(before, **changed)
+                self._save(cursor)
+                for listener in self._listeners:
+                    listener(cursor, self._now)
+            except BaseException:
+                self._now, self._numbers = before, numbers
+                raise
+            with self._lock:
+                self._active.clear()
+            self._revision += 1
+
+    def _save(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        for kind, entry in self._now.each():
+            self._numbers.setdefault(_key(kind, entry.full_name), len(self._numbers) + 1)
+        self._store.set_info(cursor, CURRENT, json.dumps(automations_json(self._now)))
+        self._store.set_info(cursor, NUMBERS, json.dumps(self._numbers))
+
+
+def merge(*, earlier: Automations, declared: Automations, now: Automations) -> Automations:
+    """What is current after a file is opened with a schema.
+
+    An automation that the schema declares as before stays as calls have left it, even deleted; one that it declares
+    otherwise, or anew, is taken from the schema; one that it dropped is gone; one that calls have made stays.
+    """
+    lists: dict[str, tuple[Any, ...]] = {}
+    for kind in KINDS:
+        old = {entry.full_name.lower(): entry for entry in getattr(earlier, kind)}
+        new = {entry.full_name.lower(): entry for entry in getattr(declared, kind)}
+        present = {entry.full_name.lower(): entry for entry in getattr(now, kind)}
+        kept = [present.get(name) if old.get(name) == entry else entry for name, entry in new.items()]
+        made = [entry for name, entry in present.items() if name not in old and name not in new]
+        lists[kind] = (*(entry for entry in kept if entry is not None), *made)
+    return Automations(**lists, apex_tests=declared.apex_tests)
+
+
+def _key(kind: Kind, full_name: str) -> str:
+    return f"{kind}/{full_name.lower()}"
