@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import tempfile
 import threading
 from contextlib import ExitStack
 from datetime import timedelta
@@ -16,13 +17,14 @@ import click
 from pydantic import SecretStr
 
 from forcelift.errors import StateConflict, UsageError
-from forcelift.twin.auth import ConnectedApp, NoSuchUser
+from forcelift.twin.auth import ConnectedApp, NoSuchUser, PasswordPolicy
 from forcelift.twin.errors import SchemaError, StoreError, TwinError
-from forcelift.twin.http_apps import load_connected_apps
+from forcelift.twin.http_apps import load_connected_apps, load_password_policy
 from forcelift.twin.http_faults import is_loopback
 from forcelift.twin.org import Options, Pace, TwinOrg
 from forcelift.twin.schema_file import load_schema
 from forcelift.twin.server import ServerFailed, TwinServer
+from forcelift.twin.tls import Certificate, CertificateUnusable, own_certificate
 
 # Rows a second: an org with light automation takes up to five million an hour, one with triggers and flows a few
 # hundred thousand (salesforce-api reference, section 8). Such orgs commit batch by batch, so that progress shows.
@@ -76,6 +78,21 @@ def twin() -> None:
 @click.option("--client-secret", envvar="FORCELIFT_TWIN_CLIENT_SECRET", show_envvar=True, help="Its secret")
 @click.option("--certificate", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its PEM certificate")
 @click.option("--run-as", help="Its user in the client-credentials flow; as --username if left out")
+@click.option(
+    "--password",
+    envvar="FORCELIFT_TWIN_PASSWORD",
+    show_envvar=True,
+    help="Password of `--username`; switches SOAP login and the password flow on, which new orgs have off",
+)
+@click.option("--tls", is_flag=True, help="Serve HTTPS with a certificate that is made for it")
+@click.option(
+    "--tls-cert",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Serve HTTPS with this PEM certificate; needs `--tls-key`",
+)
+@click.option(
+    "--tls-key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its unencrypted PEM private key"
+)
 def serve(
     schema_file: Path | None,
     data_file: Path | None,
@@ -90,16 +107,25 @@ def serve(
     client_secret: str | None,
     certificate: Path | None,
     run_as: str | None,
+    password: str | None,
+    tls: bool,
+    tls_cert: Path | None,
+    tls_key: Path | None,
 ) -> None:
-    """Serve an org over HTTP until interrupted
+    """Serve an org over HTTP or HTTPS until interrupted
 
-    The first line on stdout is one JSON document with url, access token and pid; it holds secrets. Example:
+    The first line on stdout is one JSON document with url, access token, pid and, with HTTPS, the certificate that
+    clients must trust; it holds secrets. Examples:
 
       forcelift twin serve --schema org.yaml --data org.duckdb --port 8765
+
+      forcelift twin serve --schema org.yaml --tls
     """
+    if (tls_cert is None) != (tls_key is None):
+        raise UsageError("`--tls-cert` and `--tls-key` belong together", hint="give both, or `--tls` alone")
     if schema_file is None and (data_file is None or not data_file.exists()):
         raise UsageError("a new org needs a schema", hint="add `--schema FILE`, or name an existing file with `--data`")
-    _warn_if_open(host)
+    _warn_if_open(host, is_plain=not (tls or tls_cert))
     stopped = _stop_on_signal()
     with ExitStack() as stack:
         log_file = None if log_path is None else stack.enter_context(log_path.open("a", encoding="utf-8"))
@@ -108,16 +134,21 @@ def serve(
             speed, options = PACES[pace]
             org = TwinOrg.open(data_file, schema=schema, seed=seed, pace=speed, options=options)
             stack.callback(org.close)
-            apps = (
-                ()
-                if schema_file is None or schema_file.suffix not in (".yaml", ".yml")
-                else load_connected_apps(schema_file)
-            )
+            with_apps = schema_file if schema_file is not None and schema_file.is_file() else None
+            apps = () if with_apps is None else load_connected_apps(with_apps)
+            policy = PasswordPolicy() if with_apps is None else load_password_policy(with_apps)
             if client_id is not None:
                 apps = (*apps, _app(client_id, client_secret, certificate, run_as or username))
+            certificate_pair = None
+            if tls_cert is not None and tls_key is not None:
+                certificate_pair = Certificate(cert_file=tls_cert, key_file=tls_key)
+            elif tls:
+                certificate_pair = own_certificate(_tls_folder(data_file, stack), hosts=[host])
+            if password is not None:
+                policy = _with_password(policy, username or org.users[0].username, password)
             server = TwinServer(
                 org, host=host, port=port, apps=apps, seed=seed, log_file=log_file, username=username,
-                session_lifetime=timedelta(minutes=session_minutes),
+                session_lifetime=timedelta(minutes=session_minutes), policy=policy, tls=certificate_pair,
             )  # fmt: skip
             server.start()
         except TwinError as error:
@@ -145,11 +176,24 @@ def _app(client_id: str, secret: str | None, certificate: Path | None, run_as: s
         raise UsageError(f"`--certificate {certificate}` is not a PEM certificate or public key (RSA)") from error
 
 
-def _warn_if_open(host: str) -> None:
+def _tls_folder(data_file: Path | None, stack: ExitStack) -> Path:
+    """Where the certificate is kept: beside the data file, or with an org in memory only as long as that."""
+    if data_file is not None:
+        return data_file.with_name(f"{data_file.name}.tls")
+    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="forcelift-twin-tls-")))
+
+
+def _with_password(policy: PasswordPolicy, username: str, password: str) -> PasswordPolicy:
+    passwords = {**policy.passwords, username: SecretStr(password)}
+    return PasswordPolicy(soap_login=True, passwords=passwords)
+
+
+def _warn_if_open(host: str, *, is_plain: bool) -> None:
     if host != "localhost" and not is_loopback(host):
+        clear = ", and tokens cross the network in clear" if is_plain else ""
         click.echo(
             f"warning: {host} is not a loopback address: whoever reaches it can read and change this org"
-            " with a token, and tokens cross the network in clear",
+            f" with a token{clear}",
             err=True,
         )
 
@@ -170,6 +214,8 @@ def _told(error: TwinError) -> UsageError | StateConflict:
     """The twin's error in the form that the command line shows."""
     if isinstance(error, SchemaError):
         return UsageError(str(error), state="nothing was changed", hint="mend the schema file and start again")
+    if isinstance(error, CertificateUnusable):
+        return UsageError(str(error), state="the org is unchanged", hint="leave `--tls-cert` out to have one made")
     if isinstance(error, NoSuchUser):
         return UsageError(str(error), state="nothing was changed", hint="take one of these for `--username`")
     if isinstance(error, StoreError):

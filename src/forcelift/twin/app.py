@@ -18,7 +18,14 @@ from pydantic import SecretStr
 from starlette.routing import Match, Route, Router
 from starlette.types import ASGIApp
 
-from forcelift.twin.auth import PRODUCTION_AUDIENCE, SANDBOX_AUDIENCE, ConnectedApp, SignIn, default_app
+from forcelift.twin.auth import (
+    PRODUCTION_AUDIENCE,
+    SANDBOX_AUDIENCE,
+    ConnectedApp,
+    PasswordPolicy,
+    SignIn,
+    default_app,
+)
 from forcelift.twin.errors import ApiError, TwinError, not_found
 from forcelift.twin.http_composite import Composite
 from forcelift.twin.http_core import Access, Call, Endpoint, Handler, Reply
@@ -29,11 +36,13 @@ from forcelift.twin.http_oauth import OAuthCalls
 from forcelift.twin.http_perimeter import Perimeter, RequestLog
 from forcelift.twin.http_records import RecordCalls
 from forcelift.twin.http_rest import RestCalls
+from forcelift.twin.http_soap import LOGIN_BODY_MAX, SoapFrame, SoapLogin
 from forcelift.twin.http_workers import Workers
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.query_jobs import QueryJobs
 from forcelift.twin.rest import QueryPages
 from forcelift.twin.sessions import SESSION_LIFETIME, Session, SessionStore
+from forcelift.twin.soap import ENTERPRISE, PARTNER
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +67,7 @@ class TwinApp:
         session_lifetime: timedelta = SESSION_LIFETIME,
         seed: int = 0,
         log: RequestLog | None = None,
+        policy: PasswordPolicy | None = None,
     ) -> None:
         self.org = org
         self.workers = Workers()
@@ -67,7 +77,7 @@ class TwinApp:
         self._users = {user.id: user for user in org.users}
         self.default_username = active[0].username
         self.sessions = SessionStore(org.cursor(), org_id=org.org_id, now=org.clock.now, lifetime=session_lifetime)
-        self._made_app = None if apps else self._keep_app()
+        self._made_app = None if apps else self._keep_app(with_passwords=policy is not None and bool(policy.passwords))
         self.sign_in = SignIn(
             store=self.sessions,
             apps=apps or [self._made_app] if self._made_app else apps,
@@ -75,6 +85,7 @@ class TwinApp:
             org_id=org.org_id,
             audience=SANDBOX_AUDIENCE if org.schema.org.sandbox else PRODUCTION_AUDIENCE,
             now=org.clock.now,
+            policy=policy,
         )
         self.faults = Faults(seed)
         self.control_token = secrets.token_urlsafe(32)
@@ -161,8 +172,12 @@ class TwinApp:
             rows = cursor.execute("SELECT state, count(*) FROM meta.ingest_job GROUP BY state").fetchall()
         return {state: int(count) for state, count in rows}
 
-    def _keep_app(self) -> ConnectedApp:
+    def _keep_app(self, *, with_passwords: bool) -> ConnectedApp:
         """The connected app of an org for which none was registered: made once, so that a restart knows it."""
+        made = self._stored_app()
+        return made.model_copy(update={"flows": (*made.flows, "password")}) if with_passwords else made
+
+    def _stored_app(self) -> ConnectedApp:
         client_id = self.sessions.setting("client_id")
         secret = self.sessions.setting("client_secret")
         if client_id is not None and secret is not None:
@@ -174,7 +189,13 @@ class TwinApp:
         return app
 
     def _routes(self) -> list[Route]:
-        return [*self._open_routes(), *self._rest_routes(), *self._job_routes(), *self._control_routes()]
+        return [
+            *self._open_routes(),
+            *self._soap_routes(),
+            *self._rest_routes(),
+            *self._job_routes(),
+            *self._control_routes(),
+        ]
 
     def _route(self, path: str, /, **handlers: Handler) -> Route:
         return Route(path, Endpoint(self, handlers, access=Access.SESSION))
@@ -192,6 +213,23 @@ class TwinApp:
             self._open_route("/services/oauth2/revoke", POST=calls.revoke, GET=calls.revoke),
             self._open_route("/services/oauth2/userinfo", GET=calls.user_info, POST=calls.user_info),
             self._open_route("/id/{org_id}/{user_id}", GET=calls.identity, POST=calls.identity),
+        ]
+
+    def _soap_routes(self) -> list[Route]:
+        org = self.org.schema.org
+        frame = SoapFrame(admit=self.admit, fault=self.fault)
+        login = SoapLogin(
+            self.sign_in, org_id=self.org.org_id, org_name=org.name, sandbox=org.sandbox,
+            describe_user=self._describe_user,
+        )  # fmt: skip
+        calls = {
+            "u": frame.handler(login.partner, namespace=PARTNER, body_max=LOGIN_BODY_MAX),
+            "c": frame.handler(login.enterprise, namespace=ENTERPRISE, body_max=LOGIN_BODY_MAX),
+        }
+        return [
+            self._open_route(f"/services/Soap/{kind}/{{number}}{rest}", POST=handle)
+            for kind, handle in calls.items()
+            for rest in ("", "/{org_id}")
         ]
 
     def _rest_routes(self) -> list[Route]:

@@ -14,6 +14,7 @@ import secrets
 import urllib.parse
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
@@ -46,6 +47,15 @@ class OAuthError(Exception):
         self.status = status
 
 
+class LoginRefused(Exception):
+    """The SOAP login refuses. `code` and `message` are Salesforce's words."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
 class NoSuchUser(TwinError):
     """Somebody was to be signed in whom the org does not have, or who is not active."""
 
@@ -53,10 +63,38 @@ class NoSuchUser(TwinError):
         super().__init__(f"the org has no active user `{username}`; it has: {', '.join(known)}")
 
 
+class PasswordPolicy(BaseModel):
+    """Sign-in by password without a connected app's list: off in new orgs, as in Salesforce.
+
+    `passwords` are by username, each with its security token appended. `soap_login` switches `login()` on.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    soap_login: bool = False
+    passwords: Mapping[str, SecretStr] = Field(default_factory=dict)
+
+    def is_right(self, username: str, password: str) -> bool:
+        return password_is(
+            {user.lower(): word for user, word in self.passwords.items()}.get(username.lower()), password
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Granted:
+    """A session that was opened for a user."""
+
+    token: str
+    user_id: str
+    username: str
+
+
 class ConnectedApp(BaseModel):
     """A client that may sign in.
 
-    `users` are those who may use it; None means all of the org's. `run_as` is the user of the client-credentials flow.
+    `users` are those who may use it; None means all of the org's. With `admin_approved` the app's policy is "admin
+    approved users are pre-authorized", else users approve it themselves: who is not in `users` gets another error.
+    `run_as` is the user of the client-credentials flow.
     `certificate` is a PEM certificate or public key (RSA). `passwords` are only for the password flow, which is off
     unless `flows` names it, as in orgs made since Summer '23.
     """
@@ -67,6 +105,7 @@ class ConnectedApp(BaseModel):
     client_secret: SecretStr | None = None
     certificate: str | None = None
     users: tuple[str, ...] | None = None
+    admin_approved: bool = False
     run_as: str | None = None
     flows: tuple[Flow, ...] = ("jwt", "client_credentials", "refresh_token")
     passwords: Mapping[str, SecretStr] = Field(default_factory=dict)
@@ -115,8 +154,10 @@ class SignIn:
         org_id: str,
         audience: str,
         now: Callable[[], datetime],
+        policy: PasswordPolicy | None = None,
     ) -> None:
         self.store = store
+        self._policy = policy or PasswordPolicy()
         self.apps = {app.client_id: app for app in apps}
         self._users = {name.lower(): (name, user_id) for name, user_id in user_ids.items()}
         self._org_id = org_id
@@ -132,6 +173,8 @@ class SignIn:
             case grant if grant == JWT_BEARER:
                 return self._jwt(form, instance_url)
             case "client_credentials":
+                if is_login_host(instance_url):
+                    raise OAuthError("invalid_grant", "request not supported on this domain")
                 return self._client_credentials(form, basic, instance_url)
             case "refresh_token":
                 return self._refresh(form, basic, instance_url)
@@ -182,9 +225,30 @@ class SignIn:
             raise OAuthError("invalid_grant", "invalid assertion") from error
         self._check_claims(claims)
         name, user_id = self._user(claims.get("sub"))
-        if app.users is not None and name.lower() not in {user.lower() for user in app.users}:
-            raise OAuthError("invalid_grant", "user hasn't approved this consumer")
+        self._check_approval(app, name)
         return self._grant(app, name, user_id, instance_url, dated=False)
+
+    def _check_approval(self, app: ConnectedApp, name: str) -> None:
+        if app.users is None or name.lower() in {user.lower() for user in app.users}:
+            return
+        if app.admin_approved:
+            raise OAuthError("invalid_app_access", "user is not admin approved to access this app")
+        raise OAuthError("invalid_grant", "user hasn't approved this consumer")
+
+    def soap_login(self, username: str, password: str) -> Granted:
+        """Answer `login()`. Raises LoginRefused."""
+        if not self._policy.soap_login:
+            raise LoginRefused("INVALID_OPERATION", "SOAP API login() is disabled by default in this org.")
+        user = self._users.get(username.lower())
+        if user is None or not self._policy.is_right(username, password):
+            text = "Invalid username, password, security token; or user locked out."
+            raise LoginRefused("INVALID_LOGIN", text)
+        name, user_id = user
+        try:
+            self._count_login(name)
+        except OAuthError as error:
+            raise LoginRefused("INVALID_LOGIN", error.description) from error
+        return Granted(token=self.open_session(name), user_id=user_id, username=name)
 
     def _check_claims(self, claims: Mapping[str, Any]) -> None:
         audience = claims.get("aud")
@@ -233,7 +297,7 @@ class SignIn:
         name, user_id = self._user(form.get("username"))
         known = {user.lower(): word for user, word in app.passwords.items()}.get(name.lower())
         given = form.get("password", "")
-        if known is None or not hmac.compare_digest(known.get_secret_value().encode(), given.encode()):
+        if not password_is(known, given) and not self._policy.is_right(name, given):
             raise OAuthError("invalid_grant", "authentication failure")
         return self._grant(app, name, user_id, instance_url, dated=True)
 
@@ -281,6 +345,16 @@ class SignIn:
         recent.append(now)
 
 
+def password_is(known: SecretStr | None, given: str) -> bool:
+    return known is not None and hmac.compare_digest(known.get_secret_value().encode(), given.encode())
+
+
+def is_login_host(url: str) -> bool:
+    """True for the hosts that all orgs share; some flows need the org's own."""
+    host = url.partition("://")[2].partition("/")[0].partition(":")[0]
+    return host.lower() in ("login.salesforce.com", "test.salesforce.com")
+
+
 def sign_identity(secret: str, identity: str, issued_at: str) -> str:
     """The `signature` of a token answer: HMAC-SHA256 over identity URL and issue time, with the client's secret."""
     digest = hmac.new(secret.encode(), f"{identity}{issued_at}".encode(), hashlib.sha256).digest()
@@ -317,8 +391,11 @@ __all__ = [
     "PRODUCTION_AUDIENCE",
     "SANDBOX_AUDIENCE",
     "ConnectedApp",
+    "Granted",
+    "LoginRefused",
     "NoSuchUser",
     "OAuthError",
+    "PasswordPolicy",
     "Session",
     "SignIn",
     "default_app",

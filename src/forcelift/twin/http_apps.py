@@ -1,4 +1,7 @@
-"""Read the connected apps of a twin from the `connected_apps:` list of its schema file."""
+"""Read who may sign in from a twin's schema file: `connected_apps:` and `sign_in:`.
+
+They stand in the file only: secrets never reach the org's data file in clear.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from forcelift.twin.auth import ConnectedApp
+from forcelift.twin.auth import ConnectedApp, PasswordPolicy
 from forcelift.twin.errors import SchemaError
 
 
@@ -22,16 +25,38 @@ def load_connected_apps(schema_file: Path) -> tuple[ConnectedApp, ...]:
     Raises:
         SchemaError: The file cannot be read, or an entry is wrong. Never repeats a secret.
     """
-    try:
-        document = YAML(typ="safe").load(schema_file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise SchemaError([f"cannot be read: {type(error).__name__}"], source=str(schema_file)) from error
+    document = _read(schema_file)
     entries = document.get("connected_apps") if isinstance(document, dict) else None
     if entries is None:
         return ()
     if not isinstance(entries, list):
         raise SchemaError(["`connected_apps` must be a list"], source=str(schema_file))
     return parse_connected_apps(entries, folder=schema_file.parent, source=str(schema_file))
+
+
+def load_password_policy(schema_file: Path) -> PasswordPolicy:
+    """The `sign_in:` part of a schema file: `soap_login` and `passwords`. Both are off if it has none.
+
+    Raises:
+        SchemaError: The file cannot be read, or the part is wrong. Never repeats a password.
+    """
+    document = _read(schema_file)
+    content = document.get("sign_in") if isinstance(document, dict) else None
+    try:
+        return PasswordPolicy.model_validate(content or {})
+    except ValidationError as error:
+        places = [(".".join(map(str, item["loc"])), item["msg"]) for item in error.errors()]
+        problems = [f"`sign_in`: `{place}`: {text}" for place, text in places]
+        raise SchemaError(problems, source=str(schema_file)) from error
+
+
+def _read(schema_file: Path) -> Any:
+    if schema_file.is_dir():
+        return None
+    try:
+        return YAML(typ="safe").load(schema_file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise SchemaError([f"cannot be read: {type(error).__name__}"], source=str(schema_file)) from error
 
 
 def parse_connected_apps(entries: Iterable[Any], *, folder: Path, source: str) -> tuple[ConnectedApp, ...]:

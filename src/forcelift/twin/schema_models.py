@@ -118,6 +118,7 @@ class SchemaFile(_Strict):
     limits: dict[str, int] = {}
     users: tuple[UserFile, ...] = ()
     connected_apps: tuple[dict[str, Any], ...] = ()  # not of the schema: `http_apps` reads and checks them
+    sign_in: dict[str, Any] = {}  # likewise
     automations: dict[str, Any] = {}  # `automation_models` reads and checks it
     objects: dict[str, ObjectFile]
 

@@ -16,11 +16,12 @@ from typing import IO, Any, Final, Self
 import uvicorn
 
 from forcelift.twin.app import TwinApp
-from forcelift.twin.auth import ConnectedApp
+from forcelift.twin.auth import ConnectedApp, PasswordPolicy
 from forcelift.twin.errors import TwinError
 from forcelift.twin.http_perimeter import RequestLog, TwinProtocol
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.sessions import SESSION_LIFETIME
+from forcelift.twin.tls import Certificate
 
 START_TIMEOUT_S: Final = 30.0
 STOP_GRACE_S: Final = 2
@@ -42,6 +43,8 @@ class TwinServer:
         seed: Of the faults that strike with a probability.
         log_file: Where the request log goes; None for no log.
         username: Whose access token `access_token` is; the org's first active user if left out.
+        policy: Sign-in by password and the SOAP login; both off if left out.
+        tls: Serve HTTPS with this certificate; plain HTTP if left out.
         work: Run the org's worker while the server runs. Without it jobs wait for `org.run_until_idle()`.
     """
 
@@ -56,13 +59,18 @@ class TwinServer:
         seed: int = 0,
         log_file: IO[str] | None = None,
         username: str | None = None,
+        policy: PasswordPolicy | None = None,
+        tls: Certificate | None = None,
         work: bool = True,
     ) -> None:
         self.org = org
         self._work = work
+        self._tls = tls
+        if tls is not None:
+            tls.check()
         self._address = (host, port)
         log = None if log_file is None else RequestLog(log_file)
-        self.app = TwinApp(org, apps=apps, session_lifetime=session_lifetime, seed=seed, log=log)
+        self.app = TwinApp(org, apps=apps, session_lifetime=session_lifetime, seed=seed, log=log, policy=policy)
         self.username = username or self.app.default_username
         self.access_token = self.app.sign_in.open_session(self.username)
         self.url = ""
@@ -93,7 +101,8 @@ class TwinServer:
         except OSError as error:
             raise ServerFailed(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
         self.port = self._socket.getsockname()[1]
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        scheme = "http" if self._tls is None else "https"
+        self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
         config = uvicorn.Config(
             self.app.asgi,
             http=TwinProtocol,
@@ -105,6 +114,8 @@ class TwinServer:
             server_header=False,
             timeout_keep_alive=IDLE_CONNECTION_S,
             timeout_graceful_shutdown=STOP_GRACE_S,
+            ssl_certfile=None if self._tls is None else str(self._tls.cert_file),
+            ssl_keyfile=None if self._tls is None else str(self._tls.key_file),
         )
         self._server = _Server(config)
         self._thread = threading.Thread(target=self._run, name=f"twin-{self.port}", daemon=True)
@@ -144,6 +155,7 @@ class TwinServer:
             "client_ids": [app.client_id for app in self.app.sign_in.apps.values()],
             "connected_app": self.app.made_app_json(),
             "control_token": self.control_token,
+            "certificate": None if self._tls is None else str(self._tls.cert_file.resolve()),
             "pid": os.getpid(),
         }
 

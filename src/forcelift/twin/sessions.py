@@ -59,6 +59,11 @@ class SessionStore:
         self._create_tables()
         self._load()
 
+    @property
+    def lifetime(self) -> timedelta:
+        """How long a session lives without being used."""
+        return self._lifetime
+
     def open(self, *, user_id: str, username: str, client_id: str) -> str:
         """Start a session and return its token."""
         token = self._new_token("AQ", 96)
