@@ -32,17 +32,19 @@ from forcelift.twin.http_core import Access, Call, Endpoint, Handler, Reply
 from forcelift.twin.http_errors import HttpError
 from forcelift.twin.http_faults import Control, Faults
 from forcelift.twin.http_jobs import IngestCalls, QueryJobCalls, jobs_root
+from forcelift.twin.http_metadata import MetadataCalls
 from forcelift.twin.http_oauth import OAuthCalls
 from forcelift.twin.http_perimeter import Perimeter, RequestLog
 from forcelift.twin.http_records import RecordCalls
 from forcelift.twin.http_rest import RestCalls
 from forcelift.twin.http_soap import LOGIN_BODY_MAX, SoapFrame, SoapLogin
+from forcelift.twin.http_tooling import ToolingCalls
 from forcelift.twin.http_workers import Workers
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.query_jobs import QueryJobs
 from forcelift.twin.rest import QueryPages
 from forcelift.twin.sessions import SESSION_LIFETIME, Session, SessionStore
-from forcelift.twin.soap import ENTERPRISE, PARTNER
+from forcelift.twin.soap import ENTERPRISE, METADATA, PARTNER
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +93,9 @@ class TwinApp:
         self.control_token = secrets.token_urlsafe(32)
         self.pages = QueryPages(org.schema, connect=org.cursor, now=org.clock.now)
         self.query_jobs = QueryJobs(org)
+        self.tooling = ToolingCalls(org)
+        self._frame = SoapFrame(admit=self.admit, fault=self.fault)
+        self.metadata = MetadataCalls(org, self._frame)
         self.internal_errors: list[str] = []
         self._error_ids = random.Random(seed)  # noqa: S311 - numbers in a text, nothing secret
         self._lock = threading.Lock()
@@ -108,6 +113,8 @@ class TwinApp:
         if not self.workers.wait_idle():
             self.internal_errors.append("a request did not end in time when the twin was stopped")
         self.query_jobs.close()
+        self.tooling.close()
+        self.metadata.close()
         self.pages.close()
         self.sessions.close()
         self.org.usage.flush()
@@ -192,6 +199,8 @@ class TwinApp:
         return [
             *self._open_routes(),
             *self._soap_routes(),
+            *self._tooling_routes(),
+            *self._metadata_routes(),
             *self._rest_routes(),
             *self._job_routes(),
             *self._control_routes(),
@@ -217,7 +226,7 @@ class TwinApp:
 
     def _soap_routes(self) -> list[Route]:
         org = self.org.schema.org
-        frame = SoapFrame(admit=self.admit, fault=self.fault)
+        frame = self._frame
         login = SoapLogin(
             self.sign_in, org_id=self.org.org_id, org_name=org.name, sandbox=org.sandbox,
             describe_user=self._describe_user,
@@ -225,11 +234,33 @@ class TwinApp:
         calls = {
             "u": frame.handler(login.partner, namespace=PARTNER, body_max=LOGIN_BODY_MAX),
             "c": frame.handler(login.enterprise, namespace=ENTERPRISE, body_max=LOGIN_BODY_MAX),
+            "m": frame.handler(self.metadata.soap, namespace=METADATA),
         }
         return [
             self._open_route(f"/services/Soap/{kind}/{{number}}{rest}", POST=handle)
             for kind, handle in calls.items()
             for rest in ("", "/{org_id}")
+        ]
+
+    def _tooling_routes(self) -> list[Route]:
+        calls, route, base = self.tooling, self._route, f"{BASE}/tooling"
+        record = {"GET": calls.record, "PATCH": calls.update, "DELETE": calls.delete}
+        return [
+            route(base, GET=calls.root),
+            route(f"{base}/query", GET=calls.query),
+            route(f"{base}/query/{{locator}}", GET=calls.query_more),
+            route(f"{base}/sobjects", GET=calls.objects),
+            route(f"{base}/sobjects/{{object}}", POST=calls.create),
+            route(f"{base}/sobjects/{{object}}/describe", GET=calls.describe),
+            route(f"{base}/sobjects/{{object}}/{{id}}", **record),
+        ]
+
+    def _metadata_routes(self) -> list[Route]:
+        calls, route, base = self.metadata, self._route, f"{BASE}/metadata"
+        return [
+            route(base, GET=calls.root),
+            route(f"{base}/deployRequest", POST=calls.deploy),
+            route(f"{base}/deployRequest/{{id}}", GET=calls.deploy_status, PATCH=calls.cancel),
         ]
 
     def _rest_routes(self) -> list[Route]:

@@ -142,7 +142,7 @@ class Trigger:
     effects: tuple[Effect, ...] = ()
     active: bool = True
     body: str | None = None
-    api_version: float = 66.0
+    api_version: Annotated[float, Field(ge=1, le=999)] = 66.0
     namespace: str | None = None
 
     @property

@@ -15,7 +15,7 @@ from forcelift.twin.rest import QueryPages, page_rows_from, soql_text
 from forcelift.twin.schema import FieldSchema, ObjectSchema
 from forcelift.twin.soql import CompiledQuery
 
-RESOURCES: Final = ("sobjects", "query", "queryAll", "limits", "jobs", "composite")
+RESOURCES: Final = ("sobjects", "query", "queryAll", "limits", "jobs", "composite", "tooling", "metadata")
 MATCHES_MAX: Final = 200  # urls listed when an external ID fits several records
 
 
@@ -29,8 +29,7 @@ class RestCalls:
     def __init__(self, org: TwinOrg, pages: QueryPages, *, modified_at: datetime) -> None:
         self._org = org
         self._pages = pages
-        # A schema changes only between two runs of the twin, so it is as old as this one.
-        self._modified_at = modified_at.replace(microsecond=0)
+        self._started_at = modified_at
 
     def root(self, call: Call) -> Reply:
         base = f"/services/data/v{call.version}"
@@ -65,8 +64,10 @@ class RestCalls:
 
     def describe(self, call: Call) -> Reply:
         entry = self.object_named(call)
-        stamp = ("last-modified", format_datetime(self._modified_at, usegmt=True))
-        if is_unchanged(self._modified_at, call.headers.get("if-modified-since")):
+        # Between two runs nothing tells when a schema changed, so it is at least as old as this one.
+        modified_at = max(self._started_at, self._org.schema_changed_at).replace(microsecond=0)
+        stamp = ("last-modified", format_datetime(modified_at, usegmt=True))
+        if is_unchanged(modified_at, call.headers.get("if-modified-since")):
             return Reply(status=304, headers=(stamp,))
         return json_reply(self._org.describe(entry.name, api_version=call.version), headers=(stamp,))
 

@@ -6,7 +6,8 @@ import random
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, time
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,13 +15,15 @@ import duckdb
 
 from forcelift.twin.automation_state import AutomationState
 from forcelift.twin.clock import Clock, SystemClock
+from forcelift.twin.custom_fields import CustomFields, with_made_fields
 from forcelift.twin.errors import SchemaError, not_found
 from forcelift.twin.ids import base62, id18, make_id, org_pod
 from forcelift.twin.jobs import IngestJobs
 from forcelift.twin.processing import Processor
 from forcelift.twin.results import Results
-from forcelift.twin.schema import Schema
-from forcelift.twin.schema_file import schema_from_dict
+from forcelift.twin.schema import OrgSchema, Schema
+from forcelift.twin.setup_rows import install_setup_rows, show_automations
+from forcelift.twin.standard import with_standard_objects
 from forcelift.twin.store import Store
 from forcelift.twin.uploads import drop_orphans
 from forcelift.twin.usage import Usage
@@ -69,7 +72,13 @@ class TwinOrg:
         self._stopping = threading.Event()
         self._worker: threading.Thread | None = None
         self._worker_error: BaseException | None = None
+        self.schema_changed_at = clock.now()
+        self.schema_lock = threading.RLock()
+        self.fields = CustomFields(self, pod=self._pod)
         self.automations = AutomationState(store, schema.automations, pod=self._pod)
+        self.automations.on_change(partial(show_automations, self))
+        with store.write_meta() as cursor:
+            show_automations(self, cursor, self.automations.current())
         self.usage = Usage(store, schema, clock)
         self.jobs = IngestJobs(store, schema, clock, pod=self._pod, wake=self._wake.set)
         self._results = Results(store, schema, seed=seed, strict=options.strict_results)
@@ -118,15 +127,18 @@ class TwinOrg:
                 )
             if stored is None:
                 assert schema is not None  # checked above
+                schema = with_standard_objects(schema)
                 _make_org(store, schema, clock.now(), seed)
-            elif schema is not None and schema != stored:
-                with store.write() as cursor:
-                    store.install_schema(cursor, schema, earlier=stored)
-                    _install_rows(cursor, schema, clock.now(), org_pod(_stored_seed(store)))
+            else:
+                schema = with_standard_objects(with_made_fields(schema or stored, stored))
+                if schema != stored:
+                    with store.write() as cursor:
+                        store.install_schema(cursor, schema, earlier=stored)
+                        _install_rows(cursor, schema, clock.now(), org_pod(_stored_seed(store)))
             drop_orphans(store)
             return cls(
                 store,
-                schema or stored or schema_from_dict({"objects": {}}),
+                schema,
                 clock=clock,
                 seed=_stored_seed(store),
                 pace=pace or Pace(),
@@ -162,6 +174,19 @@ class TwinOrg:
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection for one thread, to read records in `data."Object__c"`. The caller closes it."""
         return self.store.cursor()
+
+    def change_schema(self, changed: Schema) -> None:
+        """Let the running org have another schema: written to the data file, then taken over by all its parts.
+
+        The caller holds `schema_lock` from reading the present schema to here, so that no change is lost.
+
+        Raises:
+            SchemaChanged: It is not merely an extension of the present one.
+        """
+        with self.store.write() as cursor:
+            self.store.install_schema(cursor, changed, earlier=self.schema)
+        self.schema.adopt(changed)
+        self.schema_changed_at = self.clock.now()
 
     def new_id(self, prefix: str) -> str:
         """An Id that was never given before, for something with that key prefix."""
@@ -282,7 +307,9 @@ def _install_rows(cursor: duckdb.DuckDBPyConnection, schema: Schema, now: dateti
         record = {"Id": make_id("005", pod, number), "Username": user.username, "Name": user.name, "Email": user.email}
         _insert(cursor, "User", {**record, "IsActive": user.active, "UserType": "Standard", **audit})
     count = cursor.execute("SELECT count(*) FROM data.Organization").fetchone()
-    if count is not None and not count[0]:
+    if count is not None and count[0]:
+        _update_organization(cursor, schema, stamp)
+    else:
         org_id = cursor.execute("SELECT value FROM meta.info WHERE name = 'org_id'").fetchone()
         assert org_id is not None  # written when the org is made
         _insert(
@@ -295,11 +322,31 @@ def _install_rows(cursor: duckdb.DuckDBPyConnection, schema: Schema, now: dateti
                 "IsSandbox": schema.org.sandbox,
                 "IsReadOnly": False,
                 "InstanceName": schema.org.instance,
+                "TrialExpirationDate": trial_end(schema.org),
                 "NamespacePrefix": schema.org.namespace,
                 **audit,
             },
         )
     _install_record_types(cursor, schema, pod, audit)
+    install_setup_rows(cursor, pod, audit)
+
+
+def _update_organization(cursor: duckdb.DuckDBPyConnection, schema: Schema, stamp: datetime) -> None:
+    """Take over what the schema says about an org that exists: a file may be given again with another edition."""
+    org = schema.org
+    facts = [org.name, org.edition, org.sandbox, org.instance, org.namespace, trial_end(org)]
+    cursor.execute(
+        "UPDATE data.Organization SET Name = $1, OrganizationType = $2, IsSandbox = $3, InstanceName = $4, "
+        "NamespacePrefix = $5, TrialExpirationDate = $6, LastModifiedDate = $7, SystemModstamp = $7 WHERE "
+        "(Name, OrganizationType, IsSandbox, InstanceName) IS DISTINCT FROM ($1, $2, $3, $4) "
+        "OR NamespacePrefix IS DISTINCT FROM $5 OR TrialExpirationDate IS DISTINCT FROM $6",
+        [*facts, stamp],
+    )
+
+
+def trial_end(org: OrgSchema) -> datetime | None:
+    """When the trial ends, in UTC without its zone as the store has it; None for an org that is no trial."""
+    return None if org.trial_expires is None else datetime.combine(date.fromisoformat(org.trial_expires), time())
 
 
 def _install_record_types(

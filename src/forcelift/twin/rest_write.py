@@ -89,6 +89,7 @@ class RecordWriter:
             ApiError: A field does not exist, or a value is of a kind of JSON that its field cannot take.
         """
         check_operation(entry, operation)
+        self._org.fields.check_grants(entry, records)
         flat = [flatten(record) for record in records]
         names = list(dict.fromkeys(name for record in flat for name in record))
         columns = self._bind(entry, operation, names)
@@ -158,6 +159,7 @@ class RecordWriter:
                     raise _RollBack
         except _RollBack:
             return [rolled_back(result) for result in results]
+        self._org.fields.sync_grants()
         return results
 
     def _new_ids(self, entry: ObjectSchema, count: int) -> pl.Series:

@@ -7,7 +7,7 @@ what every org and every object has.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -53,7 +53,10 @@ class RecordTypeSchema:
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectSchema:
-    """One object. `fields` keeps the order of the describe document; look fields up with `field(name)`."""
+    """One object. `fields` keeps the order of the describe document; look fields up with `field(name)`.
+
+    `hidden` fields exist, but nobody may see them: field-level security has not granted them.
+    """
 
     name: str
     label: str
@@ -67,6 +70,7 @@ class ObjectSchema:
     queryable: bool = True
     bulk_capable: bool = True
     record_types: tuple[RecordTypeSchema, ...] = ()
+    hidden: tuple[FieldSchema, ...] = ()
 
     @cached_property
     def _by_name(self) -> Mapping[str, FieldSchema]:
@@ -84,6 +88,10 @@ class ObjectSchema:
     def field(self, name: str) -> FieldSchema | None:
         """The field of that API name, whatever its case."""
         return self._by_name.get(name.lower())
+
+    def hidden_field(self, name: str) -> FieldSchema | None:
+        """The field of that API name which nobody may see yet, whatever its case."""
+        return next((entry for entry in self.hidden if entry.name.lower() == name.lower()), None)
 
     def relationship(self, name: str) -> FieldSchema | None:
         """The reference field whose relationship has that name (`Plane__r`, `Owner`), whatever its case."""
@@ -201,7 +209,10 @@ class UserSchema:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrgSchema:
-    """Facts about the org. `id` None means that one is made from the seed when the org is made."""
+    """Facts about the org. `id` None means that one is made from the seed when the org is made.
+
+    `trial_expires` is a day (`2026-12-31`) on which a trial org ends; None for an org that is no trial.
+    """
 
     name: str = "Twin"
     edition: str = "Developer Edition"
@@ -209,6 +220,15 @@ class OrgSchema:
     id: str | None = None
     instance: str = "TWIN1"
     namespace: str | None = None
+    trial_expires: str | None = None
+
+    @property
+    def is_production(self) -> bool:
+        """True for an "active org", which refuses to alter Apex other than by a deploy whose tests pass.
+
+        Sandboxes, Developer Edition and trial orgs are not.
+        """
+        return not (self.sandbox or self.edition.startswith("Developer") or self.trial_expires)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +252,23 @@ class Schema:
     def object(self, name: str) -> ObjectSchema | None:
         """The object of that API name, whatever its case."""
         return self._by_name.get(name.lower())
+
+    def with_object(self, entry: ObjectSchema) -> Schema:
+        """The same schema with one object replaced, or added."""
+        known = self.object(entry.name) is not None
+        kept = tuple(entry if old.name == entry.name else old for old in self.objects)
+        return replace(self, objects=kept if known else (*kept, entry))
+
+    def adopt(self, changed: Schema) -> None:
+        """Take over the objects of a changed schema: the one way in which the schema of a running org changes.
+
+        All parts of the org hold this one instance. Objects and fields themselves are immutable, so whoever holds one
+        goes on with a consistent moment; the look-ups are made before they are put in place.
+        """
+        by_name, by_prefix = changed._by_name, changed._by_prefix
+        _ = self._by_name, self._by_prefix  # made now, so that no other thread stores them after the change
+        object.__setattr__(self, "objects", changed.objects)
+        self.__dict__["_by_name"], self.__dict__["_by_prefix"] = by_name, by_prefix
 
     def object_of_id(self, record_id: str) -> ObjectSchema | None:
         """The object whose key prefix the Id begins with; prefixes are case-sensitive."""
@@ -282,6 +319,7 @@ class Schema:
                 {
                     **{name: getattr(entry, name) for name in _OBJECT_SCALARS},
                     "fields": [asdict(member) for member in entry.fields],
+                    "hidden": [asdict(member) for member in entry.hidden],
                     "record_types": [asdict(record_type) for record_type in entry.record_types],
                 }
                 for entry in self.objects
@@ -320,15 +358,17 @@ _OBJECT_SCALARS: Final = (
 def _object_from_document(document: Mapping[str, Any]) -> ObjectSchema:
     return ObjectSchema(
         **{name: document[name] for name in _OBJECT_SCALARS},
-        fields=tuple(
-            FieldSchema(
-                **{
-                    **member,
-                    "reference_to": tuple(member["reference_to"]),
-                    "picklist_values": tuple(PicklistValue(**entry) for entry in member["picklist_values"]),
-                }
-            )
-            for member in document["fields"]
-        ),
+        fields=tuple(_field_from_document(member) for member in document["fields"]),
+        hidden=tuple(_field_from_document(member) for member in document.get("hidden", ())),
         record_types=tuple(RecordTypeSchema(**entry) for entry in document["record_types"]),
+    )
+
+
+def _field_from_document(document: Mapping[str, Any]) -> FieldSchema:
+    return FieldSchema(
+        **{
+            **document,
+            "reference_to": tuple(document["reference_to"]),
+            "picklist_values": tuple(PicklistValue(**entry) for entry in document["picklist_values"]),
+        }
     )

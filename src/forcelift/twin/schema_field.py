@@ -57,6 +57,7 @@ class PicklistValue:
 class FieldSchema:
     """One field. Attributes are those of the describe call in Python's spelling.
 
+    `made_by_call` marks a field that is not of the schema file.
     `display_format` is the pattern of an auto-number (`F-{000000}`), `default_value` the default on insert as text,
     bool or number. `relationship_order` 0 or 1 makes a reference a master-detail one.
     """
@@ -96,6 +97,7 @@ class FieldSchema:
     compound_field_name: str | None = None
     inline_help_text: str | None = None
     child_relationship_name: str | None = None
+    made_by_call: bool = False
 
     @property
     def stored(self) -> bool:

@@ -72,7 +72,7 @@ def schema_from_dict(content: object, *, source: str | None = None) -> Schema:
     builder = _Builder()
     objects = [builder.object(name, spec) for name, spec in file.objects.items()]
     return builder.finish(
-        org=OrgSchema(**file.org.model_dump()),
+        org=OrgSchema(**file.org.model_dump(mode="json")),
         limits=file.limits,
         users=tuple(
             _user(entry.username, entry.name, entry.email, entry.active, entry.permissions) for entry in file.users

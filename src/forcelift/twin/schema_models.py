@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any, Final
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
@@ -101,6 +102,7 @@ class OrgFile(_Strict):
     id: str | None = Field(default=None, pattern=r"^00D[A-Za-z0-9]{12}([A-Z0-5]{3})?$")
     instance: str = "TWIN1"
     namespace: str | None = None
+    trial_expires: date | None = None
 
 
 class UserFile(_Strict):

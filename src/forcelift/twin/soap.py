@@ -84,8 +84,8 @@ def local_name(element: Element) -> str:
 
 
 def child(element: Element, name: str) -> Element | None:
-    """The first child of that name, in whatever namespace: clients are lax with it."""
-    return next((entry for entry in element if local_name(entry) == name), None)
+    """The first child of that name, in whatever namespace and case: clients are lax with both."""
+    return next((entry for entry in element if local_name(entry).lower() == name.lower()), None)
 
 
 def children(element: Element, name: str) -> list[Element]:

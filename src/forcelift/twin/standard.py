@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
-from forcelift.twin.schema import FieldSchema, ObjectSchema, RecordTypeSchema
+from forcelift.twin.schema import FieldSchema, ObjectSchema, RecordTypeSchema, Schema
 
 # Prefixes of standard objects that a schema file may declare; custom objects get a00, a01, ... in order.
 KEY_PREFIXES: Final = {
@@ -30,7 +31,17 @@ KEY_PREFIXES: Final = {
     "Organization": "00D",
     "Group": "00G",
     "RecordType": "012",
+    "Profile": "00e",
+    "PermissionSet": "0PS",
+    "PermissionSetAssignment": "0Pa",
+    "FieldPermissions": "01k",
+    "DuplicateRule": "0Bm",
+    "FlowDefinitionView": "300",
 }
+
+
+# Writable objects whose records take no data storage.
+SETUP_OBJECTS: Final = frozenset({"PermissionSet", "PermissionSetAssignment", "FieldPermissions"})
 
 
 def _system(name: str, label: str, kind: str, **attributes: object) -> FieldSchema:
@@ -130,6 +141,14 @@ def _text(name: str, label: str, length: int, *, kind: str = "string", **attribu
     return _system(name, label, kind, length=length, **{"nillable": True, **attributes})
 
 
+def with_standard_objects(schema: Schema) -> Schema:
+    """The schema with the standard objects that it lacks: a file that an earlier twin made has fewer."""
+    for entry in STANDARD_OBJECTS:
+        if schema.object(entry.name) is None:
+            schema = schema.with_object(entry)
+    return schema
+
+
 def _read_only(name: str, label: str, fields: tuple[FieldSchema, ...]) -> ObjectSchema:
     return ObjectSchema(
         name=name,
@@ -145,6 +164,14 @@ def _read_only(name: str, label: str, fields: tuple[FieldSchema, ...]) -> Object
     )
 
 
+def _link(name: str, label: str, target: str, **attributes: object) -> FieldSchema:
+    return _system(
+        name, label, "reference", length=18, reference_to=(target,), relationship_name=name[:-2],
+        **{"nillable": True, **attributes},
+    )  # fmt: skip
+
+
+_REQUIRED: Final[dict[str, Any]] = {"nillable": False, "createable": True}
 _FLAG: Final = {"nillable": False, "defaulted_on_create": True, "default_value": False}
 
 STANDARD_OBJECTS: Final = (
@@ -191,6 +218,87 @@ STANDARD_OBJECTS: Final = (
             _text("NamespacePrefix", "Namespace Prefix", 15),
             _text("Description", "Description", 255),
             _system("IsActive", "Active", "boolean", **_FLAG),
+        ),
+    ),
+    _read_only(
+        "Profile",
+        "Profile",
+        (
+            _text("Name", "Name", 255, name_field=True, nillable=False, id_lookup=True),
+            _text("UserType", "User Type", 40, kind="picklist"),
+        ),
+    ),
+    replace(
+        _read_only(
+            "PermissionSet",
+            "Permission Set",
+            (
+                _text("Name", "Permission Set Name", 80, name_field=True, id_lookup=True, unique=True, **_REQUIRED),
+                _text("Label", "Permission Set Label", 80, **_REQUIRED),
+                _text("Description", "Description", 255, createable=True, updateable=True),
+                _link("ProfileId", "Profile ID", "Profile"),
+                _system("IsOwnedByProfile", "Is Owned By Profile", "boolean", **_FLAG),
+                _text("NamespacePrefix", "Namespace Prefix", 15),
+            ),
+        ),
+        createable=True,
+        updateable=True,
+        deletable=True,
+    ),
+    replace(
+        _read_only(
+            "PermissionSetAssignment",
+            "Permission Set Assignment",
+            (
+                _link("AssigneeId", "Assignee ID", "User", **_REQUIRED),
+                _link("PermissionSetId", "Permission Set ID", "PermissionSet", **_REQUIRED),
+            ),
+        ),
+        createable=True,
+        deletable=True,
+    ),
+    replace(
+        _read_only(
+            "FieldPermissions",
+            "Field Permissions",
+            (
+                _link("ParentId", "Parent ID", "PermissionSet", **_REQUIRED),
+                _text("SobjectType", "SObject Type Name", 40, kind="picklist", **_REQUIRED),
+                _text("Field", "Field Name", 255, **_REQUIRED),
+                _system("PermissionsRead", "Read Access", "boolean", createable=True, **_FLAG),
+                _system("PermissionsEdit", "Edit Access", "boolean", createable=True, **_FLAG),
+            ),
+        ),
+        createable=True,
+    ),
+    _read_only(
+        "DuplicateRule",
+        "Duplicate Rule",
+        (
+            _text("DeveloperName", "Object Name", 80, nillable=False),
+            _text("MasterLabel", "Rule Name", 255, nillable=False),
+            _text("SobjectType", "Object", 40, kind="picklist", nillable=False),
+            _system("IsActive", "Active", "boolean", **_FLAG),
+            _text("NamespacePrefix", "Namespace Prefix", 15),
+        ),
+    ),
+    _read_only(
+        "FlowDefinitionView",
+        "Flow Definition",
+        (
+            _text("DurableId", "Durable ID", 40, nillable=False),
+            _text("ApiName", "API Name", 255, nillable=False),
+            _text("Label", "Label", 255),
+            _text("ProcessType", "Process Type", 40, kind="picklist"),
+            _text("TriggerType", "Trigger", 40, kind="picklist"),
+            _text("RecordTriggerType", "Record Trigger", 40, kind="picklist"),
+            _text("TriggerObjectOrEventLabel", "Trigger Object or Event Label", 255),
+            _text("TriggerObjectOrEventId", "Trigger Object or Event ID", 255),
+            _system("IsActive", "Active", "boolean", **_FLAG),
+            _text("ActiveVersionId", "Active Version ID", 40),
+            _text("LatestVersionId", "Latest Version ID", 40),
+            _system("VersionNumber", "Version Number", "int", nillable=True, digits=9),
+            _text("NamespacePrefix", "Namespace Prefix", 15),
         ),
     ),
 )

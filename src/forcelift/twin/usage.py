@@ -12,6 +12,7 @@ import duckdb
 from forcelift.twin.clock import Clock
 from forcelift.twin.schema import ObjectSchema, Schema
 from forcelift.twin.schema_models import LIMIT_DEFAULTS
+from forcelift.twin.standard import SETUP_OBJECTS
 from forcelift.twin.store import Store, table
 
 RECORD_KB: Final = 2
@@ -126,4 +127,4 @@ class Usage:
 
 def _counts(entry: ObjectSchema | None) -> bool:
     """True if the object's records take data storage; users, groups and the like do not."""
-    return entry is not None and entry.createable
+    return entry is not None and entry.createable and entry.name not in SETUP_OBJECTS
