@@ -16,6 +16,7 @@ from typing import Final
 import click
 from pydantic import SecretStr
 
+from forcelift.cli.twin_snapshot import snapshot
 from forcelift.errors import StateConflict, UsageError
 from forcelift.twin.auth import ConnectedApp, NoSuchUser, PasswordPolicy
 from forcelift.twin.errors import SchemaError, StoreError, TwinError
@@ -38,6 +39,9 @@ PACES: Final = {
 @click.group()
 def twin() -> None:
     """Simulate a Salesforce org on this machine"""
+
+
+twin.add_command(snapshot)
 
 
 @twin.command()

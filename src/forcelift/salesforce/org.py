@@ -83,6 +83,11 @@ class SalesforceOrg:
         body, _ = self._http.get_json(f"{self._root}/sobjects/{object_name}/describe", what=what)
         return parse(DescribeShape, body, what=what).to_describe()
 
+    def read(self, path: str, *, what: str) -> Any:
+        """The JSON of a GET below the API version, such as `/tooling/sobjects`, as the org gives it."""
+        body, _ = self._http.get_json(f"{self._root}{path}", what=what)
+        return body
+
     def objects(self) -> list[str]:
         """API names of all objects that the user may see."""
         what = "list the org's objects"

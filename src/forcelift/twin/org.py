@@ -360,7 +360,7 @@ def _install_record_types(
                 continue
             number += 1
             record = {
-                "Id": make_id("012", pod, number),
+                "Id": id18(record_type.id) if record_type.id else make_id("012", pod, number),
                 "Name": record_type.name,
                 "DeveloperName": record_type.developer_name,
                 "SobjectType": entry.name,

@@ -42,13 +42,14 @@ MASTER_RECORD_TYPE_ID: Final = "012000000000000AAA"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordTypeSchema:
-    """A record type of an object. Its Id is made when the org is made."""
+    """A record type of an object. Without an `id` one is made when the org is made."""
 
     name: str
     developer_name: str
     active: bool = True
     available: bool = True
     default: bool = False
+    id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

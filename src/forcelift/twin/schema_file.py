@@ -49,6 +49,8 @@ def load_schema(path: Path) -> Schema:
         return schema_from_describes([_read_json(file) for file in files], source=str(path))
     if path.suffix == ".json":
         content = _read_json(path)
+        if isinstance(content, Mapping) and "fields" not in content:
+            return schema_from_dict(content, source=str(path))
         return schema_from_describes(content if isinstance(content, list) else [content], source=str(path))
     try:
         content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
@@ -70,7 +72,12 @@ def schema_from_dict(content: object, *, source: str | None = None) -> Schema:
     except ValidationError as error:
         raise SchemaError(_pydantic_problems(error), source=source) from error
     builder = _Builder()
-    objects = [builder.object(name, spec) for name, spec in file.objects.items()]
+    if not file.objects and not file.describes:
+        builder.problems.append("the file declares no objects: give `objects`, or `describes` of a real org")
+    described = builder.described(file.describes)
+    objects = [*described, *(builder.object(name, spec) for name, spec in file.objects.items())]
+    if described:
+        objects = narrowed(objects)
     return builder.finish(
         org=OrgSchema(**file.org.model_dump(mode="json")),
         limits=file.limits,
@@ -86,17 +93,14 @@ def schema_from_dict(content: object, *, source: str | None = None) -> Schema:
 def schema_from_describes(documents: Sequence[Mapping[str, Any]], *, source: str | None = None) -> Schema:
     """Build a schema from describe documents as Salesforce answers them; attributes of no use here are left out."""
     builder = _Builder()
-    objects = []
-    for number, document in enumerate(documents):
-        if not isinstance(document, Mapping) or "name" not in document or "fields" not in document:
-            builder.problems.append(f"document {number + 1} is not an object's describe: it lacks `name` or `fields`")
-            continue
-        if document["name"] not in {entry.name for entry in STANDARD_OBJECTS}:
-            objects.append(builder.described_object(document))
-    described = {entry.name for entry in objects} | {entry.name for entry in STANDARD_OBJECTS}
-    # A real org's lookups point at objects that were not exported; such a lookup keeps the targets that are here.
-    narrowed = [_narrow_references(entry, described) for entry in objects]
-    return builder.finish(org=OrgSchema(), limits={}, users=(), objects=narrowed, source=source)
+    objects = narrowed(builder.described(documents))
+    return builder.finish(org=OrgSchema(), limits={}, users=(), objects=objects, source=source)
+
+
+def narrowed(objects: Sequence[ObjectSchema]) -> list[ObjectSchema]:
+    """A real org's lookups point at objects that were not exported; such a lookup keeps the targets that are here."""
+    known = {entry.name for entry in objects} | {entry.name for entry in STANDARD_OBJECTS}
+    return [_narrow_references(entry, known) for entry in objects]
 
 
 class _Builder:
@@ -105,6 +109,7 @@ class _Builder:
     def __init__(self) -> None:
         self.problems: list[str] = []
         self._custom_objects = 0
+        self._child_names: dict[tuple[Any, Any], str | None] = {}
         self._prefixes: dict[str, str] = {entry.key_prefix: entry.name for entry in STANDARD_OBJECTS}
 
     def object(self, name: str, spec: ObjectFile) -> ObjectSchema:
@@ -245,6 +250,20 @@ class _Builder:
             return f"{name[:-3]}__r"
         return name[:-2] if name.endswith("Id") else None
 
+    def described(self, documents: Sequence[Mapping[str, Any]]) -> list[ObjectSchema]:
+        """The objects of describe documents, but for those that the twin brings itself."""
+        objects = []
+        for number, document in enumerate(documents):
+            if not isinstance(document, Mapping) or "name" not in document or "fields" not in document:
+                self.problems.append(f"document {number + 1} is not an object's describe: it lacks `name` or `fields`")
+                continue
+            for entry in document.get("childRelationships") or ():
+                # The name of the children's list stands in the parent's document only.
+                self._child_names[entry.get("childSObject"), entry.get("field")] = entry.get("relationshipName")
+            if document["name"] not in {entry.name for entry in STANDARD_OBJECTS}:
+                objects.append(document)
+        return [self.described_object(document) for document in objects]
+
     def described_object(self, document: Mapping[str, Any]) -> ObjectSchema:
         name = str(document["name"])
         record_types = tuple(
@@ -254,6 +273,7 @@ class _Builder:
                 active=entry.get("active", True),
                 available=entry.get("available", True),
                 default=entry.get("defaultRecordTypeMapping", False),
+                id=entry.get("recordTypeId"),
             )
             for entry in document.get("recordTypeInfos") or ()
             if not entry.get("master")
@@ -326,6 +346,7 @@ class _Builder:
             html_formatted=member.get("htmlFormatted", False),
             extra_type_info=member.get("extraTypeInfo"),
             compound_field_name=member.get("compoundFieldName"),
+            child_relationship_name=self._child_names.get((object_name, member["name"])),
             inline_help_text=member.get("inlineHelpText"),
         )
 

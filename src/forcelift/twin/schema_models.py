@@ -122,7 +122,13 @@ class SchemaFile(_Strict):
     connected_apps: tuple[dict[str, Any], ...] = ()  # not of the schema: `http_apps` reads and checks them
     sign_in: dict[str, Any] = {}  # likewise
     automations: dict[str, Any] = {}  # `automation_models` reads and checks it
-    objects: dict[str, ObjectFile]
+    objects: dict[str, ObjectFile] = {}
+    describes: tuple[dict[str, Any], ...] = ()
+    """Describe documents of a real org, beside or in place of `objects`."""
+    record_counts: dict[str, int] = {}
+    """Of the org that a snapshot was taken of; for people to read."""
+    notes: tuple[str, ...] = ()
+    """What a snapshot could not take; for people to read."""
 
     @classmethod
     def keys_beside(cls, place: Sequence[Any]) -> list[str]:

@@ -1,0 +1,203 @@
+"""`forcelift twin snapshot`: a twin made from the snapshot of a twin describes itself as that twin does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.twin_front_fixtures import AUTOMATIONS, PRODUCTION, TOOLING, document, one, tooling
+from tests.integration.twin_http_fixtures import BASE, SCHEMA_DOCUMENT, Client, tenants
+
+from forcelift.cli.main import run_command
+from forcelift.errors import OrgNotFound
+from forcelift.salesforce import AuthSettings, SalesforceOrg, connect
+from forcelift.salesforce.snapshot import take_snapshot
+from forcelift.twin.org import TwinOrg
+from forcelift.twin.schema_file import load_schema, schema_from_dict
+from forcelift.twin.server import TwinServer
+
+ORIGIN: dict[str, Any] = document({**PRODUCTION, "instance": "AP99", "namespace": "kpc", "trial_expires": "2027-01-31"})
+ORIGIN["limits"] = {"DailyApiRequests": 123_456, "DataStorageMB": 77}
+ORIGIN["objects"] = {
+    **SCHEMA_DOCUMENT["objects"],
+    "Detail__c": {
+        "record_types": [{"name": "Retail", "developerName": "Retail", "default": True}],
+        "fields": {
+            "Sale__c": {
+                "type": "reference",
+                "referenceTo": "Sale__c",
+                "relationshipOrder": 0,
+                "childRelationshipName": "Details__r",
+            },
+            "Who__c": {"type": "reference", "referenceTo": ["Tenant__c", "Sale__c"], "relationshipName": "Who__r"},
+            "Kind__c": {
+                "type": "picklist",
+                "restrictedPicklist": True,
+                "values": ["A", {"value": "B", "active": False}],
+            },
+            "Number__c": {"type": "autoNumber", "displayFormat": "D-{0000}"},
+            "Mail__c": {"type": "email", "unique": True},
+            "Rich__c": {"type": "textarea", "length": 9000, "htmlFormatted": True, "extraTypeInfo": "richtextarea"},
+        },
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[Client]:
+    with TwinOrg.open(schema=schema_from_dict(ORIGIN)) as org:
+        with TwinServer(org) as server, Client(server) as made:
+            yield made
+        assert server.internal_errors == []
+
+
+def connected(client: Client) -> SalesforceOrg:
+    auth = AuthSettings(flow="token", access_token=client.server.access_token)
+    return connect(client.server.url, auth=auth, expect_twin=True)
+
+
+@pytest.fixture(scope="module")
+def picture(origin: Client) -> dict[str, Any]:
+    origin.load(tenants(7))
+    org = connected(origin)
+    try:
+        return take_snapshot(org, ["Detail__c"])
+    finally:
+        org.close()
+
+
+@pytest.fixture(scope="module")
+def copy(picture: dict[str, Any]) -> Iterator[Client]:
+    """A twin made from nothing but the snapshot's JSON."""
+    schema = schema_from_dict(json.loads(json.dumps(picture)))
+    with TwinOrg.open(schema=schema) as org, TwinServer(org) as server, Client(server) as made:
+        yield made
+
+
+def described(client: Client, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = client.get(f"{BASE}/sobjects/{name}/describe").json()
+    # The children's list is in the order of the org's objects, which says nothing.
+    found["childRelationships"].sort(key=lambda entry: (entry["childSObject"], entry["field"]))
+    return found
+
+
+@pytest.mark.parametrize("name", ["Detail__c", "Sale__c", "Tenant__c", "User"])
+def test_the_twin_of_a_twin_serves_the_same_describe(origin: Client, copy: Client, name: str) -> None:
+    assert described(copy, name) == described(origin, name)
+
+
+def test_lookups_are_followed_unless_told_otherwise(origin: Client, picture: dict[str, Any]) -> None:
+    assert [entry["name"] for entry in picture["describes"]] == ["Detail__c", "Sale__c", "Tenant__c"]
+    org = connected(origin)
+    alone = take_snapshot(org, ["Detail__c"], follow_lookups=False)
+    with pytest.raises(OrgNotFound):
+        take_snapshot(org, ["Nope__c"])
+    org.close()
+    assert [entry["name"] for entry in alone["describes"]] == ["Detail__c"]
+    assert alone["automations"]["triggers"] == []
+    schema_from_dict(alone)
+
+
+def test_org_limits_and_counts_are_taken_and_no_records(copy: Client, picture: dict[str, Any]) -> None:
+    facts = "Name, OrganizationType, IsSandbox, InstanceName, NamespacePrefix, TrialExpirationDate"
+    record = copy.query(f"SELECT {facts} FROM Organization")["records"][0]
+    assert record["OrganizationType"] == "Enterprise Edition"
+    assert (record["InstanceName"], record["NamespacePrefix"]) == ("AP99", "kpc")
+    assert record["TrialExpirationDate"] == "2027-01-31T00:00:00.000+0000"
+    assert copy.get(f"{BASE}/limits").json()["DailyApiRequests"]["Max"] == 123_456
+    assert picture["record_counts"] == {"Tenant__c": 7}
+    assert copy.query("SELECT COUNT() FROM Tenant__c")["totalSize"] == 0
+    text = json.dumps(picture)
+    assert "Tenant 3" not in text
+    assert "etl@kpc.example" not in text
+    assert copy.server.org.org_id not in text
+
+
+def test_automations_are_taken_and_what_cannot_be_known_is_told(
+    origin: Client, copy: Client, picture: dict[str, Any]
+) -> None:
+    rule = "SELECT Metadata FROM ValidationRule WHERE ValidationName = 'No_Zero'"
+    assert one(copy, rule) == {**one(origin, rule), "attributes": one(copy, rule)["attributes"]}
+    managed = one(copy, "SELECT NamespacePrefix FROM ValidationRule WHERE ValidationName = 'Managed'")
+    assert managed["NamespacePrefix"] == "pkg"
+    trigger = "SELECT Name, Status, UsageBeforeInsert, UsageAfterUpdate, UsageBeforeUpdate, ApiVersion FROM ApexTrigger"
+    assert {**one(copy, trigger), "attributes": 0} == {**one(origin, trigger), "attributes": 0}
+    flows = "SELECT ApiName, IsActive, VersionNumber, TriggerType, RecordTriggerType FROM FlowDefinitionView"
+    strip = [{**row, "attributes": 0} for row in copy.query(flows)["records"]]
+    assert strip == [{**row, "attributes": 0} for row in origin.query(flows)["records"]]
+    assert len(tooling(copy, "SELECT Id FROM Flow")) == 3
+    assert one(copy, "SELECT Metadata FROM WorkflowRule")["Metadata"]["formula"] == "ISBLANK(Group__c)"
+    notes = "\n".join(picture["notes"])
+    for name in (
+        "trigger SaleTrigger",
+        "flow Sale_Flow",
+        "workflow rule Sale__c.Set_Group",
+        "duplicate rule Sale__c.Twice",
+    ):
+        assert name in notes
+    assert len(AUTOMATIONS["validation_rules"]) == len(tooling(copy, "SELECT Id FROM ValidationRule"))
+
+
+def test_a_part_that_the_org_refuses_is_told_and_the_rest_taken(origin: Client) -> None:
+    body = [{"errorCode": "INSUFFICIENT_ACCESS", "message": "no"}]
+    order = {
+        "path": "/tooling/query",
+        "action": "answer",
+        "status": 403,
+        "body": json.dumps(body),
+        "times": 2,
+        "skip": 1,
+    }
+    origin.arm({**order, "content_type": "application/json"})
+    org = connected(origin)
+    document = take_snapshot(org, ["Tenant__c"])
+    org.close()
+    assert [note for note in document["notes"] if "refused to list" in note] == [
+        "validation_rules: the org refused to list them (INSUFFICIENT_ACCESS); none were taken",
+        "triggers: the org refused to list them (INSUFFICIENT_ACCESS); none were taken",
+    ]
+    assert [entry["name"] for entry in document["describes"]] == ["Tenant__c"]
+
+
+PLAN = """\
+version: 1
+project: Snapshot
+source: {{url: "sqlite:///source.db"}}
+target:
+  url: {url}
+  auth: {{flow: token, access_token: "${{TWIN_TOKEN}}"}}
+tables:
+  - table: T
+    object: Sale__c
+    key: ID
+    external_id: Sale_Id__c
+    fields: {{ID: Sale_Id__c}}
+"""
+
+
+def test_the_command_writes_a_file_that_serve_takes(
+    origin: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan, out = tmp_path / "forcelift.yaml", tmp_path / "deep" / "org.json"
+    plan.write_text(PLAN.format(url=origin.server.url))
+    monkeypatch.setenv("TWIN_TOKEN", origin.server.access_token)
+    words = ["twin", "snapshot", "--plan", str(plan), "--out", str(out)]
+    assert run_command([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["objects"], told["automations"]) == (2, 5)
+    assert told["notes"]
+    schema = load_schema(out)
+    assert schema.object("Sale__c") is not None
+    assert schema.object("Detail__c") is None
+    assert [path.name for path in out.parent.iterdir()] == ["org.json"]
+    before = out.read_bytes()
+    assert run_command(words) == 3
+    assert "exists" in capsys.readouterr().err
+    assert out.read_bytes() == before
+    assert run_command([*words, "--overwrite", "--object", "Tenant__c"]) == 0
+    assert load_schema(out).object("Sale__c") is None
+    assert one(origin, "SELECT COUNT(Id) n FROM ApexTrigger")["n"] == 1
+    assert origin.get(f"{TOOLING}").status_code == 200
