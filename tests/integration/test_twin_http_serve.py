@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -124,3 +125,37 @@ def test_what_cannot_be_served(
     assert isinstance(result.exception, error), result.exception
     assert text in str(result.exception)
     assert result.stdout == ""
+
+
+def test_https_with_a_certificate_that_lies_beside_the_data(tmp_path: Path, schema_file: Path) -> None:
+    data = tmp_path / "org.duckdb"
+    with served("--schema", str(schema_file), "--data", str(data), "--tls", "--password", "hush") as (_, first):
+        certificate = Path(first["certificate"])
+        assert certificate == tmp_path / "org.duckdb.tls" / "cert.pem"
+        assert first["url"].startswith("https://127.0.0.1:")
+        context = ssl.create_default_context(cafile=str(certificate))
+        assert call(first, "GET", f"{BASE}/limits", verify=context).status_code == 200
+        body = (
+            '<e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/"><e:Body>'
+            '<login xmlns="urn:partner.soap.sforce.com">'
+            "<username>etl@kpc.example</username><password>hush</password></login></e:Body></e:Envelope>"
+        )
+        login = call(first, "POST", "/services/Soap/u/58.0", content=body, content_type="text/xml", verify=context)
+        assert login.status_code == 200, login.text
+        assert f"<serverUrl>{first['url']}/services/Soap/u/58.0/" in login.text
+    pair = ["--tls-cert", str(certificate), "--tls-key", str(certificate.with_name("key.pem"))]
+    with served("--data", str(data), *pair) as (_, second):
+        assert second["certificate"] == str(certificate)
+        assert call(second, "GET", f"{BASE}/limits", verify=context).status_code == 200
+
+
+def test_a_certificate_without_its_key_is_refused(tmp_path: Path, schema_file: Path) -> None:
+    file = tmp_path / "cert.pem"
+    file.write_text("nothing")
+    base = ["serve", "--schema", str(schema_file)]
+    alone = CliRunner().invoke(twin, [*base, "--tls-cert", str(file)])
+    assert isinstance(alone.exception, UsageError)
+    assert "belong together" in alone.exception.message
+    bad = CliRunner().invoke(twin, [*base, "--tls-cert", str(file), "--tls-key", str(file)])
+    assert isinstance(bad.exception, UsageError)
+    assert "no certificate" in bad.exception.message

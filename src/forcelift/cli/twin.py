@@ -86,7 +86,7 @@ twin.add_command(snapshot)
     "--password",
     envvar="FORCELIFT_TWIN_PASSWORD",
     show_envvar=True,
-    help="Password of `--username`; switches SOAP login and the password flow on, which new orgs have off",
+    help="Password of `--username`; switches on SOAP login and the made app's password flow, off in new orgs",
 )
 @click.option("--tls", is_flag=True, help="Serve HTTPS with a certificate that is made for it")
 @click.option(
@@ -149,7 +149,8 @@ def serve(
             elif tls:
                 certificate_pair = own_certificate(_tls_folder(data_file, stack), hosts=[host])
             if password is not None:
-                policy = _with_password(policy, username or org.users[0].username, password)
+                first = next((user.username for user in org.users if user.active), "")
+                policy = _with_password(policy, username or first, password)
             server = TwinServer(
                 org, host=host, port=port, apps=apps, seed=seed, log_file=log_file, username=username,
                 session_lifetime=timedelta(minutes=session_minutes), policy=policy, tls=certificate_pair,

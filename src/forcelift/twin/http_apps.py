@@ -5,6 +5,7 @@ They stand in the file only: secrets never reach the org's data file in clear.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,10 @@ def _read(schema_file: Path) -> Any:
     if schema_file.is_dir():
         return None
     try:
+        if schema_file.suffix == ".json":
+            return json.loads(schema_file.read_bytes())  # describes are megabytes, which YAML would read for minutes
         return YAML(typ="safe").load(schema_file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
+    except (OSError, ValueError, YAMLError) as error:
         raise SchemaError([f"cannot be read: {type(error).__name__}"], source=str(schema_file)) from error
 
 

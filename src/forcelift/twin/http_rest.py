@@ -69,7 +69,9 @@ class RestCalls:
         stamp = ("last-modified", format_datetime(modified_at, usegmt=True))
         if is_unchanged(modified_at, call.headers.get("if-modified-since")):
             return Reply(status=304, headers=(stamp,))
-        return json_reply(self._org.describe(entry.name, api_version=call.version), headers=(stamp,))
+        return json_reply(
+            self._org.describe(entry.name, api_version=call.version, user_id=call.session.user_id), headers=(stamp,)
+        )
 
     def record(self, call: Call) -> Reply:
         """One record by Id, with `?fields=` or all fields."""
@@ -110,7 +112,7 @@ class RestCalls:
         return json_reply(page.as_json(api_version=call.version))
 
     def object_named(self, call: Call) -> ObjectSchema:
-        entry = self._org.schema.object(call.params["object"])
+        entry = self._org.schema.seen_by(call.session.user_id).object(call.params["object"])
         if entry is None:
             raise not_found()
         return entry

@@ -71,9 +71,11 @@ def _join_by_id(task: IngestTask, column: Column, alias: str, number: int) -> st
 
 
 def _visible(task: IngestTask, target: ObjectSchema) -> str:
-    """A record type must be an active one of this object; any other parent fits."""
+    """A record type must be an active and available one of this object; any other parent fits."""
     if target.name == "RecordType":
-        return f"SobjectType = {text(task.entry.name)} AND IsActive"
+        away = [text(entry.developer_name) for entry in task.entry.record_types if not entry.available]
+        available = f" AND DeveloperName NOT IN ({', '.join(away)})" if away else ""
+        return f"SobjectType = {text(task.entry.name)} AND IsActive{available}"
     return "true"
 
 

@@ -68,6 +68,7 @@ class TwinOrg:
             info = store.info(cursor)
         self.org_id = info["org_id"]
         self.users = self._read_users()
+        schema.restrict({user.username: user.id for user in self.users})
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._worker: threading.Thread | None = None
@@ -192,9 +193,9 @@ class TwinOrg:
         """An Id that was never given before, for something with that key prefix."""
         return make_id(prefix, self._pod, self.store.take_numbers(prefix))
 
-    def describe(self, name: str, *, api_version: str = "66.0") -> dict[str, Any]:
-        """The describe document of an object. Raises the API's 404 for an unknown one."""
-        entry = self.schema.object(name)
+    def describe(self, name: str, *, api_version: str = "66.0", user_id: str | None = None) -> dict[str, Any]:
+        """The describe document of an object, as that user sees it. Raises the API's 404 for an unknown one."""
+        entry = self.schema.seen_by(user_id).object(name)
         if entry is None:
             raise not_found()
         with self.store.read() as cursor:

@@ -115,21 +115,22 @@ class Processor:
         return 0
 
     def _read(self, job: Job) -> _Work:
-        entry = self._schema.object(job.object)
+        schema = self._schema.seen_by(job.created_by_id)
+        entry = schema.object(job.object)
         if entry is None:
             raise StoreError(f"job {job.id} is about {job.object}, which the schema lacks")
         content = read_upload(self._store, job.upload)
         upload = parse_upload(content, delimiter=job.column_delimiter, line_ending=job.line_ending)
         columns: tuple[Column, ...] = ()
         if upload.names:
-            columns = bind_columns(upload.names, schema=self._schema, entry=entry, operation=job.operation)
+            columns = bind_columns(upload.names, schema=schema, entry=entry, operation=job.operation)
         key: FieldSchema | None = None
         if job.operation == "upsert":
             key = entry.field(job.external_id_field or "Id")
         elif job.operation == "update":
             key = entry.field("Id")
         task = IngestTask(
-            schema=self._schema,
+            schema=schema,
             entry=entry,
             operation=job.operation,
             columns=columns,

@@ -280,7 +280,7 @@ class QueryJobs:
     def _compile(self, soql: str, operation: str, *, user_id: str) -> CompiledQuery:
         return compile_query(
             soql,
-            self._org.schema,
+            self._org.schema.seen_by(user_id),
             bulk=True,
             include_deleted=operation == "queryAll",
             now=self._org.clock.now(),

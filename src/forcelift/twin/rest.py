@@ -81,7 +81,9 @@ class QueryPages:
 
     def compile(self, soql: str, *, user_id: str, include_deleted: bool = False) -> CompiledQuery:
         """Raises SoqlError."""
-        return compile_query(soql, self._schema, include_deleted=include_deleted, now=self._now(), user_id=user_id)
+        return compile_query(
+            soql, self._schema.seen_by(user_id), include_deleted=include_deleted, now=self._now(), user_id=user_id
+        )
 
     def first(self, compiled: CompiledQuery, *, user_id: str, page_rows: int, api_version: str) -> Page:
         """Run a query and return its first page."""

@@ -90,6 +90,7 @@ class RecordWriter:
         """
         check_operation(entry, operation)
         self._org.fields.check_grants(entry, records)
+        entry = self._org.schema.seen_by(user_id).object(entry.name) or entry
         flat = [flatten(record) for record in records]
         names = list(dict.fromkeys(name for record in flat for name in record))
         columns = self._bind(entry, operation, names)

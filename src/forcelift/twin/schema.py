@@ -56,7 +56,8 @@ class RecordTypeSchema:
 class ObjectSchema:
     """One object. `fields` keeps the order of the describe document; look fields up with `field(name)`.
 
-    `hidden` fields exist, but nobody may see them: field-level security has not granted them.
+    `hidden` fields exist, but nobody may see them: field-level security has not granted them. `concealed` ones have
+    their columns and are not shown to the one user whose view of the object this is.
     """
 
     name: str
@@ -72,6 +73,7 @@ class ObjectSchema:
     bulk_capable: bool = True
     record_types: tuple[RecordTypeSchema, ...] = ()
     hidden: tuple[FieldSchema, ...] = ()
+    concealed: tuple[FieldSchema, ...] = ()
 
     @cached_property
     def _by_name(self) -> Mapping[str, FieldSchema]:
@@ -84,11 +86,23 @@ class ObjectSchema:
     @cached_property
     def stored_fields(self) -> tuple[FieldSchema, ...]:
         """Fields that have a column in the object's table, in order."""
-        return tuple(entry for entry in self.fields if entry.stored)
+        return tuple(entry for entry in (*self.fields, *self.concealed) if entry.stored)
 
     def field(self, name: str) -> FieldSchema | None:
         """The field of that API name, whatever its case."""
         return self._by_name.get(name.lower())
+
+    def seen(self, *, unseen: frozenset[str], read_only: frozenset[str]) -> ObjectSchema:
+        """The object as a user sees it who may not read some fields, nor change some others; names in lower case."""
+        own = f"{self.name.lower()}."
+        if not any(name.startswith(own) for name in unseen | read_only):
+            return self
+        fields = [entry for entry in self.fields if own + entry.name.lower() not in unseen]
+        shown = tuple(
+            replace(entry, createable=False, updateable=False) if own + entry.name.lower() in read_only else entry
+            for entry in fields
+        )
+        return replace(self, fields=shown, concealed=tuple(entry for entry in self.fields if entry not in fields))
 
     def hidden_field(self, name: str) -> FieldSchema | None:
         """The field of that API name which nobody may see yet, whatever its case."""
@@ -199,13 +213,18 @@ class ObjectSchema:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserSchema:
-    """A user who can sign in. `permissions` are names such as `bulk_hard_delete`."""
+    """A user who can sign in. `permissions` are names such as `bulk_hard_delete`.
+
+    Field-level security: `unseen_fields` and `read_only_fields` are `Object.Field`.
+    """
 
     username: str
     name: str
     email: str
     active: bool = True
     permissions: tuple[str, ...] = ()
+    unseen_fields: tuple[str, ...] = ()
+    read_only_fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,6 +290,24 @@ class Schema:
         object.__setattr__(self, "objects", changed.objects)
         self.__dict__["_by_name"], self.__dict__["_by_prefix"] = by_name, by_prefix
 
+    def restrict(self, user_ids: Mapping[str, str]) -> None:
+        """Tell the Ids of the users, by username; from then on `seen_by` knows whose view is narrower."""
+        self.__dict__["_restrictions"] = {
+            user_ids[user.username]: tuple(
+                frozenset(name.lower() for name in names) for names in (user.unseen_fields, user.read_only_fields)
+            )
+            for user in self.users
+            if user.username in user_ids and (user.unseen_fields or user.read_only_fields)
+        }
+
+    def seen_by(self, user_id: str | None) -> Schema:
+        """The schema as a user sees it: without fields that field-level security keeps from him."""
+        limits = self.__dict__.get("_restrictions", {}).get(user_id)
+        if limits is None:
+            return self
+        unseen, read_only = limits
+        return replace(self, objects=tuple(entry.seen(unseen=unseen, read_only=read_only) for entry in self.objects))
+
     def object_of_id(self, record_id: str) -> ObjectSchema | None:
         """The object whose key prefix the Id begins with; prefixes are case-sensitive."""
         return self._by_prefix.get(record_id[:3])
@@ -334,9 +371,7 @@ class Schema:
         return cls(
             org=OrgSchema(**document["org"]),
             limits=dict(document["limits"]),
-            users=tuple(
-                UserSchema(**{**user, "permissions": tuple(user["permissions"])}) for user in document["users"]
-            ),
+            users=tuple(_user_from_document(user) for user in document["users"]),
             objects=tuple(_object_from_document(entry) for entry in document["objects"]),
             automations=read_automations(document.get("automations", {})),
         )
@@ -373,3 +408,8 @@ def _field_from_document(document: Mapping[str, Any]) -> FieldSchema:
             "picklist_values": tuple(PicklistValue(**entry) for entry in document["picklist_values"]),
         }
     )
+
+
+def _user_from_document(document: Mapping[str, Any]) -> UserSchema:
+    lists = {name: tuple(document.get(name, ())) for name in ("permissions", "unseen_fields", "read_only_fields")}
+    return UserSchema(**{**document, **lists})

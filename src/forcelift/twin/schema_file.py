@@ -82,7 +82,10 @@ def schema_from_dict(content: object, *, source: str | None = None) -> Schema:
         org=OrgSchema(**file.org.model_dump(mode="json")),
         limits=file.limits,
         users=tuple(
-            _user(entry.username, entry.name, entry.email, entry.active, entry.permissions) for entry in file.users
+            UserSchema(
+                **{**entry.model_dump(), "name": entry.name or entry.username, "email": entry.email or entry.username}
+            )
+            for entry in file.users
         ),
         objects=objects,
         source=source,
@@ -369,6 +372,20 @@ class _Builder:
                 self.problems.append(f"{place}.{name}: declared twice (API names ignore case)")
             seen.add(name.lower())
 
+    def _check_security(self, users: Sequence[UserSchema], objects: Mapping[str, ObjectSchema]) -> None:
+        """Field-level security names fields that exist and that it applies to."""
+        for user in users:
+            for key, names in (("unseen_fields", user.unseen_fields), ("read_only_fields", user.read_only_fields)):
+                for name in names:
+                    object_name, _, field_name = name.partition(".")
+                    entry = objects.get(object_name.lower())
+                    field = None if entry is None else entry.field(field_name)
+                    place = f"users.{user.username}.{key}"
+                    if field is None:
+                        self.problems.append(f"{place}: no field `{name}`")
+                    elif field.required or field.master_detail or field.name.lower() in _FIXED_FIELDS:
+                        self.problems.append(f"{place}: field-level security does not apply to `{name}`")
+
     def finish(
         self,
         *,
@@ -397,6 +414,7 @@ class _Builder:
             )
         automations = automations or Automations()
         by_name = {entry.name.lower(): entry for entry in everything}
+        self._check_security(users, by_name)
         self.problems += automation_problems(automations, lambda name: by_name.get(name.lower()))
         if self.problems:
             raise SchemaError(self.problems, source=source)
@@ -422,12 +440,6 @@ def _automations(content: Mapping[str, Any], builder: _Builder) -> Automations:
 def _default_user() -> UserSchema:
     return UserSchema(
         username="admin@twin.example", name="Twin Admin", email="admin@twin.example", permissions=("bulk_hard_delete",)
-    )
-
-
-def _user(username: str, name: str | None, email: str | None, active: bool, permissions: Sequence[str]) -> UserSchema:
-    return UserSchema(
-        username=username, name=name or username, email=email or username, active=active, permissions=tuple(permissions)
     )
 
 

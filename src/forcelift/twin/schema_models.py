@@ -111,6 +111,8 @@ class UserFile(_Strict):
     email: str | None = None
     active: bool = True
     permissions: tuple[str, ...] = ()
+    unseen_fields: tuple[str, ...] = ()
+    read_only_fields: tuple[str, ...] = ()
 
 
 class SchemaFile(_Strict):
