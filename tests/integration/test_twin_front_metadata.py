@@ -27,6 +27,7 @@ from tests.integration.twin_front_fixtures import (
     retrieved,
     soap,
     tag,
+    tooling,
     trigger_zip,
     wait_deploy,
 )
@@ -170,6 +171,8 @@ def test_rules_and_fields_are_deployed_inside_their_objects_file(client: Client)
     made = client.server.org.automations.find("validation_rules", "Sale__c.Fresh")
     assert made is not None
     assert made.active
+    rules = "SELECT ValidationName FROM ValidationRule WHERE EntityDefinition.QualifiedApiName = 'Sale__c'"
+    assert len(tooling(client, rules)) == 3
     sale = client.server.org.schema.object("Sale__c")
     assert sale is not None
     assert sale.hidden_field("Legacy__c") is not None, "deployed fields need field-level security as well"

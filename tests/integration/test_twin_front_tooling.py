@@ -153,6 +153,12 @@ def test_roots_lists_and_describe(reader: Client) -> None:
     assert {"ValidationRule", "WorkflowRule", "ApexTrigger", "Flow", "FlowDefinition", "CustomField"} <= {
         entry["name"] for entry in listed
     }
+    info = reader.get(f"{TOOLING}/sobjects/ValidationRule").json()["objectDescribe"]
+    assert info["urls"]["describe"] == f"{TOOLING}/sobjects/ValidationRule/describe"
+    assert error_of(reader.get("/services/data/v29.0/tooling/query", params={"q": "SELECT Id FROM Flow"})) == (
+        410,
+        "GONE",
+    )
     described = reader.get(f"{TOOLING}/sobjects/ValidationRule/describe").json()
     fields = {entry["name"]: entry for entry in described["fields"]}
     assert fields["Active"]["updateable"] is False
@@ -361,12 +367,7 @@ def test_fields_of_every_type_can_be_made_and_loaded(client: Client) -> None:
         "E1__c": {"type": "Email", "externalId": True},
         "U1__c": {"type": "Url"},
         "P1__c": {"type": "Picklist", "valueSet": values},
-        "L1__c": {
-            "type": "Lookup",
-            "referenceTo": "Tenant__c",
-            "relationshipName": "More",
-            "relationshipLabel": "More",
-        },
+        "L1__c": {"type": "Lookup", "referenceTo": "Tenant__c", "relationshipName": "More"},
     }
     for name, metadata in kinds.items():
         body = {"FullName": f"Sale__c.{name}", "Metadata": {"label": name[:2], **metadata}}

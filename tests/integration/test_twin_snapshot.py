@@ -143,22 +143,18 @@ def test_automations_are_taken_and_what_cannot_be_known_is_told(
 
 def test_a_part_that_the_org_refuses_is_told_and_the_rest_taken(origin: Client) -> None:
     body = [{"errorCode": "INSUFFICIENT_ACCESS", "message": "no"}]
-    order = {
-        "path": "/tooling/query",
-        "action": "answer",
-        "status": 403,
-        "body": json.dumps(body),
-        "times": 2,
-        "skip": 1,
-    }
-    origin.arm({**order, "content_type": "application/json"})
+    answer = {"action": "answer", "status": 403, "body": json.dumps(body), "content_type": "application/json"}
+    origin.arm({**answer, "path": "/tooling/query", "times": 2, "skip": 1}, {**answer, "path": "/limits", "times": 2})
     org = connected(origin)
     document = take_snapshot(org, ["Tenant__c"])
     org.close()
-    assert [note for note in document["notes"] if "refused to list" in note] == [
+    assert [note for note in document["notes"] if "refused to" in note] == [
+        "limits: the org refused to tell them (INSUFFICIENT_ACCESS); the twin has its own",
         "validation_rules: the org refused to list them (INSUFFICIENT_ACCESS); none were taken",
         "triggers: the org refused to list them (INSUFFICIENT_ACCESS); none were taken",
+        "record_counts: the org refused to tell them (INSUFFICIENT_ACCESS)",
     ]
+    assert (document["limits"], document["record_counts"]) == ({}, {})
     assert [entry["name"] for entry in document["describes"]] == ["Tenant__c"]
 
 

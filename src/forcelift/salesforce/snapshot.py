@@ -113,7 +113,11 @@ class _Reader:
 
     def limits(self) -> dict[str, int]:
         """The maxima; what remains is of the moment and stays out."""
-        document = self._org.read("/limits", what="read the org's limits")
+        try:
+            document = self._org.read("/limits", what="read the org's limits")
+        except OrgRefused as refused:
+            self.notes.append(f"limits: the org refused to tell them ({refused.code}); the twin has its own")
+            return {}
         return {
             name: entry["Max"]
             for name, entry in sorted(document.items())
@@ -125,7 +129,11 @@ class _Reader:
         for start in range(0, len(names), 100):  # a URL has room for a few hundred names
             self._progress("record counts")
             part = ",".join(names[start : start + 100])
-            document = self._org.read(f"/limits/recordCount?sObjects={part}", what="read record counts")
+            try:
+                document = self._org.read(f"/limits/recordCount?sObjects={part}", what="read record counts")
+            except OrgRefused as refused:
+                self.notes.append(f"record_counts: the org refused to tell them ({refused.code})")
+                break
             counts |= {entry["name"]: int(entry["count"]) for entry in document.get("sObjects", ())}
         return counts
 

@@ -250,7 +250,7 @@ class TwinApp:
             route(f"{base}/query", GET=calls.query),
             route(f"{base}/query/{{locator}}", GET=calls.query_more),
             route(f"{base}/sobjects", GET=calls.objects),
-            route(f"{base}/sobjects/{{object}}", POST=calls.create),
+            route(f"{base}/sobjects/{{object}}", GET=calls.object_info, POST=calls.create),
             route(f"{base}/sobjects/{{object}}/describe", GET=calls.describe),
             route(f"{base}/sobjects/{{object}}/{{id}}", **record),
         ]

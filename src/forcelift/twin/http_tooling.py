@@ -77,6 +77,11 @@ class ToolingCalls:
             entry["urls"] = {name: _tooling_url(url) for name, url in entry["urls"].items()}
         return json_reply(document)
 
+    def object_info(self, call: Call) -> Reply:
+        document = _entry(call).sobject_json(api_version=call.version)
+        document["urls"] = {name: _tooling_url(url) for name, url in document["urls"].items()}
+        return json_reply({"objectDescribe": document, "recentItems": []})
+
     def describe(self, call: Call) -> Reply:
         document = _entry(call).describe_json(schema=TOOLING, api_version=call.version)
         document["urls"] = {name: _tooling_url(url) for name, url in document["urls"].items()}

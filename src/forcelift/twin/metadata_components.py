@@ -195,6 +195,9 @@ def _automation_change(org: TwinOrg, base: Change, files: Mapping[str, bytes]) -
         if body != trigger_body(automation):
             automation = replace(automation, body=body)
     if automation is not None:
+        target = org.schema.object(automation.object)
+        if target is not None and target.name != automation.object:
+            automation = replace(automation, object=target.name)
         check_automation(org, automation, kind)
     change = replace(base, kind=kind, automation=automation, created=present is None)
     return replace(change, changed=automation != present)

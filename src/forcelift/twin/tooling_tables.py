@@ -196,6 +196,7 @@ def tooling_rows(org: TwinOrg) -> Iterator[tuple[str, dict[str, Any]]]:
     pod = org_pod(org.seed)
     field_ids = org.fields.ids()
     entity_ids = {entry.name: entity_id(entry, number, pod) for number, entry in enumerate(org.schema.objects, start=1)}
+    by_name = {name.lower(): durable_id for name, durable_id in entity_ids.items()}
     for entry in org.schema.objects:
         yield "EntityDefinition", _entity_row(entry, entity_ids[entry.name])
         for field in (*entry.fields, *entry.hidden):
@@ -212,7 +213,7 @@ def tooling_rows(org: TwinOrg) -> Iterator[tuple[str, dict[str, Any]]]:
                     },
                 )
     for kind, automation in org.automations.current().each():
-        entity = entity_ids.get(automation.object, automation.object)
+        entity = by_name.get(automation.object.lower(), automation.object)
         shared = {
             "Id": org.automations.id_of(kind, automation.full_name),
             "NamespacePrefix": automation.namespace,
