@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from tests.integration.twin_front_fixtures import (
     one,
     tooling,
 )
-from tests.integration.twin_http_fixtures import BASE, Client
+from tests.integration.twin_http_fixtures import BASE, Client, tenants
 
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.schema_file import schema_from_dict
@@ -460,3 +461,30 @@ def test_random_bodies_never_are_a_fault_of_the_twin(reader: Client, data: st.Da
     if state.current() != before:
         state.put(*before.each())
     assert reader.server.internal_errors == []
+
+
+def test_fields_come_while_rows_are_loaded(client: Client) -> None:
+    """Goal: a schema change disturbs no load. Method: one thread loads job after job while fields are made and seen."""
+    problems: list[str] = []
+    done = threading.Event()
+
+    def load() -> None:
+        with Client(client.server) as loader:
+            for number in range(60):
+                job = loader.load(tenants(200, start=number * 200))
+                if (job["state"], job["numberRecordsProcessed"], job["numberRecordsFailed"]) != ("JobComplete", 200, 0):
+                    problems.append(str(job))
+                if done.is_set() and number >= 5:
+                    return
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    for number in range(6):
+        body = {"FullName": f"Tenant__c.N{number}__c", "Metadata": {"type": "Text", "label": "N", "length": 9}}
+        assert client.post(f"{TOOLING}/sobjects/CustomField", json=body).status_code == 201
+        assert grant(client, f"Tenant__c.N{number}__c") == 201
+        assert client.get(f"{BASE}/query", params={"q": f"SELECT N{number}__c FROM Tenant__c LIMIT 1"}).is_success
+    done.set()
+    thread.join()
+    assert problems == []
+    assert client.query("SELECT COUNT() FROM Tenant__c")["totalSize"] >= 1200
