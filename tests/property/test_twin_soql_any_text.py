@@ -16,7 +16,7 @@ from forcelift.twin.soql import SoqlError, compile_query, run, total_size
 GOOD = [
     "SELECT Id, Name, Tenant__r.Region__r.Code__c FROM Sale__c "
     "WHERE Amount__c > 5.5 AND (Name LIKE 'a%' OR Ok__c = true)",
-    "SELECT COUNT() FROM Sale__c WHERE Day__c = LAST_N_DAYS:30 AND At__c < 2026-01-31T12:00:00+07:00 ALL ROWS",
+    "SELECT COUNT() FROM Sale__c WHERE Day__c = LAST_N_DAYS:30 AND At__c < 2026-01-31T12:00:00+07:00",
     "SELECT Tenant__r.Name, SUM(Amount__c) s, COUNT(Id) FROM Sale__c GROUP BY Tenant__r.Name HAVING COUNT(Id) > 1 "
     "ORDER BY COUNT(Id) DESC NULLS LAST LIMIT 10 OFFSET 2",
     "SELECT Id, (SELECT Id, Name FROM Sales__r WHERE Tags__c INCLUDES ('A;B') ORDER BY Name LIMIT 2) FROM Tenant__c",

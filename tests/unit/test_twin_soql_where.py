@@ -107,7 +107,6 @@ def test_dates_are_days_of_utc(org: TwinOrg, where: str, found: list[str]) -> No
 def test_deleted_records_show_only_when_asked_for(org: TwinOrg) -> None:
     assert "Gone" not in names(org, "Ok__c = true")
     assert names(org, "Ok__c = true", include_deleted=True) == ["Gone", ONE]
-    assert names(org, "Ok__c = true ALL ROWS") == ["Gone", ONE]
     assert names(org, "IsDeleted = true", include_deleted=True) == ["Gone"]
 
 

@@ -27,7 +27,7 @@ from forcelift.twin.query_job_rows import JobRow, JobRows, base_json, checked, f
 from forcelift.twin.query_results import DELIMITERS, LINE_ENDINGS, ResultTable, freeze, result_table_name
 from forcelift.twin.schema import Schema
 from forcelift.twin.soql import CompiledQuery, compile_query
-from forcelift.twin.soql.resolve import Category
+from forcelift.twin.soql.views import Category
 from forcelift.twin.store import Store
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from forcelift.twin.soql.compiled import CompiledQuery, plain, rest
-from forcelift.twin.soql.resolve import Category, quoted
+from forcelift.twin.soql.views import Category, quoted
 
 PIECE_ROWS: Final = 20_480  # a multiple of DuckDB's vector; a few MB of CSV at once
 DELIMITERS: Final = {

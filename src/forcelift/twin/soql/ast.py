@@ -86,7 +86,7 @@ Condition: TypeAlias = Comparison | Junction | Negation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectItem:
-    """An element of the SELECT list: an expression with an optional alias, or a child query."""
+    """An element of the SELECT list: an expression with an optional alias, a child query, or neither for `TYPEOF`."""
 
     expression: Expression | None
     query: Query | None

@@ -7,28 +7,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 
-from forcelift.twin.soql.ast import Call, Expression, Path, Query, SelectItem
+from forcelift.twin.soql.ast import Call, Comparison, Condition, Expression, Junction, Negation, Path, Query, SelectItem
 from forcelift.twin.soql.compiled import ChildQuery, CompiledQuery, OutputColumn, ParentRecord, plain
 from forcelift.twin.soql.conditions import Conditions
-from forcelift.twin.soql.errors import SoqlError, located, malformed, unknown_relationship
+from forcelift.twin.soql.errors import NotModelled, SoqlError, located, malformed, unknown_relationship
+from forcelift.twin.soql.functions import AGGREGATES, DISPLAYED
 from forcelift.twin.soql.literals import Literals, constant
 from forcelift.twin.soql.parse import parse
-from forcelift.twin.soql.resolve import (
-    Category,
-    FieldView,
-    ObjectView,
-    Operand,
-    SchemaView,
-    Scope,
-    field_operand,
-    object_named,
-    quoted,
-    require_groupable,
-    require_sortable,
-)
+from forcelift.twin.soql.polymorphic import NamePointing
+from forcelift.twin.soql.resolve import Scope, object_named, require_groupable, require_sortable
+from forcelift.twin.soql.views import Category, FieldView, ObjectView, Operand, SchemaView, field_operand, quoted
 
 OFFSET_MAX = 2000
 FIELDS_LIMIT_MAX = 200
+CHILD_QUERIES_MAX = 20
+SEMI_JOINS_MAX = 2
+ROLLUP_FIELDS_MAX = 3
 _FIELD_GROUPS = ("ALL", "STANDARD", "CUSTOM")
 
 
@@ -61,7 +55,11 @@ def compile_query(
         raise SoqlError("INVALID_TYPE_FOR_OPERATION", f"entity type {entity.name} does not support query")
     if bulk and not entity.bulk_capable:
         raise SoqlError("INVALIDENTITY", f"Entity '{entity.name}' is not supported by the Bulk API.")
-    compiled = _Select(job, query, entity, include_deleted=include_deleted or query.all_rows).compile()
+    if any(_is_typeof(item) for item in query.select):
+        if bulk:
+            raise SoqlError("API_ERROR", "Implementation restriction: TYPEOF not supported in Bulk Query")
+        raise NotModelled("TYPEOF")
+    compiled = _Select(job, query, entity, include_deleted=include_deleted).compile()
     if bulk:
         _require_bulk(query, compiled)
     return compiled
@@ -78,6 +76,8 @@ def _require_bulk(query: Query, compiled: CompiledQuery) -> None:
     if compiled.is_count or compiled.is_aggregate:
         what = "GROUP BY" if query.group_by else "Aggregate functions"
         raise SoqlError("API_ERROR", f"Implementation restriction: {what} not supported in Bulk Query")
+    if any(_field_group_of(item.expression) in ("ALL", "CUSTOM") for item in query.select):
+        raise SoqlError("API_ERROR", "Implementation restriction: FIELDS() without bounds not supported in Bulk Query")
     if query.offset is not None:
         raise SoqlError("API_ERROR", "Implementation restriction: OFFSET not supported in Bulk Query")
     if any(column.category is Category.COMPOUND for column in compiled.columns):
@@ -124,7 +124,11 @@ class _Select:
 
     def compile(self) -> CompiledQuery:
         query = self.query
-        groups = [self._group(expression) for expression in query.group_by]
+        if query.all_rows:
+            raise malformed(self.text, query.clauses["ALL ROWS"], "ALL ROWS not allowed in this context")
+        self._require_semi_joins(query.where)
+        form, expressions = self._grouped(query.group_by)
+        groups = [self._group(expression) for expression in expressions]
         self.group_sqls = {group.sql for group in groups}
         is_aggregate = bool(groups) or self.is_count or any(_is_aggregate(item) for item in query.select)
         columns = () if self.is_count else tuple(self._columns(is_aggregate))
@@ -135,7 +139,8 @@ class _Select:
         order = self._order(is_aggregate)
         id_sql = f'{self.scope.table}."Id"'
         parents = () if is_aggregate else self._parents(columns)
-        group = f"GROUP BY {', '.join(dict.fromkeys(group.sql for group in groups))}" if groups else ""
+        listed = ", ".join(dict.fromkeys(group.sql for group in groups))
+        group = f"GROUP BY {form}({listed})" if form else f"GROUP BY {listed}" if groups else ""
         joins = [child.join_sql(at, id_sql) for at, child in enumerate(children)]
         body = " ".join(filter(None, [self.scope.from_sql(), *joins, where, group, having]))
         return CompiledQuery(
@@ -172,6 +177,9 @@ class _Select:
                 raise SoqlError("INVALID_FIELD", f"duplicate {kind}: {column.name}")
             seen.add(key)
         keys = [child.key for child in children]
+        if len(keys) > CHILD_QUERIES_MAX:
+            reason = f"a query may have at most {CHILD_QUERIES_MAX} subqueries"
+            raise malformed(self.text, query.position, reason)
         if len(keys) != len(set(keys)):
             raise SoqlError("INVALID_FIELD", "Cannot use the same relationship in more than one subquery")
 
@@ -181,16 +189,17 @@ class _Select:
             expression = item.expression
             if expression is None:
                 continue
-            if isinstance(expression, Call) and expression.name.upper() == "FIELDS":
-                yield from self._field_group(expression, is_aggregate)
+            which = _field_group_of(expression)
+            if which is not None:
+                yield from self._field_group(expression, which, is_aggregate)
                 continue
             if isinstance(expression, Call) and expression.name.upper() == "COUNT" and not expression.arguments:
                 raise malformed(self.text, item.position, "COUNT() must be the only element in the SELECT list")
-            operand = self.scope.operand(expression, aggregates=True)
+            operand = self.scope.operand(expression, aggregates=True, displayed=True)
             if not is_aggregate:
                 yield self._plain_column(item, expression, operand)
                 continue
-            if not operand.is_aggregate and operand.sql not in self.group_sqls:
+            if not operand.is_aggregate and not self._is_grouped(expression, operand):
                 raise malformed(self.text, item.position, f"Field must be grouped or aggregated: {operand.name}")
             if item.alias is not None:
                 key = item.alias
@@ -199,6 +208,10 @@ class _Select:
             yield OutputColumn(name=key, keys=(key,), sql=operand.sql, category=operand.category, type=operand.type)
 
     def _plain_column(self, item: SelectItem, expression: Expression, operand: Operand) -> OutputColumn:
+        if isinstance(expression, Call) and item.alias is not None and expression.name.upper() in DISPLAYED:
+            return OutputColumn(
+                name=item.alias, keys=(item.alias,), sql=operand.sql, category=operand.category, type=operand.type
+            )
         if item.alias is not None:
             raise malformed(self.text, item.position, "only aggregate expressions use field aliasing")
         if isinstance(expression, Call) and operand.name != ".".join(operand.keys):
@@ -207,10 +220,8 @@ class _Select:
             name=operand.name, keys=operand.keys, sql=operand.sql, category=operand.category, type=operand.type
         )
 
-    def _field_group(self, call: Call, is_aggregate: bool) -> Iterator[OutputColumn]:
+    def _field_group(self, call: Expression, which: str, is_aggregate: bool) -> Iterator[OutputColumn]:
         """The columns of FIELDS(ALL), FIELDS(STANDARD) or FIELDS(CUSTOM)."""
-        argument = call.arguments[0] if len(call.arguments) == 1 else None
-        which = str(argument).upper() if isinstance(argument, Path) else ""
         if which not in _FIELD_GROUPS or is_aggregate:
             raise malformed(self.text, call.position, "The SOQL FIELDS function must be FIELDS(ALL|STANDARD|CUSTOM)")
         if which != "STANDARD" and (self.query.limit is None or self.query.limit > FIELDS_LIMIT_MAX):
@@ -223,6 +234,39 @@ class _Select:
                 yield OutputColumn(
                     name=field.name, keys=(field.name,), sql=operand.sql, category=operand.category, type=field.type
                 )
+
+    def _is_grouped(self, expression: Expression, operand: Operand) -> bool:
+        """True for a grouped field, and for FORMAT or toLabel of one."""
+        if operand.sql in self.group_sqls:
+            return True
+        if isinstance(expression, Call) and expression.name.upper() in DISPLAYED:
+            return all(
+                self._is_grouped(part, self.scope.operand(part, aggregates=True, displayed=True))
+                for part in expression.arguments
+            )
+        return operand.is_aggregate
+
+    def _grouped(self, group_by: tuple[Expression, ...]) -> tuple[str, tuple[Expression, ...]]:
+        """ROLLUP or CUBE, if either stands in GROUP BY (then alone), and what is grouped."""
+        forms = [part for part in group_by if isinstance(part, Call) and part.name.upper() in ("ROLLUP", "CUBE")]
+        if not forms:
+            return "", group_by
+        form = forms[0]
+        if len(group_by) > 1 or not form.arguments or len(form.arguments) > ROLLUP_FIELDS_MAX:
+            reason = f"GROUP BY {form.name.upper()} takes one to {ROLLUP_FIELDS_MAX} fields and stands alone"
+            raise malformed(self.text, form.position, reason)
+        return form.name.upper(), form.arguments
+
+    def _require_semi_joins(self, where: Condition | None) -> None:
+        """At most two semi-joins or anti-joins, and none below OR or NOT."""
+        found = list(_semi_joins(where, under=None)) if where is not None else []
+        if len(found) > SEMI_JOINS_MAX:
+            reason = f"Maximum {SEMI_JOINS_MAX} semi join sub-selects are allowed"
+            raise malformed(self.text, found[SEMI_JOINS_MAX][0].position, reason)
+        for comparison, under in found:
+            if under is not None:
+                reason = f"Semi join sub-selects are not allowed with the '{under}' operator"
+                raise malformed(self.text, comparison.position, reason)
 
     def _group(self, expression: Expression) -> Operand:
         operand = self.scope.operand(expression)
@@ -272,10 +316,9 @@ class _Select:
             require_sortable(self.text, operand)
             if is_aggregate:
                 self._in_groups(operand)
-            folds = operand.category is Category.TEXT and not operand.case_sensitive
-            expression = f"lower({operand.sql})" if folds else operand.sql
             direction = "DESC" if item.descending else "ASC"
-            parts.append(f"{expression} {direction} NULLS {'LAST' if item.nulls_last else 'FIRST'}")
+            nulls = "LAST" if item.nulls_last else "FIRST"
+            parts += [f"{expression} {direction} NULLS {nulls}" for expression in _sort_keys(operand)]
         if parts and not is_aggregate:
             # Equal keys keep one order, so that pages of the same query fit together.
             parts.append(f'{self.scope.table}."Id"')
@@ -284,7 +327,13 @@ class _Select:
     def _parents(self, columns: tuple[OutputColumn, ...]) -> tuple[ParentRecord, ...]:
         wanted = {column.keys[:depth] for column in columns for depth in range(1, len(column.keys))}
         return tuple(
-            ParentRecord(keys=keys, object_name=entity.name, id_sql=f'{table}."Id"')
+            ParentRecord(
+                keys=keys,
+                object_name=entity.name,
+                id_sql=f"""{table}."Type" || '/' || {table}."Id\""""
+                if isinstance(entity, NamePointing)
+                else f'{table}."Id"',
+            )
             for keys, (table, entity) in self.scope.parents().items()
             if keys in wanted
         )
@@ -295,12 +344,19 @@ class _Select:
         if entity.name == self.entity.name:
             reason = "The inner and outer selects should not be on the same object type"
             raise malformed(self.text, query.object_path.position, reason)
+        for clause in ("LIMIT", "ORDER BY", "OFFSET", "FOR"):
+            if clause in query.clauses:
+                reason = f"{clause} is not allowed in the inner select of a semi join"
+                raise malformed(self.text, query.clauses[clause], reason)
         inner = _Select(self.job, query, entity, include_deleted=self.include_deleted, is_semi_join=True).compile()
         if len(inner.columns) != 1 or inner.is_aggregate or inner.is_count or inner.children:
             raise malformed(self.text, query.position, "The inner select of a semi join must select exactly one field")
         if outer.category is not Category.ID or inner.columns[0].category is not Category.ID:
             reason = "The fields of a semi join and of its inner select must be id or reference fields"
             raise located(self.text, outer.position, "INVALID_QUERY_FILTER_OPERATOR", reason)
+        if len(inner.columns[0].keys) > 1:
+            reason = "The inner select of a semi join cannot select a field of a parent"
+            raise malformed(self.text, query.position, reason)
         return inner.select_sql(plain, hidden=False)
 
     def _child(self, query: Query) -> ChildQuery:
@@ -334,5 +390,44 @@ def _is_count(query: Query) -> bool:
 
 def _is_aggregate(item: SelectItem) -> bool:
     expression = item.expression
-    names = ("COUNT", "COUNT_DISTINCT", "SUM", "AVG", "MIN", "MAX")
-    return isinstance(expression, Call) and expression.name.upper() in names
+    while isinstance(expression, Call) and expression.name.upper() in DISPLAYED and expression.arguments:
+        expression = expression.arguments[0]
+    return isinstance(expression, Call) and expression.name.upper() in AGGREGATES
+
+
+def _field_group_of(expression: Expression | None) -> str | None:
+    """What FIELDS(...) asks for, in upper case; empty if it is not one name, None for any other expression."""
+    if not isinstance(expression, Call) or expression.name.upper() != "FIELDS":
+        return None
+    argument = expression.arguments[0] if len(expression.arguments) == 1 else None
+    return str(argument).upper() if isinstance(argument, Path) else ""
+
+
+def _is_typeof(item: SelectItem) -> bool:
+    return item.expression is None and (item.query is None or any(map(_is_typeof, item.query.select)))
+
+
+def _sort_keys(operand: Operand) -> list[str]:
+    """What ORDER BY sorts by: picklists in the order of their entries, then of their text; text without its case."""
+    if operand.category is not Category.TEXT:
+        return [operand.sql]
+    folded = operand.sql if operand.case_sensitive else f"lower({operand.sql})"
+    if not operand.labels or operand.is_aggregate:
+        return [folded]
+    entries = ", ".join(constant(value) for value, _ in operand.labels)
+    place = f"coalesce(list_position([{entries}], {operand.sql}), {len(operand.labels) + 1})"
+    return [f"CASE WHEN {operand.sql} IS NOT NULL THEN {place} END", folded]
+
+
+def _semi_joins(condition: Condition, *, under: str | None) -> Iterator[tuple[Comparison, str | None]]:
+    """The semi-joins of a condition, each with the OR or NOT that it stands below."""
+    match condition:
+        case Comparison(query=None):
+            return
+        case Comparison():
+            yield condition, under
+        case Negation():
+            yield from _semi_joins(condition.term, under=under or "NOT")
+        case Junction():
+            for term in condition.terms:
+                yield from _semi_joins(term, under=under or ("OR" if condition.operator == "OR" else None))

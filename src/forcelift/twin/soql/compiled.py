@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from forcelift.twin.soql.resolve import Category
+from forcelift.twin.soql.views import Category
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,10 @@ class OutputColumn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParentRecord:
-    """A parent in the JSON: keys down to it, its object, and the expression of its Id."""
+    """A parent in the JSON: keys down to it, its object, and the expression of its Id.
+
+    Through a lookup with several targets the object is `Name` and the expression gives `Object/Id`.
+    """
 
     keys: tuple[str, ...]
     object_name: str

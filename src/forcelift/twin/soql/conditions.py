@@ -11,7 +11,8 @@ from collections.abc import Callable
 from forcelift.twin.soql.ast import Comparison, Condition, Expression, Junction, Kind, Literal, Negation, Query
 from forcelift.twin.soql.errors import located, malformed
 from forcelift.twin.soql.literals import Bound, Literals, constant
-from forcelift.twin.soql.resolve import Category, Operand, require_filterable
+from forcelift.twin.soql.resolve import require_filterable
+from forcelift.twin.soql.views import Category, Operand
 
 _ORDERING = frozenset({"<", "<=", ">", ">="})
 _LISTS = frozenset({"IN", "NOT IN"})

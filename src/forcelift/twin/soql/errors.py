@@ -21,6 +21,14 @@ class SoqlError(ApiError):
         super().__init__(400, code, message)
 
 
+class NotModelled(SoqlError):
+    """A query that Salesforce would carry out and the twin does not; HTTP status 501, which no org answers."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__("FUNCTIONALITY_NOT_ENABLED", f"The twin does not carry out {what}")
+        self.http_status = 501
+
+
 def located(text: str, position: int, code: str, reason: str) -> SoqlError:
     """An error with an excerpt of the query and a caret under the place.
 

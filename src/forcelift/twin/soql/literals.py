@@ -10,11 +10,12 @@ from decimal import Decimal
 from forcelift.twin.soql.ast import Kind, Literal
 from forcelift.twin.soql.dates import day_range
 from forcelift.twin.soql.errors import SoqlError, located, malformed
-from forcelift.twin.soql.resolve import Category, Operand
+from forcelift.twin.soql.views import Category, Operand
 
 _ID = re.compile(r"[A-Za-z0-9]{15}(?:[A-Za-z0-9]{3})?")
 _CHECK_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
-_ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|.)", re.DOTALL)
+# A character beyond U+FFFF is written as two code units, as in Java.
+_ESCAPE = re.compile(r"\\(u[Dd][89ABab][0-9A-Fa-f]{2}\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", '"': '"', "'": "'", "\\": "\\"}
 _DECIMAL_DIGITS = 18
 _ACCEPTED = {
@@ -165,6 +166,9 @@ class Literals:
             escaped = match[1]
             if escaped in "_%":
                 return wildcard_escape + escaped
+            if len(escaped) == 11:
+                pair = bytes.fromhex(escaped[1:5] + escaped[7:])
+                return pair.decode("utf-16-be")
             if len(escaped) == 5:
                 return _code_unit(int(escaped[1:], 16))
             letter = escaped if escaped in _ESCAPES else escaped.lower()

@@ -192,6 +192,15 @@ class _Builder(Transformer[Token, Any]):
     def select_query(self, query: Query) -> SelectItem:
         return SelectItem(expression=None, query=query, alias=None, position=query.position)
 
+    def select_typeof(self, items: list[Any]) -> SelectItem:
+        return SelectItem(expression=None, query=None, alias=None, position=_position(items[0]))
+
+    def type_case(self, items: list[Any]) -> None:
+        """A WHEN of TYPEOF. The twin carries none out, so nothing is kept of it."""
+
+    def path_list(self, items: list[Any]) -> None:
+        """The fields of a WHEN or ELSE of TYPEOF; see `type_case`."""
+
     def source(self, items: list[Any]) -> list[Any]:
         return [items[0], str(items[1]) if len(items) > 1 else None]
 

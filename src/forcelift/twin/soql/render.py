@@ -82,7 +82,8 @@ class _RecordBuilder:
         return {"totalSize": len(records), "done": True, "records": records}
 
     def _record(self, node: _Node, row: Sequence[Any]) -> Record:
-        url = f"{self.base_url}/{node.object_name}/{row[node.id_at]}"
+        place = str(row[node.id_at])
+        url = f"{self.base_url}/{place}" if "/" in place else f"{self.base_url}/{node.object_name}/{place}"
         record: Record = {"attributes": {"type": node.object_name, "url": url}}
         for key, value in node.items:
             if isinstance(value, _Node):

@@ -2,141 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Iterable
 from itertools import count
-from typing import Protocol
 
 from forcelift.twin.soql.ast import Call, Expression, Path
 from forcelift.twin.soql.errors import located, malformed, unknown_column, unknown_object, unknown_relationship
+from forcelift.twin.soql.functions import (
+    AGGREGATES,
+    DATE_PARTS,
+    TRANSPARENT,
+    aggregate,
+    formatted,
+    grouping,
+    label,
+)
+from forcelift.twin.soql.polymorphic import NamePointing
+from forcelift.twin.soql.views import (
+    Category,
+    FieldView,
+    ObjectView,
+    Operand,
+    SchemaView,
+    field_operand,
+    quoted,
+)
 
 PARENT_LEVELS_MAX = 5
-# A text area longer than this is a long text area: neither filterable nor sortable.
-SHORT_TEXT_MAX = 255
-
-
-class FieldView(Protocol):
-    """What a query needs to know of a field."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def type(self) -> str: ...
-    @property
-    def length(self) -> int: ...
-    @property
-    def precision(self) -> int: ...
-    @property
-    def scale(self) -> int: ...
-    @property
-    def reference_to(self) -> Sequence[str]: ...
-    @property
-    def relationship_name(self) -> str | None: ...
-    @property
-    def case_sensitive(self) -> bool: ...
-    @property
-    def custom(self) -> bool: ...
-    @property
-    def stored(self) -> bool: ...
-    @property
-    def child_relationship_name(self) -> str | None: ...
-
-
-class ObjectView(Protocol):
-    """What a query needs to know of an object."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def queryable(self) -> bool: ...
-    @property
-    def bulk_capable(self) -> bool: ...
-    @property
-    def fields(self) -> Sequence[FieldView]: ...
-    def field(self, name: str) -> FieldView | None: ...
-    def relationship(self, name: str) -> FieldView | None: ...
-
-
-class SchemaView(Protocol):
-    """Looks objects up by name, in any case."""
-
-    def object(self, name: str) -> ObjectView | None: ...
-    def children(self, name: str) -> Sequence[tuple[ObjectView, FieldView]]: ...
-
-
-class Category(Enum):
-    """How a type is stored, compared and written."""
-
-    TEXT = "string"
-    ID = "id"
-    BOOLEAN = "boolean"
-    INT = "int"
-    NUMBER = "double"
-    DATE = "date"
-    DATETIME = "dateTime"
-    TIME = "time"
-    COMPOUND = "compound"
-
-
-_CATEGORIES = {
-    "id": Category.ID,
-    "reference": Category.ID,
-    "boolean": Category.BOOLEAN,
-    "int": Category.INT,
-    "long": Category.INT,
-    "double": Category.NUMBER,
-    "currency": Category.NUMBER,
-    "percent": Category.NUMBER,
-    "date": Category.DATE,
-    "datetime": Category.DATETIME,
-    "time": Category.TIME,
-    "address": Category.COMPOUND,
-    "location": Category.COMPOUND,
-    "complexvalue": Category.COMPOUND,
-}
-_UNGROUPABLE_TYPES = frozenset(
-    {"double", "currency", "percent", "datetime", "time", "textarea", "multipicklist", "base64", "encryptedstring"}
-    | {"address", "location", "anyType", "complexvalue"}
-)
-_UNFILTERABLE_TYPES = frozenset({"base64", "encryptedstring", "address", "location", "complexvalue"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operand:
-    """A resolved expression.
-
-    Attributes:
-        sql: DuckDB expression.
-        name: What the user wrote, in the schema's spelling; for messages and keys.
-        keys: JSON keys from the record down to the value, or the CSV header's parts.
-        is_exact: Numbers only: stored as DECIMAL(18, scale), not computed.
-        type: The field's type as described; empty for functions.
-    """
-
-    sql: str
-    category: Category
-    name: str
-    keys: tuple[str, ...]
-    position: int
-    is_aggregate: bool = False
-    is_filterable: bool = True
-    is_groupable: bool = True
-    is_sortable: bool = True
-    case_sensitive: bool = False
-    is_multi: bool = False
-    is_exact: bool = False
-    scale: int = 0
-    type: str = ""
-
-
-def quoted(name: str) -> str:
-    """An identifier for DuckDB."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def category_of(field_type: str) -> Category:
-    return _CATEGORIES.get(field_type, Category.TEXT)
 
 
 class Scope:
@@ -191,33 +82,45 @@ class Scope:
         self, entity: ObjectView, table: str, keys: tuple[str, ...], name: str, position: int
     ) -> tuple[str, ObjectView, tuple[str, ...]]:
         lookup = entity.relationship(name)
-        parent = next(filter(None, map(self.schema.object, lookup.reference_to)), None) if lookup else None
+        parent = self._target(lookup) if lookup is not None else None
         if lookup is None or lookup.relationship_name is None or parent is None:
             raise unknown_relationship(self.text, position, name)
         keys = (*keys, lookup.relationship_name)
         if keys not in self._joined:
             alias = self._next_table()
-            self._joins.append(
-                f'LEFT JOIN data.{quoted(parent.name)} AS {alias} ON {table}.{quoted(lookup.name)} = {alias}."Id"'
-            )
+            source = parent.source_sql() if isinstance(parent, NamePointing) else f"data.{quoted(parent.name)}"
+            self._joins.append(f'LEFT JOIN {source} AS {alias} ON {table}.{quoted(lookup.name)} = {alias}."Id"')
             self._joined[keys] = (alias, parent)
         alias, parent = self._joined[keys]
         return alias, parent, keys
 
-    def operand(self, expression: Expression, *, aggregates: bool = False) -> Operand:
-        """A field or a function of one. Aggregates only where the caller allows them."""
+    def _target(self, lookup: FieldView) -> ObjectView | None:
+        """The object that a lookup leads to; for one with several targets what all of them have in common."""
+        targets = [found for found in map(self.schema.object, lookup.reference_to) if found is not None]
+        return NamePointing(targets) if len(lookup.reference_to) > 1 and targets else next(iter(targets), None)
+
+    def operand(self, expression: Expression, *, aggregates: bool = False, displayed: bool = False) -> Operand:
+        """A field or a function of one. Aggregates and FORMAT only where the caller allows them."""
         if isinstance(expression, Path):
             return self.field(expression)
         name = expression.name.upper()
-        if name in _AGGREGATES:
-            if not aggregates:
-                raise malformed(self.text, expression.position, f"unexpected token: '{expression.name}'")
+        if (name in AGGREGATES or name == "GROUPING") and aggregates:
             return self._aggregate(expression, name)
-        if name in _TRANSPARENT:
-            return self.operand(self._argument(expression))
-        if name in _DATE_PARTS:
+        if name in TRANSPARENT:
+            return self.operand(self._argument(expression), aggregates=aggregates and displayed)
+        if name == "TOLABEL":
+            return self._label(expression)
+        if name == "FORMAT" and displayed:
+            return formatted(self.operand(self._argument(expression), aggregates=aggregates, displayed=True))
+        if name in DATE_PARTS:
             return self._date_part(expression, name)
         raise malformed(self.text, expression.position, f"unexpected token: '{expression.name}'")
+
+    def _label(self, call: Call) -> Operand:
+        inner = self.operand(self._argument(call))
+        if inner.type not in ("picklist", "multipicklist", "combobox") and not inner.name.startswith("RecordType."):
+            raise malformed(self.text, call.position, f"field {inner.name} does not support toLabel")
+        return label(inner)
 
     def _argument(self, call: Call) -> Expression:
         if len(call.arguments) != 1:
@@ -232,7 +135,7 @@ class Scope:
                 self.text, call.position, f"function {name} does not support the type of field {inner.name}"
             )
         return Operand(
-            sql=_DATE_PARTS[name].format(inner.sql),
+            sql=DATE_PARTS[name].format(inner.sql),
             category=Category.DATE if name == "DAY_ONLY" else Category.INT,
             name=f"{name}({inner.name})",
             keys=inner.keys,
@@ -250,82 +153,11 @@ class Scope:
                 is_aggregate=True,
             )
         inner = self.operand(self._argument(call))
-        if inner.category not in _AGGREGATES[name] or not inner.is_filterable:
+        if name == "GROUPING":
+            return grouping(inner, call.position)
+        if inner.category not in AGGREGATES[name] or not inner.is_filterable:
             raise malformed(self.text, call.position, f"field {inner.name} does not support aggregate operator {name}")
-        return Operand(
-            sql=_aggregate_sql(name, inner),
-            category=_aggregate_category(name, inner.category),
-            name=f"{name}({inner.name})",
-            keys=inner.keys,
-            position=call.position,
-            is_aggregate=True,
-            case_sensitive=inner.case_sensitive,
-        )
-
-
-def field_operand(field: FieldView, table: str, keys: tuple[str, ...], position: int) -> Operand:
-    category = category_of(field.type)
-    is_long = field.type == "textarea" and field.length > SHORT_TEXT_MAX
-    filterable = field.stored and field.type not in _UNFILTERABLE_TYPES and not is_long
-    return Operand(
-        # Types that no loader writes have no column: the org holds nothing in them.
-        sql=f"{table}.{quoted(field.name)}" if field.stored else "CAST(NULL AS VARCHAR)",
-        category=category,
-        name=".".join(keys),
-        keys=keys,
-        position=position,
-        is_filterable=filterable,
-        is_sortable=filterable and field.type != "multipicklist",
-        is_groupable=filterable and field.type not in _UNGROUPABLE_TYPES,
-        case_sensitive=field.case_sensitive,
-        is_multi=field.type == "multipicklist",
-        is_exact=category is Category.NUMBER and field.precision <= 18,
-        scale=field.scale,
-        type=field.type,
-    )
-
-
-_NUMERIC = (Category.INT, Category.NUMBER)
-_ORDERED = (*_NUMERIC, Category.TEXT, Category.ID, Category.DATE, Category.DATETIME, Category.TIME)
-_AGGREGATES = {
-    "COUNT": (*_ORDERED, Category.BOOLEAN),
-    "COUNT_DISTINCT": (*_ORDERED, Category.BOOLEAN),
-    "SUM": _NUMERIC,
-    "AVG": _NUMERIC,
-    "MIN": _ORDERED,
-    "MAX": _ORDERED,
-}
-# Labels equal values, currencies and time zones are one, in this org.
-_TRANSPARENT = frozenset({"TOLABEL", "CONVERTCURRENCY", "CONVERTTIMEZONE"})
-# Weeks begin on Sunday; week 1 of a month or year is its first seven days; the fiscal year is the calendar year.
-_DATE_PARTS = {
-    "CALENDAR_YEAR": "year({0})",
-    "CALENDAR_QUARTER": "quarter({0})",
-    "CALENDAR_MONTH": "month({0})",
-    "FISCAL_YEAR": "year({0})",
-    "FISCAL_QUARTER": "quarter({0})",
-    "FISCAL_MONTH": "month({0})",
-    "DAY_IN_YEAR": "dayofyear({0})",
-    "DAY_IN_MONTH": "day({0})",
-    "DAY_IN_WEEK": "(dayofweek({0}) + 1)",
-    "WEEK_IN_YEAR": "((dayofyear({0}) - 1) // 7 + 1)",
-    "WEEK_IN_MONTH": "((day({0}) - 1) // 7 + 1)",
-    "HOUR_IN_DAY": "hour({0})",
-    "DAY_ONLY": "CAST({0} AS DATE)",
-}
-
-
-def _aggregate_sql(name: str, inner: Operand) -> str:
-    if name == "COUNT_DISTINCT":
-        folds = inner.category is Category.TEXT and not inner.case_sensitive
-        return f"count(DISTINCT {f'lower({inner.sql})' if folds else inner.sql})"
-    return f"{name.lower()}({inner.sql})"
-
-
-def _aggregate_category(name: str, inner: Category) -> Category:
-    if name in ("COUNT", "COUNT_DISTINCT"):
-        return Category.INT
-    return Category.NUMBER if name in ("SUM", "AVG") else inner
+        return aggregate(name, inner, call.position)
 
 
 def object_named(text: str, schema: SchemaView, path: Path) -> ObjectView:
