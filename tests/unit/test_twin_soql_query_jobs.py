@@ -221,19 +221,34 @@ def test_requests_that_are_refused_leave_no_job(jobs: QueryJobs, body: dict[str,
     assert jobs.list() == {"done": True, "records": []}
 
 
-def test_daily_limit_counts_deleted_jobs_and_frees_itself(
-    org: TwinOrg, jobs: QueryJobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("forcelift.twin.query_jobs.JOBS_PER_DAY_MAX", 2)
+def test_daily_limit_counts_deleted_jobs_and_frees_itself(org: TwinOrg, jobs: QueryJobs) -> None:
+    org.usage.override("DailyBulkV2QueryJobs", 2)
     jobs.delete(finished(jobs))
     create(jobs)
     assert jobs.jobs_last_day() == 2
     error = refused(create, jobs)
     assert error.error_code == "LIMIT_EXCEEDED"
     assert error.message == "Max bulk v2 query jobs (2) per 24 hrs has been reached (3)"
+    assert org.usage.limits_json()["DailyBulkV2QueryJobs"] == {"Max": 2, "Remaining": 0}
     assert isinstance(org.clock, ManualClock)
     org.clock.advance(timedelta(days=1))
     assert jobs.jobs_last_day() == 0
+    create(jobs)
+
+
+def test_daily_limit_of_results_counts_their_bytes(org: TwinOrg, jobs: QueryJobs) -> None:
+    finished(jobs)
+    with org.cursor() as cursor:
+        stored = cursor.execute("SELECT sum(result_bytes) FROM meta.query_job").fetchone()
+        assert stored is not None
+        assert stored[0] > 0
+        cursor.execute("UPDATE meta.query_job SET result_bytes = 3 * 1048576")
+    org.usage.override("DailyBulkV2QueryFileStorageMB", 3)
+    assert org.usage.limits_json()["DailyBulkV2QueryFileStorageMB"] == {"Max": 3, "Remaining": 0}
+    error = refused(create, jobs)
+    assert error.error_code == "LIMIT_EXCEEDED"
+    assert error.message == "Max bulk v2 query result size stored (3072) kb per 24 hrs has been exceeded"
+    org.usage.override("DailyBulkV2QueryFileStorageMB", 4)
     create(jobs)
 
 

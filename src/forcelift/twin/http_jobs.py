@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from forcelift.twin.errors import ApiError
+from forcelift.twin.errors import ApiError, not_found
 from forcelift.twin.http_core import Call, Reply, empty_reply, json_reply, parse_json, stream_reply
 from forcelift.twin.http_errors import HttpError, unsupported_media_type
 from forcelift.twin.http_multipart import split_multipart
@@ -15,6 +15,7 @@ from forcelift.twin.query_jobs import QueryJobs
 from forcelift.twin.users import User
 
 LOCATOR: Final = re.compile(r"[0-9A-Za-z]{18}-[0-9]{1,9}")
+RESULT_PAGES_SINCE: Final = 58.0
 MULTIPART_BYTES_MAX: Final = 1_000_000  # 100,000 characters of data, which may be four bytes each, and the job
 
 
@@ -141,6 +142,9 @@ class QueryJobCalls:
         return stream_reply(page.content, headers=headers)
 
     def result_pages(self, call: Call) -> Reply:
+        """Urls of pages to read side by side; earlier versions do not know the resource."""
+        if float(call.version) < RESULT_PAGES_SINCE:
+            raise not_found()
         return json_reply(
             self._jobs.result_pages(call.params["job_id"], locator=call.query.get("locator"), api_version=call.version)
         )
@@ -158,6 +162,6 @@ def max_records_from(text: str | None) -> int | None:
     """Raises ApiError for anything but a whole number from 1."""
     if text is None:
         return None
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
+    if not text.isascii() or not text.isdigit() or len(text) > 12 or int(text) < 1:
         raise ApiError(400, "API_ERROR", "maxRecords must be a positive whole number")
     return int(text)

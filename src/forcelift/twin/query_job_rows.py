@@ -40,6 +40,7 @@ class JobRow:
     error_message: str | None
     columns: str
     deleted: bool
+    result_bytes: int = 0
 
 
 _COLUMNS: Final = ", ".join(JobRow.__slots__)

@@ -24,18 +24,21 @@ from forcelift.twin.clock import Clock
 from forcelift.twin.errors import ApiError, invalid_job_state, not_found
 from forcelift.twin.ids import make_id, org_pod
 from forcelift.twin.query_job_rows import JobRow, JobRows, base_json, checked, format_json, full_json
-from forcelift.twin.query_results import DELIMITERS, LINE_ENDINGS, ResultTable, freeze, result_table_name
+from forcelift.twin.query_results import DELIMITERS, LINE_ENDINGS, ResultTable, freeze, result_bytes, result_table_name
 from forcelift.twin.schema import Schema
 from forcelift.twin.soql import CompiledQuery, compile_query
 from forcelift.twin.soql.views import Category
 from forcelift.twin.store import Store
+from forcelift.twin.usage import Usage
 
 log = logging.getLogger(__name__)
 
 RETENTION: Final = timedelta(days=7)
-JOBS_PER_DAY_MAX: Final = 10_000
+RESULT_MB_PER_DAY_MAX: Final = 976_562
+RESULT_KB_PER_DAY_MAX: Final = 1_000_000_000  # what those megabytes are in the words of the error
 PAGE_ROWS: Final = 100_000  # when the client names no maxRecords
 RESULT_PAGES_MAX: Final = 5
+LOCATOR_DIGITS_MAX: Final = 12
 LIST_PAGE_JOBS: Final = 1000
 ENDED: Final = frozenset({"JobComplete", "Aborted", "Failed"})
 
@@ -51,6 +54,8 @@ class Org(Protocol):
     def seed(self) -> int: ...
     @property
     def store(self) -> Store: ...
+    @property
+    def usage(self) -> Usage: ...
     def cursor(self) -> duckdb.DuckDBPyConnection: ...
 
 
@@ -78,6 +83,8 @@ class QueryJobs:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="twin-query") if workers else None
         self._futures: set[Future[None]] = set()
         self._rows = JobRows(org.cursor)
+        org.usage.watch("DailyBulkV2QueryJobs", self.jobs_last_day)
+        org.usage.watch("DailyBulkV2QueryFileStorageMB", self.result_mb_last_day)
         for job in self._rows.select("state = 'UploadComplete' AND NOT deleted"):
             self._start(job.id)
 
@@ -90,13 +97,14 @@ class QueryJobs:
         operation, soql, delimiter, line_ending = checked(body)
         compiled = self._compile(soql, operation, user_id=user_id)
         self._forget_old()
-        limit = self._org.schema.limits.get("DailyBulkV2QueryJobs", JOBS_PER_DAY_MAX)
+        limit = self._org.usage.limit("DailyBulkV2QueryJobs")
         now = self._now()
         with self._lock:
             used = self.jobs_last_day()
             if used >= limit:
                 text = f"Max bulk v2 query jobs ({limit}) per 24 hrs has been reached ({used + 1})"
                 raise ApiError(400, "LIMIT_EXCEEDED", text)
+            self._require_storage()
             with self._rows.cursor() as cursor:
                 row = cursor.execute("SELECT coalesce(max(number), 0) + 1 FROM meta.query_job").fetchone()
                 job = JobRow(
@@ -211,6 +219,22 @@ class QueryJobs:
             row = cursor.execute("SELECT count(*) FROM meta.query_job WHERE created_date > ?", [since]).fetchone()
         return int(row[0]) if row else 0
 
+    def result_mb_last_day(self) -> int:
+        """Megabytes of results made in the last 24 hours; counted against the daily limit."""
+        since = self._now() - timedelta(days=1)
+        with self._rows.cursor() as cursor:
+            row = cursor.execute(
+                "SELECT coalesce(sum(result_bytes), 0) FROM meta.query_job WHERE created_date > ?", [since]
+            ).fetchone()
+        return int(row[0]) // 1_048_576 if row else 0
+
+    def _require_storage(self) -> None:
+        limit = self._org.usage.limit("DailyBulkV2QueryFileStorageMB")
+        if self.result_mb_last_day() >= limit:
+            kilobytes = RESULT_KB_PER_DAY_MAX if limit == RESULT_MB_PER_DAY_MAX else limit * 1024
+            text = f"Max bulk v2 query result size stored ({kilobytes}) kb per 24 hrs has been exceeded"
+            raise ApiError(400, "LIMIT_EXCEEDED", text)
+
     def run_pending(self) -> None:
         """Run all waiting jobs here and now."""
         for job in self._rows.select("state = 'UploadComplete' AND NOT deleted ORDER BY number"):
@@ -254,7 +278,12 @@ class QueryJobs:
                 compiled = self._compile(job.query, job.operation, user_id=job.created_by_id)
                 records = freeze(cursor, job.number, compiled, seed=self._org.seed)
                 columns = [[column.name, column.category.value] for column in compiled.columns]
-                outcome = {"state": "JobComplete", "records": records, "columns": json.dumps(columns)}
+                outcome = {
+                    "state": "JobComplete",
+                    "records": records,
+                    "columns": json.dumps(columns),
+                    "result_bytes": result_bytes(cursor, job.number, compiled),
+                }
             except Exception as error:  # noqa: BLE001 - whatever stopped it, the job must not stay InProgress for ever
                 # An abort interrupts the statement; the job's state tells that from a query that cannot be carried out.
                 # Only the kind of error is told: texts of DuckDB can hold values.
@@ -354,7 +383,7 @@ def _place(locator: str) -> int:
         text = base64.urlsafe_b64decode(locator + "=" * (-len(locator) % 4)).decode("ascii")
     except (binascii.Error, ValueError):
         raise _bad_locator() from None
-    if not text.isdigit() or _locator(int(text)) != locator.rstrip("="):
+    if not text.isdigit() or len(text) > LOCATOR_DIGITS_MAX or _locator(int(text)) != locator.rstrip("="):
         raise _bad_locator()
     return int(text)
 

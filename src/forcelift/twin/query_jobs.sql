@@ -6,3 +6,5 @@ CREATE TABLE IF NOT EXISTS meta.query_job (
     line_ending VARCHAR, api_version VARCHAR, created_by_id VARCHAR, created_date TIMESTAMP, system_modstamp TIMESTAMP,
     state VARCHAR, records BIGINT, processing_ms BIGINT, error_message VARCHAR, columns VARCHAR, deleted BOOLEAN
 );
+-- What a result takes of the day's result storage.
+ALTER TABLE meta.query_job ADD COLUMN IF NOT EXISTS result_bytes BIGINT DEFAULT 0;

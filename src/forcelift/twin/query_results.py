@@ -121,6 +121,18 @@ def freeze(cursor: duckdb.DuckDBPyConnection, number: int, compiled: CompiledQue
     return int(row[0]) if row else 0
 
 
+def result_bytes(cursor: duckdb.DuckDBPyConnection, number: int, compiled: CompiledQuery) -> int:
+    """About how many bytes a result has as CSV: its texts exactly, other values at the usual width of their kind."""
+    widths = {Category.ID: 21, Category.BOOLEAN: 8, Category.DATE: 13, Category.DATETIME: 27, Category.TIME: 16}
+    texts = [at for at, column in enumerate(compiled.columns) if column.category is Category.TEXT]
+    fixed = sum(widths.get(column.category, 10) for column in compiled.columns if column.category is not Category.TEXT)
+    sums = [f"coalesce(sum(strlen(c{at}) + 3), 0)" for at in texts]
+    row = cursor.execute(
+        f"SELECT {' + '.join([*sums, f'count(*) * {fixed}'])} FROM {result_table_name(number)}"
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
 def result_table_name(number: int) -> str:
     """The SQL name of the table that holds a job's result."""
     return f"meta.{quoted(f'query_result_{number}')}"

@@ -20,12 +20,18 @@ import duckdb
 from forcelift.twin.errors import ApiError
 from forcelift.twin.ids import id18
 from forcelift.twin.schema import Schema
-from forcelift.twin.soql import CompiledQuery, compile_query, render_records, total_size
+from forcelift.twin.soql import ChildPages, CompiledQuery, compile_query, render_records, total_size
 
 PAGE_ROWS_MAX: Final = 2000
 PAGE_ROWS_MIN: Final = 200
 CURSORS_PER_USER_MAX: Final = 10
+CHILD_CURSORS_PER_USER_MAX: Final = 200
 CURSOR_LIFETIME: Final = timedelta(days=2)
+AGGREGATE_ROWS_MAX: Final = 2000
+# SOAP API guide, "Changing the Batch Size in Queries": with two or more long texts no page has more than 200 records.
+WIDE_PAGE_ROWS: Final = 200
+LONG_TEXTS_OF_A_WIDE_ROW: Final = 2
+LOCATOR_DIGITS_MAX: Final = 12
 _ALPHABET: Final = string.ascii_letters + string.digits
 
 
@@ -54,13 +60,27 @@ class _Cursor:
     opened_at: datetime
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def read(self, start: int, api_version: str) -> list[dict[str, Any]]:
+    def read(self, start: int, api_version: str, child_pages: ChildPages) -> list[dict[str, Any]]:
         with self.lock:
             rows = self.connection.execute(
                 'SELECT * EXCLUDE ("#") FROM page_source WHERE "#" > ? AND "#" <= ? ORDER BY "#"',
                 [start, start + self.page_rows],
             ).fetchall()
-            return render_records(self.compiled, rows, api_version)
+            return render_records(self.compiled, rows, api_version, child_pages=child_pages)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ChildCursor:
+    """The children of one record, of which there are more than a page."""
+
+    user_id: str
+    records: list[dict[str, Any]]
+    page_rows: int
+    opened_at: datetime
+
+    @property
+    def total_size(self) -> int:
+        return len(self.records)
 
 
 class QueryPages:
@@ -77,6 +97,7 @@ class QueryPages:
         self._connect = connect
         self._now = now
         self._cursors: OrderedDict[str, _Cursor] = OrderedDict()
+        self._children: OrderedDict[str, _ChildCursor] = OrderedDict()
         self._lock = threading.Lock()
 
     def compile(self, soql: str, *, user_id: str, include_deleted: bool = False) -> CompiledQuery:
@@ -86,15 +107,25 @@ class QueryPages:
         )
 
     def first(self, compiled: CompiledQuery, *, user_id: str, page_rows: int, api_version: str) -> Page:
-        """Run a query and return its first page."""
+        """Run a query and return its first page. Raises ApiError for aggregates that fill more than one page."""
+        if sum(column.is_long_text for column in compiled.columns) >= LONG_TEXTS_OF_A_WIDE_ROW:
+            page_rows = min(page_rows, WIDE_PAGE_ROWS)
+        if compiled.is_aggregate:
+            page_rows = AGGREGATE_ROWS_MAX
         connection = self._connect()
         kept = False
         try:
             if compiled.is_count:
                 return Page(total_size=total_size(compiled, connection), records=[], next_locator=None)
             head = connection.execute(compiled.sql).fetchmany(page_rows + 1)
+            if compiled.is_aggregate and len(head) > page_rows:
+                message = (
+                    "Aggregate query does not support queryMore(), use LIMIT to restrict the results to a single batch"
+                )
+                raise ApiError(400, "EXCEEDED_ID_LIMIT", message)
             if len(head) <= page_rows:
-                records = render_records(compiled, head, api_version)
+                child_pages = self._child_pages(user_id, page_rows, api_version)
+                records = render_records(compiled, head, api_version, child_pages=child_pages)
                 return Page(total_size=len(records), records=records, next_locator=None)
             name, cursor = self._keep(compiled, connection, user_id, page_rows)
             kept = True
@@ -108,18 +139,21 @@ class QueryPages:
         name, _, offset = locator.partition("-")
         with self._lock:
             self._drop_old()
-            cursor = self._cursors.get(name)
+            cursor: _Cursor | _ChildCursor | None = self._cursors.get(name)
             if cursor is not None:
                 self._cursors.move_to_end(name)
+            else:
+                cursor = self._children.get(name)
         if cursor is None or cursor.user_id != user_id or not offset.isascii() or not offset.isdigit():
             raise ApiError(400, "INVALID_QUERY_LOCATOR", "invalid query locator")
-        if int(offset) >= cursor.total_size:
+        if len(offset) > LOCATOR_DIGITS_MAX or int(offset) >= cursor.total_size:
             raise ApiError(400, "INVALID_QUERY_LOCATOR", "invalid query locator")
         return self._page(name, cursor, int(offset), api_version)
 
     def close(self) -> None:
         """Drop all cursors."""
         with self._lock:
+            self._children.clear()
             for name in list(self._cursors):
                 self._drop(name)
 
@@ -128,9 +162,13 @@ class QueryPages:
         with self._lock:
             return len(self._cursors)
 
-    def _page(self, name: str, cursor: _Cursor, start: int, api_version: str) -> Page:
+    def _page(self, name: str, cursor: _Cursor | _ChildCursor, start: int, api_version: str) -> Page:
         try:
-            records = cursor.read(start, api_version)
+            if isinstance(cursor, _ChildCursor):
+                records = cursor.records[start : start + cursor.page_rows]
+            else:
+                child_pages = self._child_pages(cursor.user_id, cursor.page_rows, api_version)
+                records = cursor.read(start, api_version, child_pages)
         except duckdb.ConnectionException as error:
             # Dropped between the look-up and the reading: the user opened ten more.
             raise ApiError(400, "INVALID_QUERY_LOCATOR", "invalid query locator") from error
@@ -156,7 +194,7 @@ class QueryPages:
             page_rows=page_rows,
             opened_at=self._now(),
         )
-        name = id18("01g" + "".join(secrets.choice(_ALPHABET) for _ in range(12)))
+        name = _new_locator()
         with self._lock:
             self._drop_old()
             mine = [key for key, other in self._cursors.items() if other.user_id == user_id]
@@ -165,8 +203,28 @@ class QueryPages:
             self._cursors[name] = cursor
         return name, cursor
 
+    def _child_pages(self, user_id: str, page_rows: int, api_version: str) -> ChildPages:
+        """Cuts the children of a record into pages, and keeps those after the first."""
+
+        def pages(records: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str | None]:
+            if len(records) <= page_rows:
+                return records, None
+            name = _new_locator()
+            with self._lock:
+                mine = [key for key, other in self._children.items() if other.user_id == user_id]
+                for key in mine[: max(0, len(mine) - CHILD_CURSORS_PER_USER_MAX + 1)]:
+                    del self._children[key]
+                self._children[name] = _ChildCursor(
+                    user_id=user_id, records=records, page_rows=page_rows, opened_at=self._now()
+                )
+            return records[:page_rows], f"/services/data/v{api_version}/query/{name}-{page_rows}"
+
+        return pages
+
     def _drop_old(self) -> None:
         limit = self._now() - CURSOR_LIFETIME
+        for name in [key for key, child in self._children.items() if child.opened_at <= limit]:
+            del self._children[name]
         for name in [key for key, cursor in self._cursors.items() if cursor.opened_at <= limit]:
             self._drop(name)
 
@@ -176,12 +234,17 @@ class QueryPages:
             cursor.connection.close()
 
 
+def _new_locator() -> str:
+    return id18("01g" + "".join(secrets.choice(_ALPHABET) for _ in range(12)))
+
+
 def page_rows_from(header: str | None) -> int:
     """Rows a page from `Sforce-Query-Options: batchSize=N`, a hint: what cannot be read is left out of account."""
     for item in (header or "").split(","):
         name, _, value = item.partition("=")
         if name.strip().lower() == "batchsize" and value.strip().isascii() and value.strip().isdigit():
-            return min(max(int(value), PAGE_ROWS_MIN), PAGE_ROWS_MAX)
+            digits = value.strip()
+            return min(max(int(digits), PAGE_ROWS_MIN), PAGE_ROWS_MAX) if len(digits) < 10 else PAGE_ROWS_MAX
     return PAGE_ROWS_MAX
 
 

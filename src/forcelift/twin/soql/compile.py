@@ -217,7 +217,12 @@ class _Select:
         if isinstance(expression, Call) and operand.name != ".".join(operand.keys):
             raise malformed(self.text, item.position, f"Field must be grouped or aggregated: {operand.name}")
         return OutputColumn(
-            name=operand.name, keys=operand.keys, sql=operand.sql, category=operand.category, type=operand.type
+            name=operand.name,
+            keys=operand.keys,
+            sql=operand.sql,
+            category=operand.category,
+            type=operand.type,
+            is_long_text=operand.is_long_text,
         )
 
     def _field_group(self, call: Expression, which: str, is_aggregate: bool) -> Iterator[OutputColumn]:
@@ -232,7 +237,12 @@ class _Select:
             if which == "ALL" or field.custom == (which == "CUSTOM"):
                 operand = field_operand(field, self.scope.table, (field.name,), call.position)
                 yield OutputColumn(
-                    name=field.name, keys=(field.name,), sql=operand.sql, category=operand.category, type=field.type
+                    name=field.name,
+                    keys=(field.name,),
+                    sql=operand.sql,
+                    category=operand.category,
+                    type=field.type,
+                    is_long_text=operand.is_long_text,
                 )
 
     def _is_grouped(self, expression: Expression, operand: Operand) -> bool:

@@ -22,6 +22,7 @@ class OutputColumn:
         keys: JSON keys from the record down.
         sql: The expression, before any formatting.
         type: The field's described type; empty for functions.
+        is_long_text: A text area of more than 255 characters, which makes a row wide.
     """
 
     name: str
@@ -29,6 +30,7 @@ class OutputColumn:
     sql: str
     category: Category
     type: str = ""
+    is_long_text: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

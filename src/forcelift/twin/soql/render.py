@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -11,6 +11,8 @@ import pyarrow as pa
 from forcelift.twin.soql.compiled import CompiledQuery
 
 Record: TypeAlias = dict[str, Any]
+# Takes all children of a record; gives those of the first page, and where the rest is, if there is any.
+ChildPages: TypeAlias = Callable[[list[Record]], tuple[list[Record], str | None]]
 
 
 class Cursor(Protocol):
@@ -31,7 +33,8 @@ class _Node:
 class _RecordBuilder:
     """Builds records out of rows of `CompiledQuery.sql`."""
 
-    def __init__(self, compiled: CompiledQuery, api_version: str) -> None:
+    def __init__(self, compiled: CompiledQuery, api_version: str, child_pages: ChildPages | None) -> None:
+        self.child_pages = child_pages
         self.base_url = f"/services/data/v{api_version}/sobjects"
         self.is_aggregate = compiled.is_aggregate
         self.columns = compiled.columns
@@ -49,7 +52,7 @@ class _RecordBuilder:
             nodes[column.keys[:-1]].items.append((column.keys[-1], at))
         children_at = self.root.id_at + 1 + len(compiled.parents)
         self.children = [
-            (child.key, children_at + at, _RecordBuilder(child.query, api_version))
+            (child.key, children_at + at, _RecordBuilder(child.query, api_version, child_pages))
             for at, child in enumerate(compiled.children)
         ]
         self.keys = [column.keys[-1] for column in compiled.columns]
@@ -79,7 +82,11 @@ class _RecordBuilder:
         if not found:
             return None
         records = self.records([tuple(row.values()) for row in found])
-        return {"totalSize": len(records), "done": True, "records": records}
+        page, rest = (records, None) if self.child_pages is None else self.child_pages(records)
+        answer: Record = {"totalSize": len(records), "done": rest is None}
+        if rest is not None:
+            answer["nextRecordsUrl"] = rest
+        return {**answer, "records": page}
 
     def _record(self, node: _Node, row: Sequence[Any]) -> Record:
         place = str(row[node.id_at])
@@ -93,19 +100,26 @@ class _RecordBuilder:
         return record
 
 
-def render_records(compiled: CompiledQuery, rows: pa.Table | Sequence[Sequence[Any]], api_version: str) -> list[Record]:
+def render_records(
+    compiled: CompiledQuery,
+    rows: pa.Table | Sequence[Sequence[Any]],
+    api_version: str,
+    *,
+    child_pages: ChildPages | None = None,
+) -> list[Record]:
     """Rows of `CompiledQuery.sql` as records of REST JSON.
 
     Args:
         compiled: The query that gave the rows. `COUNT()` has no records.
         rows: Its columns in order, as an Arrow table or as tuples.
         api_version: Such as `66.0`; stands in the records' urls.
+        child_pages: Keeps what is more than a page of a record's children; without it they come whole.
     """
     if compiled.is_count:
         return []
     if isinstance(rows, pa.Table):
         rows = list(zip(*(column.to_pylist() for column in rows.columns), strict=True))
-    return _RecordBuilder(compiled, api_version).records(rows)
+    return _RecordBuilder(compiled, api_version, child_pages).records(rows)
 
 
 def total_size(compiled: CompiledQuery, cursor: Cursor) -> int:

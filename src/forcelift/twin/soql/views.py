@@ -138,6 +138,7 @@ class Operand:
     scale: int = 0
     type: str = ""
     labels: tuple[tuple[str, str], ...] = ()
+    is_long_text: bool = False
 
 
 def quoted(name: str) -> str:
@@ -168,5 +169,6 @@ def field_operand(field: FieldView, table: str, keys: tuple[str, ...], position:
         is_exact=category is Category.NUMBER and field.precision <= 18,
         scale=field.scale,
         type=field.type,
+        is_long_text=is_long,
         labels=tuple((entry.value, entry.label) for entry in field.picklist_values),
     )
