@@ -348,7 +348,9 @@ def test_composite_requests_that_are_none(client: Client) -> None:
     for body in bodies:
         assert client.post(f"{BASE}/composite", json=body).status_code == 400
     both = {"allOrNone": True, "compositeRequest": [change, {**change, "referenceId": "b"}]}
-    assert client.post(f"{BASE}/composite", json=both).status_code == 501
+    parts = client.post(f"{BASE}/composite", json=both).json()["compositeResponse"]
+    assert [part["httpStatusCode"] for part in parts] == [404, 400]
+    assert client.post(f"{BASE}/composite", json={**both, "allOrNone": "yes"}).status_code == 400
 
 
 def test_describe_not_modified(client: Client) -> None:

@@ -10,6 +10,7 @@ from forcelift.twin.clock import ManualClock
 from forcelift.twin.errors import ApiError
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.rest import Page, QueryPages, page_rows_from
+from forcelift.twin.rest_unit import WorkUnits
 from forcelift.twin.schema_file import schema_from_dict
 
 USER = "005000000000001AAA"
@@ -92,6 +93,18 @@ def test_children_have_pages_of_their_own(pages: QueryPages) -> None:
     assert (rest.total_size, rest.next_locator) == (2200, None)
     with pytest.raises(ApiError):
         pages.next(locator, user_id="005000000000002AAA", api_version="66.0")
+
+
+def test_a_query_of_many_pages_has_no_place_in_a_transaction(org: TwinOrg) -> None:
+    # 501 is no answer of Salesforce: the twin says plainly what it does not carry out.
+    units = WorkUnits(org.store)
+    pages = QueryPages(org.schema, connect=units.connect, now=org.clock.now)
+    with units.all_or_none():
+        assert first(pages, "SELECT Id FROM Child__c LIMIT 5").total_size == 5
+        with pytest.raises(ApiError) as caught:
+            first(pages, "SELECT Id FROM Child__c")
+    assert caught.value.http_status == 501
+    assert first(pages, "SELECT Id FROM Child__c").total_size == CHILDREN
 
 
 @pytest.mark.parametrize("offset", ["", "-1", "2500", "x", "9" * 5000, "٣", "1.5"])

@@ -20,6 +20,7 @@ from forcelift.cli.twin_snapshot import snapshot
 from forcelift.errors import StateConflict, UsageError
 from forcelift.twin.auth import ConnectedApp, NoSuchUser, PasswordPolicy
 from forcelift.twin.errors import SchemaError, StoreError, TwinError
+from forcelift.twin.fault_orders import NAMED, FaultFileError, load_orders, named_order
 from forcelift.twin.http_apps import load_connected_apps, load_password_policy
 from forcelift.twin.http_faults import is_loopback
 from forcelift.twin.org import Options, Pace, TwinOrg
@@ -70,6 +71,19 @@ twin.add_command(snapshot)
 @click.option(
     "--log", "log_path", type=click.Path(dir_okay=False, path_type=Path), help="Append a line per request here"
 )
+@click.option(
+    "--faults",
+    "fault_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Arm the faults of this YAML or JSON list, named ones or full orders",
+)
+@click.option(
+    "--fault",
+    "fault_names",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help=f"Arm a named fault; repeat for more. Names: {', '.join(NAMED)}",
+)
 @click.option("--username", help="Whose access token is printed; the org's first active user if left out")
 @click.option(
     "--session-minutes",
@@ -105,6 +119,8 @@ def serve(
     seed: int,
     pace: str,
     log_path: Path | None,
+    fault_file: Path | None,
+    fault_names: tuple[str, ...],
     username: str | None,
     session_minutes: float,
     client_id: str | None,
@@ -155,6 +171,8 @@ def serve(
                 org, host=host, port=port, apps=apps, seed=seed, log_file=log_file, username=username,
                 session_lifetime=timedelta(minutes=session_minutes), policy=policy, tls=certificate_pair,
             )  # fmt: skip
+            orders = [] if fault_file is None else load_orders(fault_file)
+            server.app.desk.arm([*orders, *map(named_order, fault_names)])
             server.start()
         except TwinError as error:
             raise _told(error) from error
@@ -223,6 +241,8 @@ def _told(error: TwinError) -> UsageError | StateConflict:
         return UsageError(str(error), state="the org is unchanged", hint="leave `--tls-cert` out to have one made")
     if isinstance(error, NoSuchUser):
         return UsageError(str(error), state="nothing was changed", hint="take one of these for `--username`")
+    if isinstance(error, FaultFileError):
+        return UsageError(str(error), state="nothing was changed", hint="mend `--faults` or `--fault` and start again")
     if isinstance(error, StoreError):
         return StateConflict(str(error), state="the data file is unchanged")
     if isinstance(error, ServerFailed):

@@ -27,22 +27,27 @@ from forcelift.twin.auth import (
     default_app,
 )
 from forcelift.twin.errors import ApiError, TwinError, not_found
+from forcelift.twin.http_batch import Batch
 from forcelift.twin.http_composite import Composite
 from forcelift.twin.http_core import Access, Call, Endpoint, Handler, Reply
 from forcelift.twin.http_errors import HttpError
-from forcelift.twin.http_faults import Control, Faults
+from forcelift.twin.http_faults import Control, FaultDesk, Faults
 from forcelift.twin.http_jobs import IngestCalls, QueryJobCalls, jobs_root
 from forcelift.twin.http_metadata import MetadataCalls
 from forcelift.twin.http_oauth import OAuthCalls
 from forcelift.twin.http_perimeter import Perimeter, RequestLog
 from forcelift.twin.http_records import RecordCalls
+from forcelift.twin.http_replication import ReplicationCalls
 from forcelift.twin.http_rest import RestCalls
 from forcelift.twin.http_soap import LOGIN_BODY_MAX, SoapFrame, SoapLogin
 from forcelift.twin.http_tooling import ToolingCalls
+from forcelift.twin.http_tree import TreeCalls
 from forcelift.twin.http_workers import Workers
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.query_jobs import QueryJobs
+from forcelift.twin.recycle_bin import RecycleBin
 from forcelift.twin.rest import QueryPages
+from forcelift.twin.rest_unit import WorkUnits
 from forcelift.twin.sessions import SESSION_LIFETIME, Session, SessionStore
 from forcelift.twin.soap import ENTERPRISE, METADATA, PARTNER
 
@@ -91,7 +96,10 @@ class TwinApp:
         )
         self.faults = Faults(seed)
         self.control_token = secrets.token_urlsafe(32)
-        self.pages = QueryPages(org.schema, connect=org.cursor, now=org.clock.now)
+        self.desk = FaultDesk(self.faults, org)
+        self.recycle_bin = RecycleBin(org)
+        self.units = WorkUnits(org.store)
+        self.pages = QueryPages(org.schema, connect=self.units.connect, now=org.clock.now)
         self.query_jobs = QueryJobs(org)
         self.tooling = ToolingCalls(org)
         self._frame = SoapFrame(admit=self.admit, fault=self.fault)
@@ -99,10 +107,13 @@ class TwinApp:
         self.internal_errors: list[str] = []
         self._error_ids = random.Random(seed)  # noqa: S311 - numbers in a text, nothing secret
         self._lock = threading.Lock()
-        self.composite = Composite(find=self._find_handler, fault=self.fault)
+        self.composite = Composite(find=self._find_handler, fault=self.fault, units=self.units)
+        self.batch = Batch(find=self._find_handler, fault=self.fault)
         self._started_at = org.clock.now()
         self._router = Router(routes=self._routes(), redirect_slashes=False, default=self._unknown_path())
-        self.perimeter = Perimeter(self._router, faults=self.faults, now=org.clock.now, log=log)
+        self.perimeter = Perimeter(
+            self._router, faults=self.faults, now=org.clock.now, log=log, end_sessions=self.sessions.end_all
+        )
 
     @property
     def asgi(self) -> ASGIApp:
@@ -136,6 +147,7 @@ class TwinApp:
             raise ApiError(403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.")
         if usage.count_request() % REQUESTS_UNSAVED_MAX == 0:
             usage.flush()
+        self.recycle_bin.purge_if_due()
         return session
 
     def find_session(self, authorization: str | None) -> Session | None:
@@ -170,7 +182,7 @@ class TwinApp:
             "sessions": self.sessions.count,
             "open_cursors": self.pages.open_cursors,
             "jobs": self._jobs_by_state(),
-            "faults": self.faults.as_json(),
+            "faults": self.desk.as_json(),
             "internal_errors": errors,
         }
 
@@ -265,7 +277,9 @@ class TwinApp:
 
     def _rest_routes(self) -> list[Route]:
         read = RestCalls(self.org, self.pages, modified_at=self._started_at)
-        write = RecordCalls(self.org, read)
+        write = RecordCalls(self.org, read, self.units)
+        tree = TreeCalls(self.org, read, self.units)
+        replication = ReplicationCalls(self.org, read, self.pages)
         route = self._route
         record = {"GET": read.record, "PATCH": write.update, "DELETE": write.delete}
         by_key = {"GET": read.record_by_key, "PATCH": write.upsert, "DELETE": write.delete_by_key}
@@ -281,10 +295,17 @@ class TwinApp:
             route(f"{BASE}/sobjects", GET=read.objects),
             route(f"{BASE}/sobjects/{{object}}", GET=read.object_info, POST=write.create),
             route(f"{BASE}/sobjects/{{object}}/describe", GET=read.describe),
+            route(f"{BASE}/sobjects/{{object}}/updated", GET=replication.updated),
+            route(f"{BASE}/sobjects/{{object}}/deleted", GET=replication.deleted),
+            # An upsert by Id that names none is an insert.
+            route(f"{BASE}/sobjects/{{object}}/Id", POST=write.create),
             route(f"{BASE}/sobjects/{{object}}/{{id}}", **record),
             route(f"{BASE}/sobjects/{{object}}/{{field}}/{{value}}", **by_key),
             route(f"{BASE}/composite", GET=read.composite_root, POST=self.composite.run),
+            route(f"{BASE}/composite/batch", POST=self.batch.run),
+            route(f"{BASE}/composite/tree/{{object}}", POST=tree.create),
             route(f"{BASE}/composite/sobjects", **many),
+            route(f"{BASE}/composite/sobjects/{{object}}", GET=replication.retrieve, POST=replication.retrieve),
             route(f"{BASE}/composite/sobjects/{{object}}/{{field}}", PATCH=write.upsert_many),
         ]
 
@@ -313,7 +334,15 @@ class TwinApp:
         ]
 
     def _control_routes(self) -> list[Route]:
-        control = Control(self.faults, token=self.control_token, state=self.state, end_sessions=self.sessions.end_all)
+        control = Control(
+            self.desk,
+            self.recycle_bin,
+            seed=self.faults.seed,
+            token=self.control_token,
+            user_id=next(user.id for user in self._users.values() if user.active),
+            state=self.state,
+            end_sessions=self.sessions.end_all,
+        )
         return [
             self._open_route(
                 "/__twin__/faults",
@@ -321,6 +350,7 @@ class TwinApp:
                 POST=control.arm_faults,
                 DELETE=control.clear_faults,
             ),
+            self._open_route("/__twin__/undelete", POST=control.undelete),
             self._open_route("/__twin__/state", GET=control.show_state),
             self._open_route("/__twin__/sessions", DELETE=control.end_sessions),
         ]

@@ -10,11 +10,12 @@ import polars as pl
 
 from forcelift.twin import values
 from forcelift.twin.ingest_task import GroupResult, IngestTask
-from forcelift.twin.schema import ObjectSchema
+from forcelift.twin.schema import FieldSchema, ObjectSchema, Schema
 from forcelift.twin.store import table
 from forcelift.twin.values import name as quoted
 from forcelift.twin.values import row_error, text
 
+RECYCLE_BIN_DAYS: Final = 15
 _CASCADE_DEPTH_MAX: Final = 20
 
 
@@ -35,8 +36,11 @@ class DeleteRun:
         finally:
             self._cursor.unregister("twin_rows")
         self._refuse_restricted()
+        if self._task.faults is not None:
+            self._task.faults.strike_deletes(self._cursor, self._task.entry, self._task.job)
         self._cursor.execute(
-            "CREATE OR REPLACE TEMP TABLE twin_doomed AS SELECT DISTINCT id FROM twin_delete WHERE error IS NULL"
+            "CREATE OR REPLACE TEMP TABLE twin_doomed AS SELECT DISTINCT id AS root, id FROM twin_delete "
+            "WHERE error IS NULL"
         )
         self._delete(self._task.entry, depth=0)
         self._cursor.execute(
@@ -71,21 +75,35 @@ class DeleteRun:
         )
 
     def _refuse_restricted(self) -> None:
-        """A record that others hold by a lookup with `restrictedDelete` stays."""
-        for child, field in self._task.schema.children(self._task.entry.name):
-            if not field.restricted_delete:
-                continue
-            held = row_error(
-                "DELETE_FAILED",
-                text(
-                    f"Your attempt to delete {self._task.entry.label} could not be completed because it is associated "
-                    f"with the following {child.label_plural}."
-                ),
-            )
+        """A record that others hold by a lookup that restricts deletion stays; so does the master of such a record."""
+        if _is_restricted(self._task.schema, self._task.entry, depth=0):
             self._cursor.execute(
-                f"UPDATE twin_delete SET error = {held} WHERE error IS NULL AND id IN "
-                f"(SELECT {quoted(field.name)} FROM {table(child)} WHERE NOT IsDeleted)"
+                "CREATE OR REPLACE TEMP TABLE twin_fall_0 AS SELECT id AS root, id FROM twin_delete WHERE error IS NULL"
             )
+            self._refuse_held(self._task.entry, depth=0)
+
+    def _refuse_held(self, entry: ObjectSchema, *, depth: int) -> None:
+        """Look at what would fall with the records of `twin_fall_<depth>`."""
+        for child, field in self._task.schema.children(entry.name):
+            held = f"twin_fall_{depth} f JOIN {table(child)} c ON c.{quoted(field.name)} = f.id WHERE NOT c.IsDeleted"
+            if restricts(field):
+                error = row_error(
+                    "DELETE_FAILED",
+                    text(
+                        f"Your attempt to delete {self._task.entry.label} could not be completed because it is "
+                        f"associated with the following {child.label_plural}."
+                    ),
+                )
+                self._cursor.execute(
+                    f"UPDATE twin_delete SET error = {error} WHERE error IS NULL AND id IN (SELECT f.root FROM {held})"
+                )
+            elif field.cascade_delete and depth < _CASCADE_DEPTH_MAX:
+                self._cursor.execute(
+                    f"CREATE OR REPLACE TEMP TABLE twin_fall_{depth + 1} AS "
+                    f"SELECT DISTINCT f.root, c.Id AS id FROM {held}"
+                )
+                if self._count(f"twin_fall_{depth + 1}"):
+                    self._refuse_held(child, depth=depth + 1)
 
     def _delete(self, entry: ObjectSchema, *, depth: int) -> None:
         """Delete the records in `twin_doomed`, first their details, and empty the lookups that point at them."""
@@ -104,19 +122,55 @@ class DeleteRun:
     def _release_children(self, entry: ObjectSchema, *, depth: int) -> None:
         for child, field in self._task.schema.children(entry.name):
             column = quoted(field.name)
-            held = f"NOT IsDeleted AND {column} IN (SELECT id FROM twin_doomed)"
+            # Who deletes for good takes what lies in the recycle bin along.
+            live = "" if self._for_good else "NOT c.IsDeleted AND "
+            held = f"{live}c.{column} IN (SELECT id FROM twin_doomed)"
             if not field.cascade_delete:
+                if child.name == entry.name and not self._for_good:
+                    held += " AND c.Id NOT IN (SELECT id FROM twin_doomed)"  # what is deleted keeps its lookups
                 if field.createable or field.updateable:
-                    self._cursor.execute(
-                        f"UPDATE {table(child)} SET {column} = NULL, SystemModstamp = {self._stamp} WHERE {held}"
-                    )
+                    self._release(child, field, held)
                 continue
             kept = f"twin_doomed_{depth}"
-            self._cursor.execute(f"CREATE OR REPLACE TEMP TABLE {kept} AS SELECT id FROM twin_doomed")
+            self._cursor.execute(f"CREATE OR REPLACE TEMP TABLE {kept} AS SELECT root, id FROM twin_doomed")
             self._cursor.execute(
-                f"CREATE OR REPLACE TEMP TABLE twin_doomed AS SELECT Id AS id FROM {table(child)} WHERE {held}"
+                f"CREATE OR REPLACE TEMP TABLE twin_doomed AS SELECT any_value(d.root) AS root, c.Id AS id FROM "
+                f"{table(child)} c JOIN {kept} d ON c.{column} = d.id WHERE {live}true GROUP BY c.Id"
             )
-            found = self._cursor.execute("SELECT count(*) FROM twin_doomed").fetchone()
-            if found is not None and found[0]:
+            if self._count("twin_doomed"):
+                if not self._for_good:
+                    self._cursor.execute(
+                        f"INSERT INTO meta.recycled SELECT id, root, {text(child.name)}, NULL, NULL FROM twin_doomed"
+                    )
                 self._delete(child, depth=depth + 1)
-            self._cursor.execute(f"CREATE OR REPLACE TEMP TABLE twin_doomed AS SELECT id FROM {kept}")
+            self._cursor.execute(f"CREATE OR REPLACE TEMP TABLE twin_doomed AS SELECT root, id FROM {kept}")
+
+    def _release(self, child: ObjectSchema, field: FieldSchema, held: str) -> None:
+        """Empty a lookup; what it held is kept, so that an undelete can put it back."""
+        column = quoted(field.name)
+        if not self._for_good:
+            self._cursor.execute(
+                f"INSERT INTO meta.recycled SELECT c.Id, c.{column}, {text(child.name)}, {text(field.name)}, "
+                f"c.{column} FROM {table(child)} c WHERE {held}"
+            )
+        self._cursor.execute(
+            f"UPDATE {table(child)} c SET {column} = NULL, SystemModstamp = {self._stamp} WHERE {held}"
+        )
+
+    def _count(self, name: str) -> int:
+        row = self._cursor.execute(f"SELECT count(*) FROM {name}").fetchone()
+        return 0 if row is None else int(row[0])
+
+
+def restricts(field: FieldSchema) -> bool:
+    """True if a record that the field points at cannot be deleted: so declared, or the field may not become empty."""
+    return field.restricted_delete or (field.required and not field.cascade_delete)
+
+
+def _is_restricted(schema: Schema, entry: ObjectSchema, *, depth: int) -> bool:
+    """True if any lookup at the object, or at what cascades from it, can restrict a deletion."""
+    return depth <= _CASCADE_DEPTH_MAX and any(
+        restricts(field)
+        or (field.cascade_delete and child.name != entry.name and _is_restricted(schema, child, depth=depth + 1))
+        for child, field in schema.children(entry.name)
+    )

@@ -1,6 +1,6 @@
 """`/composite`: up to 25 calls in one request, later ones naming results of earlier ones as `@{referenceId.field}`.
 
-Source: REST API Developer Guide, "Composite". `allOrNone` with several changes is not carried out, and is refused.
+With `allOrNone` all changes are one transaction. Source: REST API Developer Guide, "Composite".
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from starlette.datastructures import Headers, QueryParams
 from forcelift.twin.errors import ApiError, not_found
 from forcelift.twin.http_core import Call, Handler, Reply, check_version, json_reply
 from forcelift.twin.http_perimeter import tidy_path
+from forcelift.twin.rest_unit import RollBack, WorkUnits, rolled_back_error
 
 REQUESTS_MAX: Final = 25
 QUERIES_MAX: Final = 5  # queries and collections among them
@@ -28,17 +29,13 @@ Find = Callable[[str, str], tuple[Handler, dict[str, str]] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
+class Part:
     """One subrequest."""
 
     method: str
     url: str
     name: str
     body: Any
-
-    @property
-    def is_change(self) -> bool:
-        return self.method in ("POST", "PATCH", "PUT", "DELETE")
 
 
 class _Halted(Exception):
@@ -51,33 +48,50 @@ class Composite:
     Args:
         find: The handler of a method and path, with the parameters of the path.
         fault: Turns an exception into an error for the client; the application's own.
+        units: Makes the changes of several handlers one transaction.
     """
 
-    def __init__(self, *, find: Find, fault: Callable[..., ApiError]) -> None:
+    def __init__(self, *, find: Find, fault: Callable[..., ApiError], units: WorkUnits) -> None:
         self._find = find
         self._fault = fault
+        self._units = units
 
     def run(self, call: Call) -> Reply:
         body = call.json_object()
         parts = parts_of(body)
-        if body.get("allOrNone", False) and sum(part.is_change for part in parts) > 1:
-            message = "The twin carries out allOrNone in a composite request only for a single change"
-            raise ApiError(501, "FUNCTIONALITY_NOT_ENABLED", message)
+        all_or_none = body.get("allOrNone", False)
+        if not isinstance(all_or_none, bool):
+            raise ApiError(400, "JSON_PARSER_ERROR", "`allOrNone` must be true or false")
+        if not all_or_none:
+            return json_reply({"compositeResponse": list(self._run_parts(call, parts))})
+        answers: list[dict[str, Any]] = []
+        try:
+            with self._units.all_or_none():
+                for answer in self._run_parts(call, parts):
+                    answers.append(answer)
+                    if answer["httpStatusCode"] >= 400:
+                        raise RollBack
+        except RollBack:
+            answers = [_halted(part) for part in parts[: len(answers) - 1]] + answers[-1:]
+            answers += [_halted(part) for part in parts[len(answers) :]]
+        return json_reply({"compositeResponse": answers})
+
+    def _run_parts(self, call: Call, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
         results: dict[str, Any] = {}
-        answers = []
         for part in parts:
             status, answer, headers = self._run_part(call, part, results)
             if status < 300:
                 results[part.name] = answer
-            answers.append({"body": answer, "httpHeaders": headers, "httpStatusCode": status, "referenceId": part.name})
-        return json_reply({"compositeResponse": answers})
+            yield {"body": answer, "httpHeaders": headers, "httpStatusCode": status, "referenceId": part.name}
 
-    def _run_part(self, call: Call, part: _Part, results: Mapping[str, Any]) -> tuple[int, Any, dict[str, str]]:
+    def _run_part(self, call: Call, part: Part, results: Mapping[str, Any]) -> tuple[int, Any, dict[str, str]]:
         try:
             reply = self._answer(call, part, results)
         except _Halted as halted:
             error = ApiError(400, "PROCESSING_HALTED", str(halted))
             return error.http_status, error.body(), {}
+        except RollBack as undone:
+            return 400, undone.answer, {}
         except Exception as raised:  # noqa: BLE001 - each part fails alone; `fault` logs what is unforeseen
             error = self._fault(raised, method=part.method, path=part.url.partition("?")[0])
             return error.http_status, error.body(), {}
@@ -90,36 +104,55 @@ class Composite:
             headers["Location"] = f"{part.url.partition('?')[0].rstrip('/')}/{answer['id']}"
         return reply.status, answer, headers
 
-    def _answer(self, call: Call, part: _Part, results: Mapping[str, Any]) -> Reply:
-        try:
-            url = urllib.parse.urlsplit(str(fill(part.url, results)))
-        except ValueError as error:
-            raise not_found() from error
-        path = tidy_path(url.path)
-        matched = PATHS.match(path)
-        if matched is None:
-            raise not_found()
-        check_version(matched[1])
-        found = self._find(part.method, path)
-        if found is None:
-            raise ApiError(405, "METHOD_NOT_ALLOWED", f"HTTP Method '{part.method}' not allowed.")
-        handler, params = found
-        content = [json.dumps(fill(part.body, results)).encode()] if part.body is not None else []
-        pieces = iter(content)
-        inner = replace(
-            call,
-            method=part.method,
-            path=path,
-            params=params,
-            query=QueryParams(url.query),
-            headers=Headers({"content-type": "application/json"}),
-            version=matched[1],
-            receive=lambda: next(pieces, None),
-        )
-        return handler(inner)
+    def _answer(self, call: Call, part: Part, results: Mapping[str, Any]) -> Reply:
+        body = None if part.body is None else fill(part.body, results)
+        return run_inner(call, self._find, part.method, str(fill(part.url, results)), body, PATHS)
 
 
-def parts_of(body: Mapping[str, Any]) -> list[_Part]:
+def run_inner(call: Call, find: Find, method: str, url: str, body: Any, paths: re.Pattern[str]) -> Reply:
+    """Answer one call that came inside another.
+
+    Args:
+        call: The call around it; its session counts.
+        url: Path and query, as the client wrote them.
+        body: JSON value, or None for no body.
+        paths: What may be called; its first group is the API version.
+    Raises:
+        ApiError: 404 for another path, 405 for a method that it does not have, and what the handler raises.
+    """
+    try:
+        parsed = urllib.parse.urlsplit(url)
+    except ValueError as error:
+        raise not_found() from error
+    path = tidy_path(parsed.path)
+    matched = paths.match(path)
+    if matched is None:
+        raise not_found()
+    check_version(matched[1])
+    found = find(method, path)
+    if found is None:
+        raise ApiError(405, "METHOD_NOT_ALLOWED", f"HTTP Method '{method}' not allowed.")
+    handler, params = found
+    pieces = iter([] if body is None else [json.dumps(body).encode()])
+    inner = replace(
+        call,
+        method=method,
+        path=path,
+        params=params,
+        query=QueryParams(parsed.query),
+        headers=Headers({"content-type": "application/json"}),
+        version=matched[1],
+        receive=lambda: next(pieces, None),
+    )
+    return handler(inner)
+
+
+def _halted(part: Part) -> dict[str, Any]:
+    body = rolled_back_error().body()
+    return {"body": body, "httpHeaders": {}, "httpStatusCode": 400, "referenceId": part.name}
+
+
+def parts_of(body: Mapping[str, Any]) -> list[Part]:
     """The subrequests of a body. Raises ApiError for a body that is none, or too many of them."""
     listed = body.get("compositeRequest")
     if not isinstance(listed, list) or not listed:
@@ -134,7 +167,7 @@ def parts_of(body: Mapping[str, Any]) -> list[_Part]:
         method, url, name = entry.get("method"), entry.get("url"), entry.get("referenceId")
         if not (isinstance(method, str) and isinstance(url, str) and isinstance(name, str)):
             raise ApiError(400, "JSON_PARSER_ERROR", "Every subrequest needs `method`, `url` and `referenceId`")
-        parts.append(_Part(method=method.upper(), url=url, name=name, body=entry.get("body")))
+        parts.append(Part(method=method.upper(), url=url, name=name, body=entry.get("body")))
     names = [part.name for part in parts]
     if len(set(names)) < len(names):
         raise ApiError(400, "INVALID_INPUT", "Every `referenceId` of a composite request must be unique")

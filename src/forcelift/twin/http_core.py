@@ -155,7 +155,7 @@ class Reply:
 def parse_json(content: bytes) -> Any:
     """A JSON text. Raises HttpError 400 JSON_PARSER_ERROR, never naming its values."""
     try:
-        value = json.loads(content)
+        value = json.loads(content, parse_constant=_no_constant)
         if b"\\u" in content:
             json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text that could be stored
     except UnicodeDecodeError as error:
@@ -167,7 +167,14 @@ def parse_json(content: bytes) -> Any:
         raise HttpError(400, "JSON_PARSER_ERROR", f"{error.msg} at {place}") from error
     except RecursionError as error:
         raise HttpError(400, "JSON_PARSER_ERROR", "The JSON is nested too deeply") from error
+    except ValueError as error:
+        # NaN and Infinity are not JSON; integers of thousands of digits are beyond Python's limit.
+        raise HttpError(400, "JSON_PARSER_ERROR", "A number in the request body cannot be read") from error
     return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
 
 
 def json_reply(value: Any, *, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Reply:

@@ -1,6 +1,7 @@
-"""Faults that a test arms on the twin: lost replies, refusals, cut transfers, delays. Seeded, so that a run repeats.
+"""Faults that are armed on the twin, and the endpoints that arm them.
 
-The control endpoints answer to loopback only and want the control token, which is not a session of the org.
+Whether a fault with a probability strikes is drawn from the seed, the fault's number and how often it was met, so that
+a run repeats. The control endpoints answer to loopback only and want the control token, which is no session of the org.
 """
 
 from __future__ import annotations
@@ -12,58 +13,25 @@ import secrets
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
-
-from forcelift.twin.errors import not_found
+from forcelift.twin.errors import TwinError, not_found
+from forcelift.twin.fault_orders import (
+    AnyOrder,
+    FaultFileError,
+    FaultOrder,
+    HiddenFieldOrder,
+    LimitFaultOrder,
+    parse_orders,
+)
 from forcelift.twin.http_core import Call, Reply, empty_reply, json_reply
 from forcelift.twin.http_errors import HttpError
+from forcelift.twin.org import TwinOrg
+from forcelift.twin.recycle_bin import IDS_MAX, RecycleBin
+from forcelift.twin.row_faults import RowFaultOrder
 
 FAULTS_MAX = 1000
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
-
-
-class FaultOrder(BaseModel):
-    """A fault to arm. It strikes requests whose method and path match, after `skip` of them, `times` times."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    action: Literal["lose_reply", "drop", "answer", "cut_response", "cut_request", "delay"]
-    method: str = "*"
-    path: str = ".*"
-    """Regular expression, searched for in the path (doubled and trailing slashes removed, no query)."""
-    times: int | None = Field(default=1, ge=1)
-    """How often it strikes; null for always."""
-    skip: int = Field(default=0, ge=0)
-    probability: float = Field(default=1.0, gt=0, le=1)
-    """Chance for each matching request, drawn from the twin's seed."""
-    status: int = Field(default=503, ge=200, le=599)
-    body: str = "<html><body><h1>503 Service Unavailable</h1></body></html>"
-    content_type: str = "text/html"
-    headers: dict[str, str] = Field(default_factory=dict)
-    after_bytes: int = Field(default=0, ge=0)
-    """`cut_response`, `cut_request`: how many bytes of the body pass before the connection closes."""
-    seconds: float = Field(default=0.0, ge=0, le=3600)
-    """`delay`: how long the request waits before it is worked on."""
-
-    @field_validator("path")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from error
-        return value
-
-    @model_validator(mode="after")
-    def _fits(self) -> FaultOrder:
-        if self.action == "delay" and self.seconds == 0:
-            raise ValueError("a delay needs `seconds`")
-        return self
-
-
-ORDERS: TypeAdapter[FaultOrder | list[FaultOrder]] = TypeAdapter(FaultOrder | list[FaultOrder])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,8 +48,8 @@ class ArmedFault:
         return self.order.times is not None and self.struck >= self.order.times
 
     def matches(self, method: str, path: str) -> bool:
-        wanted = self.order.method.upper()
-        return wanted in ("*", method) and re.search(self.order.path, path) is not None
+        wanted = self.order.method.upper().split("|")
+        return ("*" in wanted or method in wanted) and re.search(self.order.path, path) is not None
 
     def as_json(self) -> dict[str, Any]:
         return {"id": self.id, **self.order.model_dump(), "met": self.met, "struck": self.struck, "spent": self.spent}
@@ -91,7 +59,7 @@ class Faults:
     """The faults that are armed, in the order of arming. Safe to use from several threads."""
 
     def __init__(self, seed: int = 0) -> None:
-        self._random = random.Random(seed)  # noqa: S311 - decides which request is disturbed, guards nothing
+        self.seed = seed
         self._armed: list[ArmedFault] = []
         self._next_id = 1
         self._lock = threading.Lock()
@@ -118,7 +86,7 @@ class Faults:
                 if fault.spent or not fault.matches(method, path):
                     continue
                 fault.met += 1
-                if fault.met <= fault.order.skip or self._random.random() >= fault.order.probability:
+                if fault.met <= fault.order.skip or self._draw(fault) >= fault.order.probability:
                     continue
                 fault.struck += 1
                 found.append(fault.order)
@@ -126,9 +94,72 @@ class Faults:
                     break
         return found
 
+    def _draw(self, fault: ArmedFault) -> float:
+        """A number from 0 to 1 that only this fault and this meeting of it decide, whatever else is armed."""
+        return random.Random(f"{self.seed}:{fault.id}:{fault.met}").random()  # noqa: S311 - disturbs, guards nothing
+
+    def take_number(self) -> int:
+        """A number for a fault that is kept elsewhere."""
+        with self._lock:
+            number, self._next_id = self._next_id, self._next_id + 1
+            return number
+
     def as_json(self) -> list[dict[str, Any]]:
         with self._lock:
             return [fault.as_json() for fault in self._armed]
+
+
+class FaultDesk:
+    """Arms faults of all kinds where they strike."""
+
+    def __init__(self, faults: Faults, org: TwinOrg) -> None:
+        self._faults = faults
+        self._org = org
+        self._lock = threading.Lock()
+        self._set: list[dict[str, Any]] = []
+
+    def arm(self, orders: Sequence[AnyOrder]) -> list[int]:
+        """Arm them; tell their numbers. Raises FaultFileError for one that this org cannot carry out."""
+        return [self._arm(order) for order in orders]
+
+    def _arm(self, order: AnyOrder) -> int:
+        try:
+            if isinstance(order, FaultOrder):
+                return self._faults.arm(order).id
+            number = self._faults.take_number()
+            match order:
+                case RowFaultOrder():
+                    return self._org.row_faults.arm(order, number=number).id
+                case LimitFaultOrder():
+                    self._org.usage.override(order.name, order.maximum)
+                case HiddenFieldOrder():
+                    entry = self._org.schema.object(order.object)
+                    if entry is None or entry.field(order.field) is None or order.field.lower() == "id":
+                        raise ValueError(f"the org has no field {order.object}.{order.field} that could be hidden")
+                    entry.veiled.add(order.field.lower())
+        except KeyError as error:
+            raise FaultFileError(f"the org has no limit {error}") from error
+        except (ValueError, TwinError) as error:
+            raise FaultFileError(str(error)) from error
+        with self._lock:
+            self._set.append({"id": number, **order.model_dump()})
+        return number
+
+    def clear(self) -> None:
+        """Disarm all of them; limits and fields are again what the schema says."""
+        self._faults.clear()
+        self._org.row_faults.clear()
+        self._org.usage.lift_overrides()
+        for entry in self._org.schema.objects:
+            entry.veiled.clear()
+        with self._lock:
+            self._set.clear()
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """All that is armed, in the order of arming."""
+        with self._lock:
+            kept = list(self._set)
+        return sorted([*self._faults.as_json(), *self._org.row_faults.as_json(), *kept], key=lambda fault: fault["id"])
 
 
 class Control:
@@ -136,38 +167,47 @@ class Control:
 
     def __init__(
         self,
-        faults: Faults,
+        desk: FaultDesk,
+        bin: RecycleBin,
         *,
+        seed: int,
         token: str,
+        user_id: str,
         state: Callable[[], dict[str, Any]],
         end_sessions: Callable[[], int],
     ) -> None:
-        self.faults = faults
+        self._desk = desk
+        self._bin = bin
+        self._seed = seed
         self._token = token
+        self._user_id = user_id
         self._state = state
         self._end_sessions = end_sessions
 
     def show_faults(self, call: Call) -> Reply:
         self._check(call)
-        return json_reply({"faults": self.faults.as_json()})
+        return json_reply({"seed": self._seed, "faults": self._desk.as_json()})
 
     def arm_faults(self, call: Call) -> Reply:
         self._check(call)
         try:
-            orders = ORDERS.validate_python(call.json())
-        except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-            raise HttpError(400, "INVALID_FAULT", problems) from error
-        try:
-            armed = [self.faults.arm(order) for order in (orders if isinstance(orders, list) else [orders])]
-        except ValueError as error:
+            armed = self._desk.arm(parse_orders(call.json()))
+        except FaultFileError as error:
             raise HttpError(400, "INVALID_FAULT", str(error)) from error
-        return json_reply({"armed": [fault.id for fault in armed]}, status=201)
+        return json_reply({"armed": armed}, status=201)
 
     def clear_faults(self, call: Call) -> Reply:
         self._check(call)
-        self.faults.clear()
+        self._desk.clear()
         return empty_reply()
+
+    def undelete(self, call: Call) -> Reply:
+        """Bring records back from the recycle bin, as a person does in the org: `{"ids": [...]}`."""
+        self._check(call)
+        ids = call.json_object().get("ids")
+        if not isinstance(ids, list) or not 0 < len(ids) <= IDS_MAX or not all(isinstance(each, str) for each in ids):
+            raise HttpError(400, "INVALID_INPUT", f"`ids` must be a list of 1 to {IDS_MAX} Ids")
+        return json_reply([result.as_json() for result in self._bin.undelete(ids, user_id=self._user_id)])
 
     def show_state(self, call: Call) -> Reply:
         self._check(call)

@@ -10,19 +10,23 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from datetime import datetime
 from typing import IO, Any, Final
 
+import anyio.to_thread
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from forcelift.twin.fault_orders import FaultOrder
 from forcelift.twin.http_errors import ConnectionCut
-from forcelift.twin.http_faults import FaultOrder, Faults
+from forcelift.twin.http_faults import Faults
 
 URI_BYTES_MAX: Final = 16_384  # Salesforce: 414 beyond; 431 for URI and headers together
 CONTROL_PREFIX: Final = "/__twin__"
 SLASHES: Final = re.compile(r"/{2,}")
+KNOWN_PREFIXES: Final = ("/services/", "/id/", CONTROL_PREFIX)
+RECORD_KEY: Final = re.compile(r"(/sobjects/[^/]+/[^/]+/).+$")
 
 
 class TwinProtocol(HttpToolsProtocol):
@@ -40,8 +44,13 @@ class RequestLog:
         self._file = file
         self._lock = threading.Lock()
 
-    def write(self, *, at: datetime, method: str, path: str, status: int, milliseconds: float) -> None:
-        line = {"time": at.isoformat(), "method": method, "path": path, "status": status, "ms": round(milliseconds, 1)}
+    def write(
+        self, *, at: datetime, method: str, path: str, status: int, milliseconds: float, faults: Sequence[str]
+    ) -> None:
+        line: dict[str, Any] = {"time": at.isoformat(), "method": method, "path": masked_path(path)}
+        line |= {"status": status, "ms": round(milliseconds, 1)}
+        if faults:
+            line["faults"] = list(faults)
         with self._lock:
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
@@ -50,8 +59,17 @@ class RequestLog:
 class Perimeter:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, *, faults: Faults, now: Callable[[], datetime], log: RequestLog | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        faults: Faults,
+        now: Callable[[], datetime],
+        log: RequestLog | None,
+        end_sessions: Callable[[], int],
+    ) -> None:
         self._app = app
+        self._end_sessions = end_sessions
         self._faults = faults
         self._now = now
         self._log = log
@@ -67,18 +85,19 @@ class Perimeter:
         scope["path"] = tidy_path(raw.decode("latin-1"))
         entry = _LogEntry(self._log, self._now, scope)
         try:
-            await self._serve(scope, receive, _Answer(send, entry))
+            await self._serve(scope, receive, _Answer(send, entry), entry)
         except ConnectionCut:
             await hang_up(scope, receive)
         finally:
             entry.write()
 
-    async def _serve(self, scope: Scope, receive: Receive, send: _Answer) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: _Answer, entry: _LogEntry) -> None:
         too_long = check_sizes(scope)
         if too_long is not None:
             await _answer(send, too_long, f"<html><body><h1>{too_long}</h1></body></html>", "text/html", ())
             return
         orders = () if scope["path"].startswith(CONTROL_PREFIX) else self._faults.strike(scope["method"], scope["path"])
+        entry.faults = [order.action for order in orders]
         for order in orders:
             if order.action == "delay":
                 await asyncio.sleep(order.seconds)
@@ -101,6 +120,13 @@ class Perimeter:
                 await self._app(scope, receive, _cutting_send(send, order.after_bytes, scope))
             case "cut_request":
                 await self._app(scope, _cutting_receive(receive, order.after_bytes), send)
+            case "slow_request":
+                await self._app(scope, _slow_receive(receive, order.bytes_per_second), send)
+            case "slow_response":
+                await self._app(scope, receive, _slow_send(send, order.bytes_per_second))
+            case "expire_sessions":
+                await anyio.to_thread.run_sync(self._end_sessions)
+                await self._app(scope, receive, send)
 
 
 class _LogEntry:
@@ -112,6 +138,7 @@ class _LogEntry:
         self._scope = scope
         self._started = time.perf_counter()
         self.status = 0
+        self.faults: Sequence[str] = ()
 
     def write(self) -> None:
         log, self._log = self._log, None
@@ -119,7 +146,9 @@ class _LogEntry:
             return
         elapsed = (time.perf_counter() - self._started) * 1000
         method, path = self._scope["method"], self._scope["path"]
-        log.write(at=self._now(), method=method, path=path, status=self.status, milliseconds=elapsed)
+        log.write(
+            at=self._now(), method=method, path=path, status=self.status, milliseconds=elapsed, faults=self.faults
+        )
 
 
 class _Answer:
@@ -142,6 +171,13 @@ class _Answer:
 def tidy_path(path: str) -> str:
     """Doubled slashes and a trailing one mean nothing: clients send both."""
     return SLASHES.sub("/", path).rstrip("/") or "/"
+
+
+def masked_path(path: str) -> str:
+    """A path without the value of an external ID, and without what is no path of the org at all."""
+    if not path.startswith(KNOWN_PREFIXES) and path not in ("/", "/services", "/services/data"):
+        return "(unknown)"
+    return RECORD_KEY.sub(r"\1*", path)
 
 
 def check_sizes(scope: Scope) -> int | None:
@@ -218,3 +254,25 @@ def _cutting_receive(receive: Receive, bytes_max: int) -> Receive:
         return message
 
     return cutting
+
+
+def _slow_receive(receive: Receive, bytes_per_second: int) -> Receive:
+    """Take the request's body no faster than that; what the client sends meanwhile waits in the network."""
+
+    async def slow() -> Message:
+        message = await receive()
+        await asyncio.sleep(len(message.get("body", b"")) / bytes_per_second)
+        return message
+
+    return slow
+
+
+def _slow_send(send: Send, bytes_per_second: int) -> Send:
+    """Send the answer's body no faster than that."""
+
+    async def slow(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.sleep(len(message.get("body", b"")) / bytes_per_second)
+        await send(message)
+
+    return slow

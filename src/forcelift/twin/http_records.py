@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 from forcelift.twin.errors import ApiError, not_found
 from forcelift.twin.http_core import Call, Reply, empty_reply, json_reply
 from forcelift.twin.http_rest import RestCalls
 from forcelift.twin.ids import is_id
 from forcelift.twin.org import TwinOrg
+from forcelift.twin.rest_unit import RollBack, WorkUnits
 from forcelift.twin.rest_write import RECORDS_MAX, RecordWriter, SaveError, SaveResult, rolled_back
 from forcelift.twin.schema import FieldSchema, ObjectSchema
 
+Kind = TypeVar("Kind", bound=ObjectSchema | None)
+Member = TypeVar("Member")
 UPSERT_BODY_SINCE = 46.0  # earlier versions answer 204 to an upsert that updated
 
 
 class RecordCalls:
     """Handlers below `/sobjects` and `/composite/sobjects` that change records."""
 
-    def __init__(self, org: TwinOrg, read: RestCalls) -> None:
+    def __init__(self, org: TwinOrg, read: RestCalls, units: WorkUnits) -> None:
         self._org = org
         self._read = read
-        self._writer = RecordWriter(org)
+        self._units = units
+        self._writer = RecordWriter(org, units)
 
     def create(self, call: Call) -> Reply:
         entry = self._read.object_named(call)
@@ -35,6 +40,7 @@ class RecordCalls:
         body = call.json_object()
         refuse_field(body, "Id")
         record_id = self._read.existing_id(call, entry, call.params["id"])
+        self._read.check_unmodified(call, entry, record_id)
         self._save_one(call, entry, "update", {"Id": record_id, **body}, key=entry.field("Id"))
         return empty_reply()
 
@@ -56,6 +62,8 @@ class RecordCalls:
             urls = self._read.urls_by_key(call, entry, field, call.params["value"])
             if len(urls) > 1:
                 return json_reply(urls, status=300)
+            if not urls and call.query.get("updateOnly", "false").lower() == "true":
+                raise not_found()
             record = {**body, field.name: call.params["value"]}
             result = self._save_one(call, entry, "upsert", record, key=field)
         if not result.created and float(call.version) < UPSERT_BODY_SINCE:
@@ -97,34 +105,56 @@ class RecordCalls:
         check_count(len(ids))
         all_or_none = call.query.get("allOrNone", "false").lower() == "true"
         objects = [self._org.schema.object_of_id(record_id) if is_id(record_id) else None for record_id in ids]
-        if all_or_none and len({entry.name if entry else None for entry in objects}) > 1:
-            raise _mixed()
-        results: list[SaveResult] = []
-        for entry, group in groupby(zip(objects, ids, strict=True), key=lambda pair: pair[0]):
-            members = [record_id for _, record_id in group]
+
+        def delete(entry: ObjectSchema | None, members: list[str]) -> list[SaveResult]:
             if entry is None:
                 error = SaveError(status_code="MALFORMED_ID", message="malformed id", fields=())
-                results += [SaveResult(id=None, created=False, error=error) for _ in members]
-            else:
-                results += self._writer.delete(entry, members, user_id=call.session.user_id, all_or_none=all_or_none)
+                return [SaveResult(id=None, created=False, error=error) for _ in members]
+            return self._writer.delete(entry, members, user_id=call.session.user_id)
+
+        results = self._in_runs(objects, ids, delete, all_or_none=all_or_none)
         return json_reply([result.as_json() for result in results])
 
     def _save_many(self, call: Call, operation: str) -> Reply:
         """Runs of records of one object are saved together, in the order of the request."""
         records, all_or_none = collection_of(call.json_object())
         objects = [self._object_of(record) for record in records]
-        if all_or_none and len({entry.name for entry in objects}) > 1:
-            raise _mixed()
-        results: list[SaveResult] = []
-        for entry, group in groupby(zip(objects, records, strict=True), key=lambda pair: pair[0]):
-            members = [record for _, record in group]
+
+        def save(entry: ObjectSchema, members: list[Mapping[str, Any]]) -> list[SaveResult]:
             key = entry.field("Id") if operation == "update" else None
-            results += self._writer.save(
-                entry, operation, members, key=key, user_id=call.session.user_id, all_or_none=all_or_none
-            )
-        if all_or_none and any(result.error for result in results):
-            results = [rolled_back(result) for result in results]
+            return self._writer.save(entry, operation, members, key=key, user_id=call.session.user_id)
+
+        results = self._in_runs(objects, records, save, all_or_none=all_or_none)
         return json_reply([result.as_json() for result in results])
+
+    def _in_runs(
+        self,
+        objects: Sequence[Kind],
+        members: Sequence[Member],
+        work: Callable[[Kind, list[Member]], list[SaveResult]],
+        *,
+        all_or_none: bool,
+    ) -> list[SaveResult]:
+        """Work on runs of members of the same object; with `all_or_none` any failure undoes all of them."""
+        results: list[SaveResult] = []
+
+        def run() -> None:
+            for kind, group in groupby(zip(objects, members, strict=True), key=lambda pair: pair[0]):
+                results.extend(work(kind, [member for _, member in group]))
+
+        if not all_or_none:
+            run()
+            return results
+        try:
+            with nullcontext() if self._units.is_open else self._units.all_or_none():
+                run()
+                if any(result.error for result in results):
+                    raise RollBack
+        except RollBack:
+            if self._units.is_open:  # a composite request around this call falls with it
+                raise RollBack([rolled_back(result).as_json() for result in results]) from None
+            return [rolled_back(result) for result in results]
+        return results
 
     def _save_one(
         self, call: Call, entry: ObjectSchema, operation: str, record: Mapping[str, Any], *, key: FieldSchema | None
@@ -174,9 +204,3 @@ def refuse_field(body: Mapping[str, Any], name: str) -> None:
     if name.lower() in (key.lower() for key in body):
         message = f"The {name} field should not be specified in the sobject data."
         raise ApiError(400, "INVALID_FIELD", message, [name])
-
-
-def _mixed() -> ApiError:
-    return ApiError(
-        501, "FUNCTIONALITY_NOT_ENABLED", "The twin carries out allOrNone only for records of one object at a time"
-    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any, Final
@@ -16,6 +17,7 @@ from forcelift.twin.schema import FieldSchema, ObjectSchema
 from forcelift.twin.soql import CompiledQuery
 
 RESOURCES: Final = ("sobjects", "query", "queryAll", "limits", "jobs", "composite", "tooling", "metadata")
+FIELD_PATH: Final = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*){0,5}", re.ASCII)
 MATCHES_MAX: Final = 200  # urls listed when an external ID fits several records
 
 
@@ -56,27 +58,51 @@ class RestCalls:
         return json_reply({"sObjects": counts})
 
     def objects(self, call: Call) -> Reply:
-        return json_reply(self._org.schema.sobjects_json(api_version=call.version))
+        return self._unless_known(call, lambda: self._org.schema.sobjects_json(api_version=call.version))
 
     def object_info(self, call: Call) -> Reply:
         entry = self.object_named(call)
-        return json_reply({"objectDescribe": entry.sobject_json(api_version=call.version), "recentItems": []})
+        document = {"objectDescribe": entry.sobject_json(api_version=call.version), "recentItems": []}
+        return self._unless_known(call, lambda: document)
 
     def describe(self, call: Call) -> Reply:
         entry = self.object_named(call)
+        return self._unless_known(
+            call, lambda: self._org.describe(entry.name, api_version=call.version, user_id=call.session.user_id)
+        )
+
+    def _unless_known(self, call: Call, make: Callable[[], dict[str, Any]]) -> Reply:
+        """A document of the schema, or 304 if the caller has seen the schema since it was changed."""
         # Between two runs nothing tells when a schema changed, so it is at least as old as this one.
         modified_at = max(self._started_at, self._org.schema_changed_at).replace(microsecond=0)
         stamp = ("last-modified", format_datetime(modified_at, usegmt=True))
         if is_unchanged(modified_at, call.headers.get("if-modified-since")):
             return Reply(status=304, headers=(stamp,))
-        return json_reply(
-            self._org.describe(entry.name, api_version=call.version, user_id=call.session.user_id), headers=(stamp,)
-        )
+        return json_reply(make(), headers=(stamp,))
 
     def record(self, call: Call) -> Reply:
-        """One record by Id, with `?fields=` or all fields."""
+        """One record by Id, with `?fields=` or all fields; 304 or 412 by the conditions of its headers."""
         entry = self.object_named(call)
+        since = call.headers.get("if-modified-since")
+        changed = self.check_unmodified(call, entry, call.params["id"])
+        if changed is not None and is_unchanged(changed, since):
+            return Reply(status=304)
         return json_reply(self._existing(call, entry, call.params["id"]))
+
+    def check_unmodified(self, call: Call, entry: ObjectSchema, record_id: str) -> datetime | None:
+        """When a record was last changed, if a header of the call makes it matter.
+
+        Raises:
+            ApiError: 412 if it was changed after `If-Unmodified-Since`.
+        """
+        since = call.headers.get("if-unmodified-since")
+        if since is None and call.headers.get("if-modified-since") is None:
+            return None
+        text = self._existing(call, entry, record_id, fields=("LastModifiedDate",))["LastModifiedDate"]
+        changed = None if text is None else datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%f%z")
+        if changed is not None and parsed_http_date(since) is not None and not is_unchanged(changed, since):
+            raise ApiError(412, "PRECONDITION_FAILED", "The record was changed after the given time")
+        return changed
 
     def record_by_key(self, call: Call) -> Reply:
         """One record by the value of an external ID; 300 with their urls if several match."""
@@ -161,7 +187,10 @@ class RestCalls:
     ) -> list[dict[str, Any]]:
         """Records with a value in a key field: the given fields, those of `?fields=`, or all."""
         asked = [name.strip() for name in call.query.get("fields", "").split(",") if name.strip()]
-        names = fields or asked or [field.name for field in entry.fields if field.stored]
+        names = fields or asked or [field.name for field in entry.visible_fields if field.stored]
+        for name in names:
+            if not FIELD_PATH.fullmatch(name):
+                raise ApiError(400, "INVALID_FIELD", f"No such column '{name}' on entity '{entry.name}'")
         soql = f"SELECT {', '.join(names)} FROM {entry.name} WHERE {key} = {value} LIMIT {MATCHES_MAX}"
         user_id = call.session.user_id
         compiled = self._pages.compile(soql, user_id=user_id, include_deleted=deleted)
@@ -202,13 +231,19 @@ class RestCalls:
 
 def is_unchanged(modified_at: datetime, since: str | None) -> bool:
     """True if an `If-Modified-Since` header names a time at or after the change; one that cannot be read is ignored."""
-    if since is None:
-        return False
+    asked = parsed_http_date(since)
+    return asked is not None and modified_at <= asked
+
+
+def parsed_http_date(text: str | None) -> datetime | None:
+    """The instant of an HTTP date header, or None if it is none."""
+    if text is None:
+        return None
     try:
-        asked = parsedate_to_datetime(since)
+        asked = parsedate_to_datetime(text)
     except ValueError:
-        return False
-    return modified_at <= (asked if asked.tzinfo is not None else asked.replace(tzinfo=UTC))
+        return None
+    return asked if asked.tzinfo is not None else asked.replace(tzinfo=UTC)
 
 
 def table_of(entry: ObjectSchema) -> str:
@@ -218,7 +253,8 @@ def table_of(entry: ObjectSchema) -> str:
 def literal(field: FieldSchema, value: str) -> str:
     """The value of an external ID in a path, as a SOQL literal. Raises ApiError for a number that is none."""
     if not (field.is_number or field.type == "int"):
-        return soql_text(value)
+        # Stored values have no outer blanks, so they mean nothing in a key either.
+        return soql_text(value.strip())
     digits = value.removeprefix("-").replace(".", "", 1)
     if not digits.isascii() or not digits.isdigit():
         raise ApiError(400, "INVALID_FIELD", f"{field.name}: value not of required type", [field.name])

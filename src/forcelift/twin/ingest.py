@@ -156,6 +156,8 @@ class GroupRun:
         """Stages 3 to 5 for the rows of one round: match records, check rules of the record, write."""
         self._match(number)
         self._check_fields()
+        if self._task.faults is not None:
+            self._task.faults.strike(self._cursor, self._task.entry, self._task.columns, self._task.job)
         refuse_duplicates(self._cursor, self._task)
         self._check_storage()
         self._write_records()

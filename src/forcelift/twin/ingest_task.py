@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from forcelift.twin.columns import Column
+from forcelift.twin.row_faults import RowFaults
 from forcelift.twin.schema import FieldSchema, ObjectSchema, Schema
 
 BATCH_ROWS: Final = 10_000
@@ -23,6 +24,7 @@ class IngestTask:
     key: FieldSchema | None
     job: int
     user_id: str
+    faults: RowFaults | None = None
 
     def column_of(self, field: FieldSchema | None) -> Column | None:
         """The column that gives the field itself, not one that finds it by a parent's key."""

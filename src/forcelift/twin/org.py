@@ -21,6 +21,7 @@ from forcelift.twin.ids import base62, id18, make_id, org_pod
 from forcelift.twin.jobs import IngestJobs
 from forcelift.twin.processing import Processor
 from forcelift.twin.results import Results
+from forcelift.twin.row_faults import RowFaults
 from forcelift.twin.schema import OrgSchema, Schema
 from forcelift.twin.setup_rows import install_setup_rows, show_automations
 from forcelift.twin.standard import with_standard_objects
@@ -93,6 +94,8 @@ class TwinOrg:
             seed=seed,
             commit_batches=options.commit_batches,
         )
+        self.row_faults = RowFaults(schema, clock, seed=seed)
+        self.processor.row_faults = self.row_faults
 
     @classmethod
     def open(

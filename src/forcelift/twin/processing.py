@@ -23,6 +23,7 @@ from forcelift.twin.ids import make_ids
 from forcelift.twin.ingest import GroupRun
 from forcelift.twin.ingest_task import BATCH_ROWS, CHUNK_ROWS, GroupResult, IngestTask
 from forcelift.twin.jobs import IngestJobs, Job
+from forcelift.twin.row_faults import RowFaults
 from forcelift.twin.schema import FieldSchema, Schema
 from forcelift.twin.store import Store
 from forcelift.twin.upload_csv import Upload, parse_upload
@@ -65,6 +66,7 @@ class Processor:
         self._seed = seed
         self._commit_batches = commit_batches
         self._work: _Work | None = None
+        self.row_faults: RowFaults | None = None
         self._step_lock = threading.Lock()
 
     def step(self) -> int | None:
@@ -137,6 +139,7 @@ class Processor:
             key=key,
             job=job.number,
             user_id=job.created_by_id,
+            faults=self.row_faults,
         )
         return _Work(job=job, task=task, upload=upload)
 

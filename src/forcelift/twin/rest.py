@@ -19,6 +19,7 @@ import duckdb
 
 from forcelift.twin.errors import ApiError
 from forcelift.twin.ids import id18
+from forcelift.twin.rest_unit import Borrowed
 from forcelift.twin.schema import Schema
 from forcelift.twin.soql import ChildPages, CompiledQuery, compile_query, render_records, total_size
 
@@ -91,7 +92,11 @@ class QueryPages:
     """
 
     def __init__(
-        self, schema: Schema, *, connect: Callable[[], duckdb.DuckDBPyConnection], now: Callable[[], datetime]
+        self,
+        schema: Schema,
+        *,
+        connect: Callable[[], duckdb.DuckDBPyConnection | Borrowed],
+        now: Callable[[], datetime],
     ) -> None:
         self._schema = schema
         self._connect = connect
@@ -180,8 +185,11 @@ class QueryPages:
         )
 
     def _keep(
-        self, compiled: CompiledQuery, connection: duckdb.DuckDBPyConnection, user_id: str, page_rows: int
+        self, compiled: CompiledQuery, connection: duckdb.DuckDBPyConnection | Borrowed, user_id: str, page_rows: int
     ) -> tuple[str, _Cursor]:
+        if isinstance(connection, Borrowed):
+            message = "The twin cannot page a query in a composite request with allOrNone; use LIMIT for one page"
+            raise ApiError(501, "FUNCTIONALITY_NOT_ENABLED", message)
         connection.execute(
             f'CREATE TEMP TABLE page_source AS SELECT row_number() OVER () AS "#", * FROM ({compiled.sql}) AS result'
         )

@@ -20,6 +20,7 @@ from forcelift.twin.ids import make_ids, org_pod
 from forcelift.twin.ingest import GroupRun
 from forcelift.twin.ingest_task import IngestTask
 from forcelift.twin.org import TwinOrg
+from forcelift.twin.rest_unit import RollBack, WorkUnits
 from forcelift.twin.schema import FieldSchema, ObjectSchema
 
 RECORDS_MAX: Final = 200
@@ -60,15 +61,12 @@ class SaveResult:
         return answer
 
 
-class _RollBack(Exception):
-    """Ends the transaction of an all-or-none call without keeping anything."""
-
-
 class RecordWriter:
     """Inserts, updates, upserts and deletes up to 200 records of one object."""
 
-    def __init__(self, org: TwinOrg) -> None:
+    def __init__(self, org: TwinOrg, units: WorkUnits) -> None:
         self._org = org
+        self._units = units
 
     def save(
         self,
@@ -91,7 +89,7 @@ class RecordWriter:
         check_operation(entry, operation)
         self._org.fields.check_grants(entry, records)
         entry = self._org.schema.seen_by(user_id).object(entry.name) or entry
-        flat = [flatten(record) for record in records]
+        flat = [flatten(entry, record) for record in records]
         names = list(dict.fromkeys(name for record in flat for name in record))
         columns = self._bind(entry, operation, names)
         cells: dict[str, list[str]] = {
@@ -144,21 +142,23 @@ class RecordWriter:
         )
         task = IngestTask(
             schema=self._org.schema, entry=entry, operation=operation, columns=columns, key=key, job=SCRATCH_JOB,
-            user_id=user_id,
+            user_id=user_id, faults=self._org.row_faults,
         )  # fmt: skip
         results: list[SaveResult] = []
         now = self._org.clock.now()
         inserts_left = self._org.usage.records_left()
         try:
-            with self._org.store.write() as cursor:
+            with self._units.write() as cursor:
                 if operation == "delete":
                     DeleteRun(cursor, task, now=now).execute(rows)
                 else:
                     GroupRun(cursor, task, now=now, inserts_left=inserts_left).execute(rows)
                 results = take_outcomes(cursor)
                 if all_or_none and any(result.error for result in results):
-                    raise _RollBack
-        except _RollBack:
+                    raise RollBack
+        except RollBack:
+            if self._units.is_open:
+                raise  # the calls around this one are part of what must not be kept
             return [rolled_back(result) for result in results]
         self._org.fields.sync_grants()
         return results
@@ -182,13 +182,21 @@ def check_operation(entry: ObjectSchema, operation: str) -> None:
         raise ApiError(400, "INVALID_TYPE_FOR_OPERATION", f"entity type cannot be {word}: {entry.label}")
 
 
-def flatten(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record's values by the header that a CSV would have: `{"Parent__r": {"Key__c": 1}}` is `Parent__r.Key__c`."""
+def flatten(entry: ObjectSchema, record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record's values by the header that a CSV would have: `{"Parent__r": {"Key__c": 1}}` is `Parent__r.Key__c`.
+
+    A lookup with several targets needs `attributes.type` in the inner object, as a header needs `Object:` before it.
+    """
     flat: dict[str, Any] = {}
     for name, value in record.items():
         if name == "attributes":
             continue
         if isinstance(value, Mapping):
+            attributes = value.get("attributes")
+            kind = attributes.get("type") if isinstance(attributes, Mapping) else None
+            lookup = entry.relationship(name)
+            if lookup is not None and lookup.polymorphic and isinstance(kind, str):
+                name = f"{kind}:{name}"
             inner = {key: part for key, part in value.items() if key != "attributes"}
             if len(inner) != 1:
                 message = f"The reference {name} must name its record by exactly one external ID"

@@ -6,6 +6,7 @@ what every org and every object has.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -74,6 +75,8 @@ class ObjectSchema:
     record_types: tuple[RecordTypeSchema, ...] = ()
     hidden: tuple[FieldSchema, ...] = ()
     concealed: tuple[FieldSchema, ...] = ()
+    veiled: set[str] = dataclasses.field(default_factory=set, compare=False, repr=False)
+    """Names, in lower case, of fields that a fault took field-level security from: no call knows them, values stay."""
 
     @cached_property
     def _by_name(self) -> Mapping[str, FieldSchema]:
@@ -89,8 +92,8 @@ class ObjectSchema:
         return tuple(entry for entry in (*self.fields, *self.concealed) if entry.stored)
 
     def field(self, name: str) -> FieldSchema | None:
-        """The field of that API name, whatever its case."""
-        return self._by_name.get(name.lower())
+        """The field of that API name, whatever its case; None for one that is veiled."""
+        return None if name.lower() in self.veiled else self._by_name.get(name.lower())
 
     def seen(self, *, unseen: frozenset[str], read_only: frozenset[str]) -> ObjectSchema:
         """The object as a user sees it who may not read some fields, nor change some others; names in lower case."""
@@ -110,7 +113,13 @@ class ObjectSchema:
 
     def relationship(self, name: str) -> FieldSchema | None:
         """The reference field whose relationship has that name (`Plane__r`, `Owner`), whatever its case."""
-        return self._by_relationship.get(name.lower())
+        found = self._by_relationship.get(name.lower())
+        return None if found is None or found.name.lower() in self.veiled else found
+
+    @property
+    def visible_fields(self) -> tuple[FieldSchema, ...]:
+        """The fields that are not veiled."""
+        return tuple(entry for entry in self.fields if entry.name.lower() not in self.veiled)
 
     def sobject_json(self, *, api_version: str = "66.0") -> dict[str, Any]:
         """The object as one item of `GET /sobjects`."""
@@ -169,7 +178,7 @@ class ObjectSchema:
             "defaultImplementation": None,
             "extendedBy": None,
             "extendsInterfaces": None,
-            "fields": [entry.describe_json() for entry in self.fields],
+            "fields": [entry.describe_json() for entry in self.visible_fields],
             "implementedBy": None,
             "implementsInterfaces": None,
             "listviewable": None,

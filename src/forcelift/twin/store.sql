@@ -28,6 +28,10 @@ CREATE TABLE IF NOT EXISTS meta.ingest_batch (job BIGINT, batch BIGINT, records 
 -- What became of each row of an upload; `row_no` counts from 0 in the order of the file. `error` null means success.
 CREATE TABLE IF NOT EXISTS meta.ingest_outcome (job BIGINT, row_no BIGINT, id VARCHAR, created BOOLEAN, error VARCHAR);
 
+-- What deletions took along, so that an undelete can bring it back: details with the record they fell with (`field`
+-- null), and lookups that were emptied, with what they held.
+CREATE TABLE IF NOT EXISTS meta.recycled (id VARCHAR, root VARCHAR, object VARCHAR, field VARCHAR, value VARCHAR);
+
 -- Rows and Salesforce batches consumed, and API requests, by the minute; summed over a rolling day.
 CREATE TABLE IF NOT EXISTS meta.bulk_usage (moment TIMESTAMP, records BIGINT, batches BIGINT);
 CREATE TABLE IF NOT EXISTS meta.api_usage (moment TIMESTAMP, requests BIGINT);

@@ -234,6 +234,8 @@ class _Select:
                 "MALFORMED_QUERY", f"The SOQL FIELDS function must have a LIMIT of at most {FIELDS_LIMIT_MAX}"
             )
         for field in self.entity.fields:
+            if self.entity.field(field.name) is None:
+                continue  # hidden from the caller
             if which == "ALL" or field.custom == (which == "CUSTOM"):
                 operand = field_operand(field, self.scope.table, (field.name,), call.position)
                 yield OutputColumn(

@@ -48,9 +48,13 @@ class Scope:
     def _next_table(self) -> str:
         return f"t{next(self.numbers)}"
 
-    def from_sql(self) -> str:
-        """The FROM clause. Call it after everything else has been resolved."""
-        return " ".join([f"FROM data.{quoted(self.entity.name)} AS {self.table}", *self._joins])
+    def from_sql(self, source: str | None = None) -> str:
+        """The FROM clause. Call it after everything else has been resolved.
+
+        Args:
+            source: Rows to take in place of the object's own.
+        """
+        return " ".join([f"FROM {source or f'data.{quoted(self.entity.name)}'} AS {self.table}", *self._joins])
 
     def parents(self) -> dict[tuple[str, ...], tuple[str, ObjectView]]:
         """The joined tables by relationship path."""
