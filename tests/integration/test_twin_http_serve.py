@@ -159,3 +159,23 @@ def test_a_certificate_without_its_key_is_refused(tmp_path: Path, schema_file: P
     bad = CliRunner().invoke(twin, [*base, "--tls-cert", str(file), "--tls-key", str(file)])
     assert isinstance(bad.exception, UsageError)
     assert "no certificate" in bad.exception.message
+
+
+def test_faults_from_a_file_and_the_command_line(schema_file: Path, tmp_path: Path) -> None:
+    faults = tmp_path / "faults.yaml"
+    faults.write_text("- unavailable=1\n- {action: hide_field, object: Tenant__c, field: Tenant_Code__c}\n")
+    options = ["--schema", str(schema_file), "--faults", str(faults), "--fault", "no-route", "--fault", "daily-rows=5"]
+    with served(*options) as (_, document):
+        assert [call(document, "GET", f"{BASE}/limits").status_code for _ in range(3)] == [503, 420, 200]
+        describe = call(document, "GET", f"{BASE}/sobjects/Tenant__c/describe").json()
+        assert "Tenant_Code__c" not in [field["name"] for field in describe["fields"]]
+
+
+@pytest.mark.parametrize(
+    "fault", ["nope", "lock-storm=many", "field-without-fls=Nope__c.Name", "trigger-exception=Nope__c"]
+)
+def test_faults_that_cannot_be_armed_are_told_before_the_start(schema_file: Path, fault: str) -> None:
+    arguments = ["serve", "--schema", str(schema_file), "--fault", fault]
+    with pytest.raises(UsageError) as caught:
+        CliRunner().invoke(twin, arguments, catch_exceptions=False, standalone_mode=False)
+    assert caught.value.state == "nothing was changed"
