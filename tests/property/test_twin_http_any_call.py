@@ -16,15 +16,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.property.soql_grammar import any_query
-from tests.unit.twin_soql_org import SCHEMA_DOCUMENT
+from tests.unit.twin_soql_org import make_org
 
-from forcelift.twin.org import TwinOrg
-from forcelift.twin.schema_file import schema_from_dict
 from forcelift.twin.server import TwinServer
 
 VERSION = "/services/data/v66.0"
 SETTINGS = settings(
-    max_examples=120,
+    max_examples=60,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -57,7 +55,7 @@ TEXT = st.one_of(st.sampled_from([*OBJECTS, *FIELDS, *IDS, "#N/A", "@{a.id}", "'
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[TwinServer]:
-    org = TwinOrg.open(None, schema=schema_from_dict(SCHEMA_DOCUMENT), seed=7)
+    org = make_org()
     with TwinServer(org) as running:
         yield running
     org.close()
