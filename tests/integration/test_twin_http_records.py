@@ -90,6 +90,12 @@ def test_a_failed_collection_undoes_the_composite_request_around_it(client: Clie
         "ALL_OR_NONE_OPERATION_ROLLED_BACK",
     }
     assert codes(client, "cb") == []
+    upsert = part("PATCH", "/composite/sobjects/Tenant__c/Tenant_Code__c", "up", many["body"])
+    parts = client.post(f"{BASE}/composite", json={**body, "compositeRequest": [one, upsert]}).json()[
+        "compositeResponse"
+    ]
+    assert parts[1]["body"][0]["errors"][0]["statusCode"] == "DUPLICATE_VALUE"
+    assert codes(client, "cb") == []
     body["allOrNone"] = False
     parts = client.post(f"{BASE}/composite", json=body).json()["compositeResponse"]
     assert [each["httpStatusCode"] for each in parts] == [201, 200]

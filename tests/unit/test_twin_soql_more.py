@@ -130,6 +130,10 @@ def test_rollup_and_cube_add_subtotals(org: TwinOrg) -> None:
     assert rolled == leaves
     cubed = {(row["y"], row["Stage__c"], row["n"], row["g"]) for row in ask(org, soql.format("CUBE"))}
     assert cubed == leaves | {(None, "Done", 1, 0), (None, "New", 1, 0)}
+    ordered = "SELECT Stage__c, COUNT(Id) n FROM Deal__c GROUP BY ROLLUP(Stage__c) ORDER BY Stage__c NULLS LAST"
+    assert [row["Stage__c"] for row in ask(org, ordered)] == ["New", "Done", "Odd", None]
+    shown = "SELECT toLabel(Stage__c) s, COUNT(Id) n FROM Deal__c GROUP BY Stage__c ORDER BY Stage__c"
+    assert [row["s"] for row in ask(org, shown)] == ["Neu", "Fertig", "Odd"]
     wrong = "SELECT COUNT(Id) FROM Deal__c GROUP BY ROLLUP(Stage__c), Name"
     assert "stands alone" in refusal(org, wrong).message
 

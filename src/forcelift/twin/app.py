@@ -109,7 +109,6 @@ class TwinApp:
         self._lock = threading.Lock()
         self.composite = Composite(find=self._find_handler, fault=self.fault, units=self.units)
         self.batch = Batch(find=self._find_handler, fault=self.fault)
-        self._started_at = org.clock.now()
         self._router = Router(routes=self._routes(), redirect_slashes=False, default=self._unknown_path())
         self.perimeter = Perimeter(
             self._router, faults=self.faults, now=org.clock.now, log=log, end_sessions=self.sessions.end_all
@@ -276,7 +275,7 @@ class TwinApp:
         ]
 
     def _rest_routes(self) -> list[Route]:
-        read = RestCalls(self.org, self.pages, modified_at=self._started_at)
+        read = RestCalls(self.org, self.pages, modified_at=lambda: max(self._started_at, self.org.schema_changed_at))
         write = RecordCalls(self.org, read, self.units)
         tree = TreeCalls(self.org, read, self.units)
         replication = ReplicationCalls(self.org, read, self.pages)

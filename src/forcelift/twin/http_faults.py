@@ -117,6 +117,7 @@ class FaultDesk:
         self._org = org
         self._lock = threading.Lock()
         self._set: list[dict[str, Any]] = []
+        # But for hidden fields a schema changes only between two runs of the twin, so it is as old as this one.
 
     def arm(self, orders: Sequence[AnyOrder]) -> list[int]:
         """Arm them; tell their numbers. Raises FaultFileError for one that this org cannot carry out."""
@@ -137,6 +138,7 @@ class FaultDesk:
                     if entry is None or entry.field(order.field) is None or order.field.lower() == "id":
                         raise ValueError(f"the org has no field {order.object}.{order.field} that could be hidden")
                     entry.veiled.add(order.field.lower())
+                    self._org.schema_changed_at = self._org.clock.now()
         except KeyError as error:
             raise FaultFileError(f"the org has no limit {error}") from error
         except (ValueError, TwinError) as error:
@@ -151,7 +153,9 @@ class FaultDesk:
         self._org.row_faults.clear()
         self._org.usage.lift_overrides()
         for entry in self._org.schema.objects:
-            entry.veiled.clear()
+            if entry.veiled:
+                entry.veiled.clear()
+                self._org.schema_changed_at = self._org.clock.now()
         with self._lock:
             self._set.clear()
 

@@ -25,13 +25,13 @@ class RestCalls:
     """Handlers below `/services/data/vNN.0` that change nothing.
 
     Args:
-        modified_at: When the schema was last changed, for `If-Modified-Since`.
+        modified_at: Tells when the schema was last changed, for `If-Modified-Since`.
     """
 
-    def __init__(self, org: TwinOrg, pages: QueryPages, *, modified_at: datetime) -> None:
+    def __init__(self, org: TwinOrg, pages: QueryPages, *, modified_at: Callable[[], datetime]) -> None:
         self._org = org
         self._pages = pages
-        self._started_at = modified_at
+        self._modified_at = modified_at
 
     def root(self, call: Call) -> Reply:
         base = f"/services/data/v{call.version}"
@@ -73,8 +73,7 @@ class RestCalls:
 
     def _unless_known(self, call: Call, make: Callable[[], dict[str, Any]]) -> Reply:
         """A document of the schema, or 304 if the caller has seen the schema since it was changed."""
-        # Between two runs nothing tells when a schema changed, so it is at least as old as this one.
-        modified_at = max(self._started_at, self._org.schema_changed_at).replace(microsecond=0)
+        modified_at = self._modified_at().replace(microsecond=0)
         stamp = ("last-modified", format_datetime(modified_at, usegmt=True))
         if is_unchanged(modified_at, call.headers.get("if-modified-since")):
             return Reply(status=304, headers=(stamp,))

@@ -158,7 +158,9 @@ class RecordWriter:
                     raise RollBack
         except RollBack:
             if self._units.is_open:
-                raise  # the calls around this one are part of what must not be kept
+                # The calls around this one are part of what must not be kept.
+                answer = [rolled_back(result).as_json(tell_created=operation == "upsert") for result in results]
+                raise RollBack(answer) from None
             return [rolled_back(result) for result in results]
         self._org.fields.sync_grants()
         return results
