@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -171,6 +172,16 @@ def test_the_bin_forgets_after_fifteen_days(org: TwinOrg) -> None:
     assert back(org, top, part) == ["INVALID_CROSS_REFERENCE_KEY"] * 2
     with org.cursor() as cursor:
         assert cursor.execute("SELECT count(*) FROM meta.recycled").fetchone() == (0,)
+
+
+def test_some_objects_take_more_storage_than_others() -> None:
+    objects: dict[str, Any] = {name: {"fields": {}} for name in ("Account", "Campaign", "CampaignMember", "Product2")}
+    with TwinOrg.open(None, schema=schema_from_dict({"objects": objects}), clock=ManualClock()) as org:
+        left = [org.usage.records_left()]
+        for name in ("Account", "Campaign", "Product2", "CampaignMember", "CampaignMember"):
+            insert(org, name, Name="x")
+            left.append(org.usage.records_left())
+    assert [before - after for before, after in itertools.pairwise(left)] == [1, 4, 0, 1, 0]
 
 
 def test_deleted_records_take_no_storage(org: TwinOrg) -> None:

@@ -117,7 +117,6 @@ class FaultDesk:
         self._org = org
         self._lock = threading.Lock()
         self._set: list[dict[str, Any]] = []
-        # But for hidden fields a schema changes only between two runs of the twin, so it is as old as this one.
 
     def arm(self, orders: Sequence[AnyOrder]) -> list[int]:
         """Arm them; tell their numbers. Raises FaultFileError for one that this org cannot carry out."""

@@ -16,6 +16,16 @@ from forcelift.twin.standard import SETUP_OBJECTS
 from forcelift.twin.store import Store, table
 
 RECORD_KB: Final = 2
+# Objects whose records take another amount (section 7 of the salesforce-api reference); 0 is not counted at all.
+OBJECT_KB: Final = {
+    "Campaign": 8,
+    "CampaignMember": 1,
+    "Product2": 0,
+    "Pricebook2": 0,
+    "PricebookEntry": 0,
+    "OpportunityLineItem": 0,
+    "OrderItem": 0,
+}
 _DAY: Final = timedelta(days=1)
 
 
@@ -125,8 +135,8 @@ class Usage:
 
     def records_left(self) -> int:
         """How many more records fit into the data storage, at 2 KB each."""
-        used = sum(count for name, count in self.record_counts().items() if _counts(self._schema.object(name)))
-        return max(self.limit("DataStorageMB") * 1024 // RECORD_KB - used, 0)
+        used_kb = sum(count * _kilobytes(self._schema.object(name)) for name, count in self.record_counts().items())
+        return max((self.limit("DataStorageMB") * 1024 - used_kb) // RECORD_KB, 0)
 
     def limits_json(self) -> dict[str, Any]:
         """The document of `/limits`, as far as the twin has something to count."""
@@ -144,6 +154,7 @@ class Usage:
         return {name: {"Max": self.limit(name), "Remaining": remaining.get(name, self.limit(name))} for name in names}
 
 
-def _counts(entry: ObjectSchema | None) -> bool:
-    """True if the object's records take data storage; users, groups and the like do not."""
-    return entry is not None and entry.createable and entry.name not in SETUP_OBJECTS
+def _kilobytes(entry: ObjectSchema | None) -> int:
+    """What a record of the object takes of the data storage; users, groups and the like take nothing."""
+    counts = entry is not None and entry.createable and entry.name not in SETUP_OBJECTS
+    return OBJECT_KB.get(entry.name, RECORD_KB) if entry is not None and counts else 0
