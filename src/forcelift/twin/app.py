@@ -275,7 +275,7 @@ class TwinApp:
         ]
 
     def _rest_routes(self) -> list[Route]:
-        read = RestCalls(self.org, self.pages, modified_at=lambda: max(self._started_at, self.org.schema_changed_at))
+        read = RestCalls(self.org, self.pages, modified_at=lambda: self.org.schema_changed_at)
         write = RecordCalls(self.org, read, self.units)
         tree = TreeCalls(self.org, read, self.units)
         replication = ReplicationCalls(self.org, read, self.pages)
