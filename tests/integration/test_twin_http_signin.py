@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -90,7 +91,9 @@ def claims(clock: ManualClock, **changes: Any) -> dict[str, Any]:
 
 
 def assertion(private: str, document: dict[str, Any]) -> dict[str, str]:
-    return {"grant_type": JWT_BEARER, "assertion": jwt.encode(document, private, algorithm="RS256")}
+    # Not `jwt.encode`: it refuses to write some of the documents that a client could send.
+    signed = jwt.PyJWS().encode(json.dumps(document).encode(), private, algorithm="RS256")
+    return {"grant_type": JWT_BEARER, "assertion": signed}
 
 
 def test_jwt_signs_in_and_the_token_works(client: Client, keys: tuple[str, str], clock: ManualClock) -> None:
@@ -105,6 +108,13 @@ def test_jwt_signs_in_and_the_token_works(client: Client, keys: tuple[str, str],
         assert other.get(BASE).status_code == 200
 
 
+def test_jwt_may_give_its_end_as_text(client: Client, keys: tuple[str, str], clock: ManualClock) -> None:
+    """simple-salesforce does so, and real orgs sign it in."""
+    document = claims(clock, exp=f"{clock.now().timestamp() + 180:.0f}")
+    answer = client.post(TOKEN, data=assertion(keys[0], document), headers={"Authorization": ""})
+    assert answer.status_code == 200, answer.text
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "description"),
     [
@@ -113,6 +123,13 @@ def test_jwt_signs_in_and_the_token_works(client: Client, keys: tuple[str, str],
         ({"exp": int(START.timestamp())}, "invalid_grant", "assertion expired"),
         ({"exp": int(START.timestamp()) + 3600}, "invalid_grant", "invalid assertion"),
         ({"exp": "soon"}, "invalid_grant", "invalid assertion"),
+        ({"exp": True}, "invalid_grant", "invalid assertion"),
+        ({"exp": None}, "invalid_grant", "invalid assertion"),
+        ({"exp": float("nan")}, "invalid_grant", "invalid assertion"),
+        ({"exp": float("inf")}, "invalid_grant", "invalid assertion"),
+        ({"exp": 10**400}, "invalid_grant", "invalid assertion"),
+        ({"exp": str(int(START.timestamp()) - 1)}, "invalid_grant", "assertion expired"),
+        ({"iss": ["key-jwt"]}, "invalid_client_id", "client identifier invalid"),
         ({"iss": "who"}, "invalid_client_id", "client identifier invalid"),
         ({"sub": "nobody@kpc.example"}, "invalid_grant", "authentication failure"),
         ({"sub": "gone@kpc.example"}, "invalid_grant", "authentication failure"),

@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import math
 import secrets
 import urllib.parse
 from collections import deque
@@ -255,13 +256,13 @@ class SignIn:
         named = audience if isinstance(audience, list) else [audience]
         if self._audience not in [str(item).rstrip("/") for item in named]:
             raise OAuthError("invalid_grant", "audience is invalid")
-        expires = claims.get("exp")
-        if not isinstance(expires, (int, float)) or isinstance(expires, bool):
+        expires = seconds_of(claims.get("exp"))
+        if expires is None:
             raise OAuthError("invalid_grant", "invalid assertion")
-        left = timedelta(seconds=expires - self._now().timestamp())
-        if left <= timedelta(0):
+        left = expires - self._now().timestamp()
+        if left <= 0:
             raise OAuthError("invalid_grant", "assertion expired")
-        if left > ASSERTION_LIFE_MAX + CLOCK_SKEW:
+        if left > (ASSERTION_LIFE_MAX + CLOCK_SKEW).total_seconds():
             raise OAuthError("invalid_grant", "invalid assertion")
 
     def _client_credentials(
@@ -343,6 +344,19 @@ class SignIn:
         if len(recent) >= LOGINS_PER_HOUR_MAX:
             raise OAuthError("invalid_grant", "login rate exceeded")
         recent.append(now)
+
+
+def seconds_of(claim: Any) -> float | None:
+    """A claim's point in time; None if it is none. simple-salesforce writes it as text, and real orgs take that."""
+    if isinstance(claim, bool) or not isinstance(claim, (int, float, str)):
+        return None
+    try:
+        seconds = float(claim)
+    except ValueError:
+        return None
+    except OverflowError:
+        return math.inf
+    return None if math.isnan(seconds) else seconds
 
 
 def password_is(known: SecretStr | None, given: str) -> bool:
