@@ -29,8 +29,6 @@ from forcelift.twin.errors import TwinError
 from forcelift.twin.sessions import Session, SessionStore
 
 JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-ASSERTION_LIFE_MAX: Final = timedelta(minutes=3)
-CLOCK_SKEW: Final = timedelta(seconds=60)
 LOGINS_PER_HOUR_MAX: Final = 3600  # of one user
 PRODUCTION_AUDIENCE: Final = "https://login.salesforce.com"
 SANDBOX_AUDIENCE: Final = "https://test.salesforce.com"
@@ -259,11 +257,10 @@ class SignIn:
         expires = seconds_of(claims.get("exp"))
         if expires is None:
             raise OAuthError("invalid_grant", "invalid assertion")
-        left = expires - self._now().timestamp()
-        if left <= 0:
+        # No limit ahead: clients are told to stay within three minutes, but orgs do not hold them to it. Salesforce's
+        # own command line adds 300 to a time in milliseconds, and signs in to every org with that.
+        if expires <= self._now().timestamp():
             raise OAuthError("invalid_grant", "assertion expired")
-        if left > (ASSERTION_LIFE_MAX + CLOCK_SKEW).total_seconds():
-            raise OAuthError("invalid_grant", "invalid assertion")
 
     def _client_credentials(
         self, form: Mapping[str, str], basic: tuple[str, str] | None, instance_url: str
@@ -352,11 +349,9 @@ def seconds_of(claim: Any) -> float | None:
         return None
     try:
         seconds = float(claim)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
-    except OverflowError:
-        return math.inf
-    return None if math.isnan(seconds) else seconds
+    return seconds if math.isfinite(seconds) else None
 
 
 def password_is(known: SecretStr | None, given: str) -> bool:
