@@ -14,6 +14,7 @@ SEEDS ?= 200
 FROM ?= 0
 PROVE_SEEDS ?= 20000
 ARGS ?=
+CLIENTS ?= optional
 
 # The environment that a person has activated is left alone; everything here works in `.venv`.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX
@@ -24,13 +25,13 @@ INSTALL := sh .ci/install .venv
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock'
 
-.PHONY: help venv demo test check format simulate prove lock clean
+.PHONY: help venv demo test test-clients check format simulate prove lock clean
 
 help: ## Show this list
 	@echo "make demo    a real migration into a simulated org, from set-up to the end"
 	@echo "make test    linters, types, import contracts, tests, 200 simulated schedules"
 	@echo
-	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
 venv: .venv/.dev ## Make the virtual environment with all that development needs
 	@:
@@ -43,7 +44,7 @@ test: check .venv/.demo ## Linters, tests and simulated schedules: what has to p
 	@echo "simulation: $(SEEDS) schedules on $(CORES) cores"
 	@$(MAKE) --no-print-directory simulate
 	@echo "pytest: on $(CORES) cores"
-	@$(PYTHON) -m pytest -q -m "not slow" -n $(CORES) --dist worksteal $(ARGS)
+	@$(PYTHON) -m pytest -q -m "not slow and not clients" -n $(CORES) --dist worksteal $(ARGS)
 
 check: .venv/.dev ## Linters, types and import contracts only
 	@echo "ruff"
@@ -61,19 +62,29 @@ format: .venv/.dev ## Format the code and mend what the linter can mend
 simulate: .venv/.dev ## Replay schedules of crashes and lost replies: SEEDS=N FROM=K
 	@$(PYTHON) -m tests.simulation --seeds $(SEEDS) --from $(FROM)
 
+test-clients: .venv/.dev ## Clients that others wrote, against the twin (CLIENTS=required: fail where one is missing)
+	@$(PYTHON) -m tests.clients.install $(if $(filter required,$(CLIENTS)),--required)
+	@FORCELIFT_CLIENTS=$(CLIENTS) sh .ci/loopback-only $(PYTHON) -m pytest -q -m clients -n $(CORES) --dist loadfile \
+		tests/clients $(ARGS)
+
 prove: .venv/.dev .venv/.demo ## All slow proofs (hours): kill loops, long simulations, real processes
 	@$(MAKE) --no-print-directory simulate SEEDS=$(PROVE_SEEDS)
 	@$(PYTHON) -m pytest -q -m slow --timeout 7200 $(ARGS)
 
-lock: $(BIN)/uv ## Make requirements/*.txt anew from pyproject.toml, newest versions
+lock: $(BIN)/uv ## Make the pins in requirements/ anew from pyproject.toml, newest versions
 	@$(LOCK) --upgrade --group uv -o $(LOCKS)/uv.txt
 	@$(LOCK) --upgrade --group build -o $(LOCKS)/build.txt
 	@$(LOCK) --upgrade --all-extras pyproject.toml -o $(LOCKS)/base.txt
 	@$(LOCK) --upgrade --group dev -c $(LOCKS)/base.txt -o $(LOCKS)/dev.txt
 	@$(LOCK) --upgrade --no-deps --group demo -o $(LOCKS)/demo.txt
+	@$(LOCK) --upgrade --group clients-airflow -o $(LOCKS)/clients-airflow.txt
+	@$(LOCK) --upgrade --group clients-cumulusci -o $(LOCKS)/clients-cumulusci.txt
+	@$(LOCK) --upgrade --group clients-node -o $(LOCKS)/clients-node.txt
+	@$(LOCK) --upgrade --group clients-simple-salesforce -o $(LOCKS)/clients-simple-salesforce.txt
+	@$(PYTHON) -m tests.clients.install --lock
 
 clean: ## Remove the virtual environment and what tools and the demo left
-	@rm -rf .venv build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .clients build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@rm -rf src/*.egg-info
 	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

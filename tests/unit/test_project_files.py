@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import tomllib
@@ -13,6 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+CLIENT_LOCKS = [lock for lock in LOCKS if lock.stem.startswith("clients-")]
+NPM_PINS = ROOT / "requirements/clients-npm.json"
 
 MODULE_LINES_MAX = 500
 
@@ -90,7 +93,9 @@ def test_no_lock_file_that_records_addresses_is_kept() -> None:
 
 
 def test_each_lock_is_there() -> None:
-    assert [path.name for path in LOCKS] == ["base.txt", "build.txt", "demo.txt", "dev.txt", "uv.txt"]
+    clients = ["airflow", "cumulusci", "node", "simple-salesforce"]
+    names = ["base.txt", "build.txt", *(f"clients-{name}.txt" for name in clients), "demo.txt", "dev.txt", "uv.txt"]
+    assert [path.name for path in LOCKS] == names
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
@@ -123,11 +128,25 @@ def test_locks_pin_what_the_project_declares() -> None:
 
 
 def test_locks_agree_on_versions() -> None:
+    """But for those of foreign clients, each of which is installed apart from everything else."""
     pins: dict[str, set[str]] = {}
-    for lock in LOCKS:
+    for lock in set(LOCKS) - set(CLIENT_LOCKS):
         for name, version in re.findall(r"^([a-z0-9.-]+)==([^ ;]+)", lock.read_text(), re.MULTILINE):
             pins.setdefault(name, set()).add(version)
     assert not {name: versions for name, versions in pins.items() if len(versions) > 1}
+
+
+def test_npm_pins_have_hashes_and_no_addresses() -> None:
+    text = NPM_PINS.read_text()
+    pins = json.loads(text)
+    assert "://" not in text
+    assert pins["dependencies"].keys() == {"@salesforce/cli", "jsforce"}
+    for name, version in pins["dependencies"].items():
+        assert re.fullmatch(r"\d+\.\d+\.\d+", version)
+        assert pins["packages"][f"node_modules/{name}"]["version"] == version
+    for place, pin in pins["packages"].items():
+        # What a package brings inside itself is covered by that package's hash.
+        assert pin.get("inBundle") or re.match(r"sha512-[A-Za-z0-9+/]{86}==", pin["integrity"]), place
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.relative_to(ROOT / "src").as_posix())
