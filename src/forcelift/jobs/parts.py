@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -66,7 +67,9 @@ class PartWriter:
         if frame.height == 0:
             return
         header = self._writer is None
-        body = frame.write_csv(include_header=header, null_value=self._null_text).encode()
+        buffer = io.BytesIO()
+        frame.write_csv(buffer, include_header=header, null_value=self._null_text)
+        body = buffer.getbuffer()
         if self._bytes + len(body) > self._bytes_max and (frame.height > 1 or self._rows):
             if self._rows:
                 self._seal()

@@ -6,7 +6,6 @@ rows are touched.
 
 from __future__ import annotations
 
-import sys
 import unicodedata
 from functools import cache
 
@@ -25,6 +24,7 @@ _SHORT_BYTES = 64
 _FIRST_PRINTED = 0x20
 _FIRST_OF_FOUR = 0xF0  # the least byte that begins a character beyond the BMP in UTF-8
 
+_PLANES_WITH_FORMS = 0x30000  # no character beyond has a decomposition or a combining class (a test holds it)
 _ASTRAL = r"[\x{10000}-\x{10ffff}]"
 # Two characters between which no cluster ends for certain (UAX 29, GB3 and GB6 to GB13); all others are a boundary.
 _MAY_JOIN = (
@@ -167,15 +167,20 @@ def compose(texts: pl.Series) -> pl.Series:
 
 @cache
 def _nfc_gate() -> str:
-    """A pattern that every text not in NFC matches: characters that NFC changes or may join, or two marks in a row."""
+    """A pattern that every text not in NFC matches.
+
+    Such a text holds a character that NFC changes or may join, or two marks in a row that canonical order turns round:
+    the second of a lower combining class than the first. Marks in order are common (a Thai vowel with a tone mark) and
+    must not cost a look at the whole text.
+    """
     changing: set[int] = set()
-    marks: set[int] = set()
-    for code in range(0x80, sys.maxunicode + 1):
+    marks: dict[int, set[int]] = {}
+    for code in range(0x80, _PLANES_WITH_FORMS):
         if 0xAC00 <= code <= 0xD7A3 or 0xD800 <= code <= 0xDFFF:
             continue
         char = chr(code)
         if unicodedata.combining(char):
-            marks.add(code)
+            marks.setdefault(unicodedata.combining(char), set()).add(code)
         parts = unicodedata.decomposition(char)
         if not parts or parts.startswith("<"):
             continue
@@ -184,7 +189,13 @@ def _nfc_gate() -> str:
         changing.update(int(part, 16) for part in parts.split()[1:])
     changing.update(range(0x1161, 0x1176))  # Hangul vowels and finals join by arithmetic, not by table
     changing.update(range(0x11A8, 0x11C3))
-    return f"{_char_class(changing)}|{_char_class(marks)}{{2}}"
+    lower: set[int] = set()
+    turned: list[str] = []
+    for rank in sorted(marks):
+        if lower:
+            turned.append(_char_class(marks[rank]) + _char_class(lower))
+        lower |= marks[rank]
+    return "|".join([_char_class(changing), *turned])
 
 
 def _char_class(codes: set[int]) -> str:

@@ -174,7 +174,7 @@ class FolderWriter:
         self._by_path = False
         self._committed = False
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         with in_words(self._name, "written"):
             self._file.write(data)
         self._hash.update(data)

@@ -40,7 +40,7 @@ class Disk:
 class SealedWriter(Protocol):
     """A file being written; leaving its `with` block without `commit` discards it."""
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         """Append bytes; returns how many, as binary files do."""
         ...
 

@@ -27,6 +27,7 @@ from forcelift.rules import ChunkCleaner, ChunkSum, Cleaned, checksum
 from forcelift.storage import SealedWriter, Storage
 
 READS_MAX = 3
+_DISTINCT = frozenset({"row", "key", "hash"})
 
 
 class FrameFile:
@@ -42,7 +43,13 @@ class FrameFile:
         table: pa.Table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
         if self._writer is None:
             self._file = self._stack.enter_context(self._storage.write(self._name))
-            self._writer = pq.ParquetWriter(self._file.path, table.schema, compression="zstd")
+            self._writer = pq.ParquetWriter(
+                self._file.path,
+                table.schema,
+                # Keys and hashes differ in every row: a dictionary of them costs time and saves nothing.
+                compression={name: "none" if name == "hash" else "zstd" for name in table.schema.names},
+                use_dictionary=[name for name in table.schema.names if name not in _DISTINCT],
+            )
             self._stack.callback(self._writer.close)
         self._writer.write_table(table)
         self.rows += frame.height
