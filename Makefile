@@ -25,7 +25,7 @@ INSTALL := sh .ci/install .venv
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock'
 
-.PHONY: help venv demo test test-clients check format simulate prove lock clean
+.PHONY: help venv demo test test-clients check format simulate prove bench lock clean
 
 help: ## Show this list
 	@echo "make demo    a real migration into a simulated org, from set-up to the end"
@@ -71,11 +71,15 @@ prove: .venv/.dev .venv/.demo ## All slow proofs (hours): kill loops, long simul
 	@$(MAKE) --no-print-directory simulate SEEDS=$(PROVE_SEEDS)
 	@$(PYTHON) -m pytest -q -m slow --timeout 7200 $(ARGS)
 
+bench: .venv/.bench ## Measure against the floor and other clients (`make test-clients` installs those)
+	@$(PYTHON) -m bench $(or $(ARGS),--out docs/benchmarks.md)
+
 lock: $(BIN)/uv ## Make the pins in requirements/ anew from pyproject.toml, newest versions
 	@$(LOCK) --upgrade --group uv -o $(LOCKS)/uv.txt
 	@$(LOCK) --upgrade --group build -o $(LOCKS)/build.txt
 	@$(LOCK) --upgrade --all-extras pyproject.toml -o $(LOCKS)/base.txt
 	@$(LOCK) --upgrade --group dev -c $(LOCKS)/base.txt -o $(LOCKS)/dev.txt
+	@$(LOCK) --upgrade --group bench -c $(LOCKS)/base.txt -o $(LOCKS)/bench.txt
 	@$(LOCK) --upgrade --no-deps --group demo -o $(LOCKS)/demo.txt
 	@$(LOCK) --upgrade --group clients-airflow -o $(LOCKS)/clients-airflow.txt
 	@$(LOCK) --upgrade --group clients-cumulusci -o $(LOCKS)/clients-cumulusci.txt
@@ -84,7 +88,7 @@ lock: $(BIN)/uv ## Make the pins in requirements/ anew from pyproject.toml, newe
 	@$(PYTHON) -m tests.clients.install --lock
 
 clean: ## Remove the virtual environment and what tools and the demo left
-	@rm -rf .venv .clients build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .clients .bench build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@rm -rf src/*.egg-info
 	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -105,6 +109,12 @@ $(PYTHON):
 .venv/.demo: $(LOCKS)/demo.txt .venv/.base
 	@echo "installing the demo's data"
 	@$(INSTALL) --no-deps --no-build-isolation --require-hashes -r $(LOCKS)/demo.txt
+	@touch $@
+
+# The plots; little else is needed to measure.
+.venv/.bench: $(LOCKS)/bench.txt .venv/.dev
+	@echo "installing what the plots need"
+	@$(INSTALL) --require-hashes -r $(LOCKS)/bench.txt
 	@touch $@
 
 .venv/.dev: $(LOCKS)/dev.txt .venv/.base

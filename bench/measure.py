@@ -1,0 +1,92 @@
+"""Run one contestant against a fresh sink and take what the operating system says it used."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+TIMEOUT_S: Final = 1_800.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a run used: CPU seconds of the client (user and system), wall seconds, peak memory in MB, HTTP requests."""
+
+    cpu_s: float
+    wall_s: float
+    peak_mb: float
+    requests: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkAddress:
+    """Where a running sink listens."""
+
+    url: str
+    token: str
+
+    def counts(self) -> dict[str, int]:
+        """Requests taken and rows answered so far."""
+        with urllib.request.urlopen(f"{self.url}/sink/counts", timeout=60) as answer:
+            counts: dict[str, int] = json.load(answer)
+            return counts
+
+
+def client_cores() -> set[int]:
+    """The two cores that clients run on; the sink has the others, if there are any."""
+    return set(sorted(os.sched_getaffinity(0))[:2])
+
+
+@contextmanager
+def running_sink(*, job_seconds: float = 0.0) -> Iterator[SinkAddress]:
+    """A sink with its files in memory, on the cores that the client does not use."""
+    others = os.sched_getaffinity(0) - client_cores() or os.sched_getaffinity(0)
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None, prefix="forcelift-sink-") as folder:
+        command = [sys.executable, "-m", "bench.sink", folder, str(job_seconds)]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, others)
+        ) as process:
+            try:
+                assert process.stdout is not None
+                first = json.loads(process.stdout.readline())
+                yield SinkAddress(url=first["url"], token=first["access_token"])
+            finally:
+                process.kill()
+
+
+def run(commands: Sequence[Sequence[str]], *, env: Mapping[str, str], log: Path) -> tuple[float, float, float]:
+    """Run commands one after the other on the client's cores.
+
+    Returns: CPU seconds (children that were waited for included), wall seconds, peak memory in MB of the largest.
+    Raises: RuntimeError if one fails, naming its log.
+    """
+    cpu = peak = 0.0
+    began = time.perf_counter()
+    for command in commands:
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                list(command),
+                stdout=out,
+                stderr=out,
+                env={**os.environ, **env},
+                preexec_fn=lambda: os.sched_setaffinity(0, client_cores()),
+            )
+            _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            raise RuntimeError(f"`{command[0]}` ended with {process.returncode}; see {log}")
+        cpu += used.ru_utime + used.ru_stime
+        peak = max(peak, used.ru_maxrss / 1024)
+    return cpu, time.perf_counter() - began, peak
