@@ -94,7 +94,15 @@ def test_no_lock_file_that_records_addresses_is_kept() -> None:
 
 def test_each_lock_is_there() -> None:
     clients = ["airflow", "cumulusci", "node", "simple-salesforce"]
-    names = ["base.txt", "build.txt", *(f"clients-{name}.txt" for name in clients), "demo.txt", "dev.txt", "uv.txt"]
+    names = [
+        "base.txt",
+        "bench.txt",
+        "build.txt",
+        *(f"clients-{name}.txt" for name in clients),
+        "demo.txt",
+        "dev.txt",
+        "uv.txt",
+    ]
     assert [path.name for path in LOCKS] == names
 
 
