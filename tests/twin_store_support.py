@@ -67,6 +67,12 @@ def make_org(path: Path | None = None, *, options: Options | None = None, **chan
     return TwinOrg.open(path, schema=make_schema(**changes), clock=ManualClock(), seed=7, options=options)
 
 
+def clock_of(org: TwinOrg) -> ManualClock:
+    """The org's clock, which the test moves."""
+    assert isinstance(org.clock, ManualClock)
+    return org.clock
+
+
 @dataclass
 class Done:
     """A job that was processed, with its result files as parsed rows."""

@@ -87,12 +87,8 @@ def test_a_connection_lost_in_the_middle_of_a_put_stores_nothing(org: TwinOrg) -
     job = open_job(org)
     with pytest.raises(ConnectionResetError):
         org.jobs.put_content(job, broken())
-    with org.store.read() as cursor:
-        pieces = (
-            "SELECT count(*) FROM meta.upload_piece WHERE upload NOT IN (SELECT upload FROM "
-            "meta.ingest_job WHERE upload IS NOT NULL)"
-        )
-        assert cursor.execute(pieces).fetchone() == (0,)
+    known = {f"{kept.upload}.csv" for kept in (org.jobs.find(entry["id"]) for entry in org.jobs.list()["records"])}
+    assert {file.name for file in org.store.uploads.iterdir()} <= known
     org.jobs.put_content(job, [b"Tail__c\nB1\n"])
     org.jobs.patch(job, "UploadComplete")
     org.run_until_idle()
@@ -271,8 +267,9 @@ def test_open_jobs_are_aborted_after_a_day_and_all_vanish_after_seven() -> None:
         clock_of(org).advance(timedelta(days=2))
         assert org.jobs.list()["records"] == []
         with org.store.read() as cursor:
-            for table in ("ingest_job", "upload_piece", "ingest_outcome", "ingest_batch"):
+            for table in ("ingest_job", "ingest_outcome", "ingest_batch"):
                 assert cursor.execute(f"SELECT count(*) FROM meta.{table}").fetchone() == (0,)
+        assert list(org.store.uploads.iterdir()) == []
 
 
 def test_lists_come_in_pages_of_a_thousand() -> None:

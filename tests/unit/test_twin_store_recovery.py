@@ -76,8 +76,8 @@ def test_a_file_keeps_ids_users_and_jobs_and_drops_half_uploads(tmp_path: Path) 
     with make_org(path) as org:
         ids = (org.org_id, [user.id for user in org.users])
         job = org.jobs.create({"operation": "insert", "object": "Plane__c"}, org.users[0])["id"]
-        with org.store.write_meta() as cursor:
-            cursor.execute("INSERT INTO meta.upload_piece VALUES (99, 0, 'half')")
+        for name in ("99.part", "98.csv"):
+            (org.store.uploads / name).write_bytes(b"half")
         org.usage.count_request()
     with TwinOrg.open(path, clock=ManualClock()) as org:
         assert (org.org_id, [user.id for user in org.users]) == ids
@@ -85,8 +85,7 @@ def test_a_file_keeps_ids_users_and_jobs_and_drops_half_uploads(tmp_path: Path) 
         assert org.users[0].permissions == {"bulk_hard_delete"}
         assert org.limits_json()["DailyApiRequests"] == {"Max": 100_000, "Remaining": 99_999}
         assert org.jobs.find(job).state == "Open"
-        with org.store.read() as cursor:
-            assert cursor.execute("SELECT count(*) FROM meta.upload_piece").fetchone() == (0,)
+        assert list(org.store.uploads.iterdir()) == []
 
 
 def test_a_schema_may_grow_but_not_change(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
-from typing import Final
 
 import click
 from pydantic import SecretStr
@@ -23,18 +22,11 @@ from forcelift.twin.errors import SchemaError, StoreError, TwinError
 from forcelift.twin.fault_orders import NAMED, FaultFileError, load_orders, named_order
 from forcelift.twin.http_apps import load_connected_apps, load_password_policy
 from forcelift.twin.http_faults import is_loopback
-from forcelift.twin.org import Options, Pace, TwinOrg
+from forcelift.twin.org import TwinOrg
+from forcelift.twin.pace import PACES
 from forcelift.twin.schema_file import load_schema
 from forcelift.twin.server import ServerFailed, TwinServer
 from forcelift.twin.tls import Certificate, CertificateUnusable, own_certificate
-
-# Rows a second: an org with light automation takes up to five million an hour, one with triggers and flows a few
-# hundred thousand (salesforce-api reference, section 8). Such orgs commit batch by batch, so that progress shows.
-PACES: Final = {
-    "fast": (Pace(), Options()),
-    "realistic": (Pace(rows_per_second=1400, start_delay_s=1), Options(commit_batches=1)),
-    "slow": (Pace(rows_per_second=80, start_delay_s=5), Options(commit_batches=1)),
-}
 
 
 @click.group()
@@ -151,8 +143,7 @@ def serve(
         log_file = None if log_path is None else stack.enter_context(log_path.open("a", encoding="utf-8"))
         try:
             schema = None if schema_file is None else load_schema(schema_file)
-            speed, options = PACES[pace]
-            org = TwinOrg.open(data_file, schema=schema, seed=seed, pace=speed, options=options)
+            org = TwinOrg.open(data_file, schema=schema, seed=seed, pace=PACES[pace])
             stack.callback(org.close)
             with_apps = schema_file if schema_file is not None and schema_file.is_file() else None
             apps = () if with_apps is None else load_connected_apps(with_apps)

@@ -289,6 +289,12 @@ class Automations:
 
         return Automations(**{kind: chosen(kind) for kind in KINDS}, apex_tests=self.apex_tests)
 
+    def declared_on(self, object_name: str) -> Automations:
+        """All of an object's, active or not."""
+        wanted = object_name.lower()
+        chosen = {kind: tuple(e for e in getattr(self, kind) if e.object.lower() == wanted) for kind in KINDS}
+        return Automations(**chosen, apex_tests=self.apex_tests)
+
     @property
     def is_empty(self) -> bool:
         return not any(getattr(self, kind) for kind in KINDS)

@@ -1,6 +1,6 @@
 """Ingest jobs: their states, what each call may do to them, and their JSON at each stage.
 
-Writes:  `meta.ingest_job` and `meta.upload_piece`. Rows are processed elsewhere (`processing`).
+Writes:  `meta.ingest_job`, and uploads by `uploads`. Rows are processed elsewhere (`processing`).
 Source:  salesforce-api reference, sections 3.1 to 3.4 and 3.10.
 """
 
@@ -20,7 +20,7 @@ from forcelift.twin.ids import id18, make_id
 from forcelift.twin.schema import ObjectSchema, Schema
 from forcelift.twin.store import Store
 from forcelift.twin.upload_csv import DELIMITERS, LINE_ENDINGS
-from forcelift.twin.uploads import drop_upload, store_upload
+from forcelift.twin.uploads import drop_uploads, store_upload
 from forcelift.twin.users import User
 
 OPERATIONS: Final = ("insert", "update", "upsert", "delete", "hardDelete")
@@ -61,6 +61,7 @@ class Job:
     ended_date: datetime | None
     error_message: str | None
     processing_ms: int
+    apex_ms: int
     upload: int | None
     closed_number: int | None
 
@@ -149,6 +150,7 @@ class IngestJobs:
             ended_date=None,
             error_message=None,
             processing_ms=0,
+            apex_ms=0,
             upload=None,
             closed_number=None,
         )
@@ -174,7 +176,7 @@ class IngestJobs:
                         [upload, self._now(), job.id],
                     )
             except ApiError:
-                drop_upload(self._store, upload)
+                drop_uploads(self._store, [upload])
                 raise
         finally:
             with self._uploading_lock:
@@ -237,7 +239,8 @@ class IngestJobs:
                 raise ApiError(
                     400, "API_ERROR", "Error encountered when deleting the job because the job is not terminated"
                 )
-            _forget(cursor, "number = ?", [job.number])
+            uploads = _forget(cursor, "number = ?", [job.number])
+        drop_uploads(self._store, uploads)
 
     def list(
         self, *, query_locator: str | None = None, job_type: str | None = None, api_version: str = "66.0"
@@ -283,7 +286,8 @@ class IngestJobs:
                 "system_modstamp = created_date + INTERVAL 24 HOUR WHERE state = 'Open' AND created_date <= ?",
                 [now - _OPEN_AT_MOST],
             )
-            _forget(cursor, "coalesce(ended_date, created_date) <= ?", [now - _KEPT_FOR])
+            uploads = _forget(cursor, "coalesce(ended_date, created_date) <= ?", [now - _KEPT_FOR])
+        drop_uploads(self._store, uploads)
 
     def find(self, job_id: str) -> Job:
         """The job's row. Raises the API's 404 for an unknown one."""
@@ -301,12 +305,13 @@ class IngestJobs:
             raise not_found()
         return _job(row)
 
-    def next_closed(self) -> Job | None:
-        """The job to work on: the one under way, or else the one that was closed first."""
+    def next_closed(self, *, after: Job | None = None) -> Job | None:
+        """The job to work on: the one under way, or else the one that was closed first; or the one after that one."""
         with self._store.read() as cursor:
             row = cursor.execute(
-                f"SELECT {_COLUMNS} FROM meta.ingest_job WHERE state IN ('InProgress', 'UploadComplete') "
-                "ORDER BY state = 'UploadComplete', closed_number LIMIT 1"
+                f"SELECT {_COLUMNS} FROM meta.ingest_job WHERE state IN ('InProgress', 'UploadComplete') AND id <> ? "
+                "ORDER BY state = 'UploadComplete', closed_number LIMIT 1",
+                ["" if after is None else after.id],
             ).fetchone()
         return None if row is None else _job(row)
 
@@ -333,9 +338,10 @@ class IngestJobs:
             )
             return True
 
-    def add_processing_ms(self, job: Job, milliseconds: int) -> bool:
-        """Count time spent on the job; False if it is no longer under way."""
-        return self._move(job, f"processing_ms = processing_ms + {int(milliseconds)}", "InProgress")
+    def add_processing_ms(self, job: Job, milliseconds: int, *, apex_ms: int = 0) -> bool:
+        """Count time spent on the job, `apex_ms` of it by automations; False if it is no longer under way."""
+        change = f"processing_ms = processing_ms + {int(milliseconds)}, apex_ms = apex_ms + {int(apex_ms)}"
+        return self._move(job, change, "InProgress")
 
     def _now(self) -> datetime:
         return self._clock.now().replace(tzinfo=None, microsecond=0)
@@ -347,6 +353,13 @@ class IngestJobs:
                 [job.number],
             ).fetchone()
         return (int(row[0]), int(row[1])) if row is not None else (0, 0)
+
+    def _retries(self, job: Job) -> int:
+        """How often a Salesforce batch of the job was put back into the queue."""
+        with self._store.read() as cursor:
+            query = "SELECT coalesce(sum(locks + timeouts), 0) FROM meta.ingest_requeue WHERE job = ?"
+            row = cursor.execute(query, [job.number]).fetchone()
+        return 0 if row is None else int(row[0])
 
     def _json(self, job: Job, *, stage: str) -> dict[str, Any]:
         """The job as the API shows it: `stage` is created, patched, full or listed."""
@@ -382,10 +395,10 @@ class IngestJobs:
             processed, failed = self._counters(job)
             document |= {"numberRecordsProcessed": processed, "numberRecordsFailed": failed}
         document |= {
-            "retries": 0,
+            "retries": self._retries(job),
             "totalProcessingTime": spent,
             "apiActiveProcessingTime": spent,
-            "apexProcessingTime": 0,
+            "apexProcessingTime": job.apex_ms if job.is_terminal else 0,
         }
         if job.state == "Failed" and job.error_message is not None:
             document["errorMessage"] = job.error_message
@@ -404,14 +417,17 @@ def _insert(cursor: duckdb.DuckDBPyConnection, job: Job) -> None:
     )
 
 
-def _forget(cursor: duckdb.DuckDBPyConnection, condition: str, parameters: list[Any]) -> None:
-    """Delete jobs with everything that hangs on them."""
+def _forget(cursor: duckdb.DuckDBPyConnection, condition: str, parameters: list[Any]) -> list[int]:
+    """Delete jobs with everything that hangs on them; tell their uploads, which go once this is committed."""
     numbers = f"SELECT number FROM meta.ingest_job WHERE {condition}"
-    uploads = f"SELECT upload FROM meta.ingest_job WHERE {condition} AND upload IS NOT NULL"
-    cursor.execute(f"DELETE FROM meta.upload_piece WHERE upload IN ({uploads})", parameters)
+    found = cursor.execute(
+        f"SELECT upload FROM meta.ingest_job WHERE ({condition}) AND upload IS NOT NULL", parameters
+    ).fetchall()
     cursor.execute(f"DELETE FROM meta.ingest_outcome WHERE job IN ({numbers})", parameters)
     cursor.execute(f"DELETE FROM meta.ingest_batch WHERE job IN ({numbers})", parameters)
+    cursor.execute(f"DELETE FROM meta.ingest_requeue WHERE job IN ({numbers})", parameters)
     cursor.execute(f"DELETE FROM meta.ingest_job WHERE {condition}", parameters)
+    return [int(row[0]) for row in found]
 
 
 def _second_put(job: Job) -> ApiError:

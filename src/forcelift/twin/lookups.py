@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import duckdb
+
 from forcelift.twin import values
 from forcelift.twin.columns import Column
 from forcelift.twin.ingest_task import IngestTask
+from forcelift.twin.matching import find_records
 from forcelift.twin.schema import FieldSchema, ObjectSchema
 from forcelift.twin.store import table
-from forcelift.twin.values import name as quoted
 from forcelift.twin.values import row_error, text
 
 
-def parent_joins(task: IngestTask, number: int) -> tuple[list[str], list[str], list[str]]:
+def parent_joins(cursor: duckdb.DuckDBPyConnection, task: IngestTask) -> tuple[list[str], list[str], list[str]]:
     """Joins, replaced columns and errors that check references and turn parents' keys into Ids.
 
     Args:
+        cursor: Where `twin_stage` (alias `s` in what is returned) is registered.
         task: The job.
-        number: The round whose rows of `twin_stage` (alias `s`) are looked at.
     """
     joins, replaced, errors = [], [], []
     for column in task.columns:
@@ -24,24 +26,20 @@ def parent_joins(task: IngestTask, number: int) -> tuple[list[str], list[str], l
             continue
         alias = f"p{column.index}"
         if column.key is not None:
-            joins.append(_join_by_key(column, alias, number))
+            joins.append(_join_by_key(cursor, column, alias))
             replaced.append(f"{alias}.id AS {column.value}")
             errors.append(_key_error(column, alias))
         else:
-            joins.append(_join_by_id(task, column, alias, number))
+            joins.append(_join_by_id(task, column, alias))
             errors.append(_reference_error(task, column, alias))
     return joins, replaced, errors
 
 
-def _join_by_key(column: Column, alias: str, number: int) -> str:
+def _join_by_key(cursor: duckdb.DuckDBPyConnection, column: Column, alias: str) -> str:
     assert column.parent is not None and column.key is not None  # noqa: PT018 - both are set together
-    stored = values.match_key(column.key, quoted(column.key.name))
-    wanted = f"SELECT DISTINCT {values.match_key(column.key, column.value)} FROM twin_stage WHERE round = {number}"
-    return (
-        f"LEFT JOIN (SELECT {stored} AS k, min(Id) AS id, max(Id) AS other, count(*) AS n FROM {table(column.parent)} "
-        f"WHERE NOT IsDeleted AND {stored} IN ({wanted}) GROUP BY ALL) {alias} "
-        f"ON {alias}.k = {values.match_key(column.key, 's.' + column.value)}"
-    )
+    wanted = f"SELECT {values.match_key(column.key, column.value)} FROM twin_stage"
+    find_records(cursor, column.parent, column.key, wanted=wanted, into=f"twin_{alias}")
+    return f"LEFT JOIN twin_{alias} {alias} ON {alias}.k = {values.match_key(column.key, 's.' + column.value)}"
 
 
 def _key_error(column: Column, alias: str) -> str:
@@ -60,8 +58,8 @@ def _key_error(column: Column, alias: str) -> str:
     return f"CASE WHEN {is_null} THEN NULL WHEN {alias}.id IS NULL THEN {missing} WHEN {alias}.n > 1 THEN {several} END"
 
 
-def _join_by_id(task: IngestTask, column: Column, alias: str, number: int) -> str:
-    wanted = f"SELECT DISTINCT {column.value} FROM twin_stage WHERE round = {number}"
+def _join_by_id(task: IngestTask, column: Column, alias: str) -> str:
+    wanted = f"SELECT DISTINCT {column.value} FROM twin_stage"
     parts = [
         f"SELECT Id AS id, {_visible(task, target)} AS fits, IsDeleted AS deleted FROM {table(target)} "
         f"WHERE Id IN ({wanted})"

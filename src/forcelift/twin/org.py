@@ -13,12 +13,14 @@ from typing import Any, Final
 
 import duckdb
 
+from forcelift.twin.automation_run import formula_problems
 from forcelift.twin.automation_state import AutomationState
 from forcelift.twin.clock import Clock, SystemClock
 from forcelift.twin.custom_fields import CustomFields, with_made_fields
 from forcelift.twin.errors import SchemaError, not_found
 from forcelift.twin.ids import base62, id18, make_id, org_pod
 from forcelift.twin.jobs import IngestJobs
+from forcelift.twin.pace import Pace
 from forcelift.twin.processing import Processor
 from forcelift.twin.results import Results
 from forcelift.twin.row_faults import RowFaults
@@ -34,14 +36,6 @@ _IDLE_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """How fast the org works. None and 0 mean: as fast as it can."""
-
-    rows_per_second: float | None = None
-    start_delay_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """How the twin runs; none of it changes what it answers, except `strict_results`.
 
@@ -49,7 +43,7 @@ class Options:
     jobs that have not ended. `threads` None leaves the number to DuckDB.
     """
 
-    commit_batches: int = 10
+    commit_batches: int = 25
     memory_mb: int = 1024
     threads: int | None = None
     strict_results: bool = False
@@ -92,7 +86,10 @@ class TwinOrg:
             clock,
             pod=self._pod,
             seed=seed,
-            commit_batches=options.commit_batches,
+            # Batches that run side by side are committed together, and with a pace no more: progress is to show.
+            commit_batches=options.commit_batches if pace.rows_per_second is None else pace.parallel_batches,
+            pace=pace,
+            active_on=self.automations.active_on,
         )
         self.row_faults = RowFaults(schema, clock, seed=seed)
         self.processor.row_faults = self.row_faults
@@ -129,6 +126,7 @@ class TwinOrg:
                 raise SchemaError(
                     ["a new org needs a schema; the file holds none yet"], source=str(path) if path else None
                 )
+            _check_formulas(schema or stored, source=str(path) if path else None)
             if stored is None:
                 assert schema is not None  # checked above
                 schema = with_standard_objects(schema)
@@ -139,6 +137,7 @@ class TwinOrg:
                     with store.write() as cursor:
                         store.install_schema(cursor, schema, earlier=stored)
                         _install_rows(cursor, schema, clock.now(), org_pod(_stored_seed(store)))
+            store.check_hashes(schema)
             drop_orphans(store)
             return cls(
                 store,
@@ -252,11 +251,7 @@ class TwinOrg:
                 rows = self.step()
                 self.usage.flush()
                 if rows is None:
-                    self._wake.wait(_IDLE_S)
-                elif rows == 0:
-                    self._stopping.wait(self.pace.start_delay_s)
-                elif self.pace.rows_per_second:
-                    self._stopping.wait(rows / self.pace.rows_per_second)
+                    self._wake.wait(min(self.processor.busy_s() or _IDLE_S, _IDLE_S))
         except BaseException as error:  # noqa: BLE001 - handed to whoever calls stop()
             self._worker_error = error
 
@@ -266,6 +261,7 @@ class TwinOrg:
             self.stop()
             self.usage.flush()
         finally:
+            self.processor.close()
             self.store.close()
 
     def __enter__(self) -> TwinOrg:
@@ -273,6 +269,19 @@ class TwinOrg:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _check_formulas(schema: Schema | None, *, source: str | None) -> None:
+    """Raises SchemaError for formulas of automations that the twin cannot compute."""
+    if schema is None or schema.automations.is_empty:
+        return
+    problems = [
+        problem
+        for entry in schema.objects
+        for problem in formula_problems(schema.automations.declared_on(entry.name), entry)
+    ]
+    if problems:
+        raise SchemaError(problems, source=source)
 
 
 def _stored_seed(store: Store) -> int:

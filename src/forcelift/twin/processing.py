@@ -10,36 +10,61 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 import polars as pl
 
+from forcelift.twin.automation_models import NO_AUTOMATIONS, Automations
+from forcelift.twin.cells import read_cells
 from forcelift.twin.clock import Clock
 from forcelift.twin.columns import Column, bind_columns
 from forcelift.twin.deletes import DeleteRun
 from forcelift.twin.errors import CsvRefused, StoreError
 from forcelift.twin.ids import make_ids
 from forcelift.twin.ingest import GroupRun
-from forcelift.twin.ingest_task import BATCH_ROWS, CHUNK_ROWS, GroupResult, IngestTask
+from forcelift.twin.ingest_task import BATCH_ROWS, CHUNK_ROWS, IngestTask
 from forcelift.twin.jobs import IngestJobs, Job
+from forcelift.twin.pace import BATCH_S_MAX, Pace
+from forcelift.twin.requeues import Queue, Requeues, in_time, note_batches
 from forcelift.twin.row_faults import RowFaults
-from forcelift.twin.schema import FieldSchema, Schema
+from forcelift.twin.schema import FieldSchema, ObjectSchema, Schema
 from forcelift.twin.store import Store
-from forcelift.twin.upload_csv import Upload, parse_upload
+from forcelift.twin.upload_csv import parse_upload
 from forcelift.twin.uploads import read_upload
 from forcelift.twin.usage import Usage
 
+DELETES: Final = ("delete", "hardDelete")
 DAILY_CAP_MESSAGE: Final = "ExceededQuota : ApiBatchItems Limit exceeded."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Work:
-    """A job under way, with what its upload holds."""
+    """A job under way, with what its upload holds: `rows` are read already, except those of deletes."""
 
     job: Job
     task: IngestTask
-    upload: Upload
+    row_count: int
+    rows: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ahead:
+    """The job that comes next, whose upload is being read while another one is worked on."""
+
+    job_id: str
+    entry: ObjectSchema | None
+    work: Future[_Work]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """Time that work took on the org's clock; `apex_ms` of it is what automations cost."""
+
+    total_ms: float
+    apex_ms: float
 
 
 class Processor:
@@ -56,6 +81,8 @@ class Processor:
         pod: str,
         seed: int,
         commit_batches: int,
+        pace: Pace | None = None,
+        active_on: Callable[[str], Automations] = lambda name: NO_AUTOMATIONS,
     ) -> None:
         self._store = store
         self._schema = schema
@@ -65,56 +92,101 @@ class Processor:
         self._pod = pod
         self._seed = seed
         self._commit_batches = commit_batches
+        self._pace = pace or Pace()
+        self._active_on = active_on
+        self._busy_until: datetime | None = None
         self._work: _Work | None = None
         self.row_faults: RowFaults | None = None
+        self._ahead: _Ahead | None = None
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="twin-reader")
+        self._requeues = Requeues(store)
         self._step_lock = threading.Lock()
+
+    def close(self) -> None:
+        """Let go of what is read ahead. No step may follow."""
+        self._work = self._ahead = None
+        self._reader.shutdown(cancel_futures=True)
 
     def step(self) -> int | None:
         """Do the next piece of work: begin a job, or process one commit group, or end a job.
 
         Returns:
-            Rows processed, 0 for a step without rows, None when there is nothing to do.
+            Rows processed, 0 for a step without rows, None when there is nothing to do now: no closed job, or the org's
+            clock has not come to the end of the work before.
         """
         with self._step_lock:
             self._jobs.expire()
+            if self.busy_s() > 0:
+                return None
             job = self._jobs.next_closed()
             if job is None:
                 self._work = None
                 return None
             began = time.perf_counter()
-            rows = self._advance(job)
-            self._jobs.add_processing_ms(job, round((time.perf_counter() - began) * 1000))
+            rows, modelled = self._advance(job)
+            if modelled is None:
+                modelled = Spent(total_ms=(time.perf_counter() - began) * 1000, apex_ms=0)
+            else:
+                self._busy_until = self._clock.now() + timedelta(milliseconds=modelled.total_ms)
+            self._jobs.add_processing_ms(job, round(modelled.total_ms), apex_ms=round(modelled.apex_ms))
             return rows
 
-    def _advance(self, job: Job) -> int:
-        if job.state == "UploadComplete" and not self._jobs.begin(job):
-            return 0
+    def busy_s(self) -> float:
+        """Seconds of the org's clock until the work done last is over."""
+        if self._busy_until is None:
+            return 0.0
+        return max((self._busy_until - self._clock.now()).total_seconds(), 0.0)
+
+    def _advance(self, job: Job) -> tuple[int, Spent | None]:
+        """The next piece of work on the job: rows processed, and the time on the org's clock, if that is modelled."""
+        if job.state == "UploadComplete":
+            if not self._jobs.begin(job):
+                return 0, None
+            if self._pace.start_delay_s:
+                return 0, Spent(total_ms=self._pace.start_delay_s * 1000, apex_ms=0)
         if self._work is None or self._work.job.id != job.id:
             self._work = None
             try:
-                self._work = self._read(job)
+                self._work = self._take_read(job)
             except CsvRefused as error:
-                self._jobs.finish(job, error_message=error.error_message)
-                return 0
-        batches = self._remaining(self._work)
+                return self._end(job, error_message=error.error_message)
+            self._read_ahead(job)
+        queue = self._requeues.of(job.number)
+        if queue.gave_up is not None:
+            return self._end(job, error_message=queue.gave_up)
+        batches = self._remaining(self._work, queue)
         if not batches:
             return self._end(job)
         rows_left, batches_left = self._usage.bulk_left()
         group: list[int] = []
         for batch in batches[: self._commit_batches]:
-            size = self._size(self._work, batch)
-            if size > rows_left or batches_left < 1:
+            # Rows of a batch that was put back were counted when it came first.
+            size, price = (0, 0) if batch in queue.pending else (self._size(self._work, batch), 1)
+            if size > rows_left or price > batches_left:
                 break
             group.append(batch)
-            rows_left, batches_left = rows_left - size, batches_left - 1
+            rows_left, batches_left = rows_left - size, batches_left - price
         if not group:
             return self._end(job, error_message=DAILY_CAP_MESSAGE)
-        return self._process(self._work, group)
+        return self._process(self._work, group, queue)
 
-    def _end(self, job: Job, *, error_message: str | None = None) -> int:
+    def _end(self, job: Job, *, error_message: str | None = None) -> tuple[int, None]:
         self._work = None
         self._jobs.finish(job, error_message=error_message)
-        return 0
+        return 0, None
+
+    def _take_read(self, job: Job) -> _Work:
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or ahead.job_id != job.id or ahead.entry is not self._schema.object(job.object):
+            return self._read(job)
+        return ahead.work.result()
+
+    def _read_ahead(self, job: Job) -> None:
+        """Begin to read the upload of the job that comes after this one."""
+        following = self._jobs.next_closed(after=job)
+        if following is not None:
+            work = self._reader.submit(self._read, following)
+            self._ahead = _Ahead(job_id=following.id, entry=self._schema.object(following.object), work=work)
 
     def _read(self, job: Job) -> _Work:
         schema = self._schema.seen_by(job.created_by_id)
@@ -140,46 +212,65 @@ class Processor:
             job=job.number,
             user_id=job.created_by_id,
             faults=self.row_faults,
+            whole=self._schema.object(job.object),
         )
-        return _Work(job=job, task=task, upload=upload)
+        rows = upload.cells
+        if job.operation not in DELETES:
+            rows = read_cells(rows, columns, connect=self._store.cursor, traits=upload.traits)
+        return _Work(job=job, task=task, row_count=upload.row_count, rows=rows)
 
-    def _remaining(self, work: _Work) -> list[int]:
-        """Batches not yet committed, in the order of work: not that of the file, for batches run in parallel."""
-        order = list(range(-(-work.upload.row_count // BATCH_ROWS)))
+    def _remaining(self, work: _Work, queue: Queue) -> list[int]:
+        """Batches not yet done, in the order of work: not that of the file, for batches run in parallel.
+
+        Those that were put back come last.
+        """
+        order = list(range(-(-work.row_count // BATCH_ROWS)))
         random.Random(f"{self._seed}:{work.job.id}").shuffle(order)  # noqa: S311 - an order of work, no secret
         with self._store.read() as cursor:
-            rows = cursor.execute("SELECT batch FROM meta.ingest_batch WHERE job = ?", [work.job.number]).fetchall()
-        done = {int(row[0]) for row in rows}
-        return [batch for batch in order if batch not in done]
+            rows = cursor.execute(
+                "SELECT DISTINCT batch FROM meta.ingest_batch WHERE job = ?", [work.job.number]
+            ).fetchall()
+        begun = {int(row[0]) for row in rows} | queue.known
+        return [batch for batch in order if batch not in begun] + [batch for batch in order if batch in queue.pending]
 
     def _size(self, work: _Work, batch: int) -> int:
-        return min(BATCH_ROWS, work.upload.row_count - batch * BATCH_ROWS)
+        return min(BATCH_ROWS, work.row_count - batch * BATCH_ROWS)
 
-    def _process(self, work: _Work, group: list[int]) -> int:
+    def _process(self, work: _Work, group: list[int], queue: Queue) -> tuple[int, Spent | None]:
         """Execute the batches and commit them together with the note that they are done."""
-        frame = self._frame(work, group)
-        now = self._clock.now()
+        frame, now = self._frame(work, group, queue), self._clock.now()
+        automations = NO_AUTOMATIONS if work.task.operation in DELETES else self._active_on(work.task.entry.name)
+        frame, late = in_time(frame, self._pace.chunks_in_time(automations))
+        fresh = [batch for batch in group if batch not in queue.pending]
         with self._store.write() as cursor:
-            run: Callable[[pl.DataFrame], GroupResult]
-            if work.task.operation in ("delete", "hardDelete"):
-                run = DeleteRun(cursor, work.task, now=now).execute
+            if work.task.operation in DELETES:
+                result = DeleteRun(cursor, work.task, now=now).execute(frame)
             else:
-                run = GroupRun(cursor, work.task, now=now, inserts_left=self._usage.records_left()).execute
-            run(frame)
-            cursor.execute(
-                "INSERT INTO meta.ingest_batch SELECT ?, b.batch, count(*), count(o.error) FROM "
-                f"(SELECT unnest(?::BIGINT[]) AS batch) b JOIN meta.ingest_outcome o "
-                f"ON o.job = ? AND o.row_no // {BATCH_ROWS} = b.batch GROUP BY b.batch",
-                [work.job.number, group, work.job.number],
-            )
-            self._usage.count_bulk(cursor, rows=frame.height, batches=len(group))
-        return frame.height
+                result = GroupRun(
+                    cursor,
+                    work.task,
+                    now=now,
+                    inserts_left=self._usage.records_left(),
+                    automations=automations,
+                    contention=self._pace.contention(automations),
+                ).execute_read(frame)
+            self._requeues.write(cursor, work.job.number, queue, group, locked=result.requeued, late=late)
+            note_batches(cursor, work.job.number, group)
+            size = sum(self._size(work, batch) for batch in fresh)
+            self._usage.count_bulk(cursor, rows=size, batches=len(fresh))
+        done = result.created + result.updated + result.failed
+        total_s = self._pace.group_s(done, result.apex_ms)
+        if late:
+            total_s = max(total_s, BATCH_S_MAX)
+        return done, Spent(total_ms=total_s * 1000, apex_ms=result.apex_ms) if total_s else None
 
-    def _frame(self, work: _Work, group: list[int]) -> pl.DataFrame:
-        """The group's cells with row number, order of work, chunk, and an Id for each row that may be created."""
-        cells = work.upload.cells.with_row_index("row_no")
-        frame = pl.concat([cells.slice(batch * BATCH_ROWS, BATCH_ROWS) for batch in group])
+    def _frame(self, work: _Work, group: list[int], queue: Queue) -> pl.DataFrame:
+        """The group's rows with row number, order of work, chunk, and an Id for each row that may be created."""
+        rows = work.rows.with_row_index("row_no")
+        frame = pl.concat([rows.slice(batch * BATCH_ROWS, BATCH_ROWS) for batch in group])
         chunks_each = BATCH_ROWS // CHUNK_ROWS
+        if not queue.pending.isdisjoint(group):
+            frame = frame.join(self._requeues.decided(work.job.number), on="row_no", how="anti", maintain_order="left")
         frame = frame.with_columns(
             pl.col("row_no").cast(pl.Int64),
             ord=pl.int_range(frame.height, dtype=pl.Int64),

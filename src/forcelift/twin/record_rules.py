@@ -12,8 +12,7 @@ import duckdb
 from forcelift.twin import values
 from forcelift.twin.columns import Column
 from forcelift.twin.ingest_task import IngestTask
-from forcelift.twin.store import table
-from forcelift.twin.values import name as quoted
+from forcelift.twin.matching import find_records
 from forcelift.twin.values import text
 
 
@@ -42,14 +41,18 @@ def blocked_fields(task: IngestTask) -> str | None:
     )
 
 
-def missing_fields(task: IngestTask) -> str | None:
-    """An error text for rows that lack required values, or empty one that must not be empty."""
+def missing_fields(task: IngestTask, *, filled: frozenset[str] = frozenset()) -> str | None:
+    """An error text for rows that lack required values, or empty one that must not be empty.
+
+    `filled` names fields for which every row is known to have a value.
+    """
     parts = []
     given = {column.field.name: column for column in task.columns}
     for field in task.entry.stored_fields:
         column = given.get(field.name)
         if (
             field.nillable
+            or field.name in filled
             or field.type in ("boolean", "id")
             or field.name == "OwnerId"
             or not (field.createable or field.updateable)
@@ -86,13 +89,11 @@ def refuse_duplicates(cursor: duckdb.DuckDBPyConnection, task: IngestTask) -> No
     joins = []
     for column in columns:
         key = values.match_key(column.field, column.value)
-        stored = values.match_key(column.field, quoted(column.field.name))
         alias = f"u{column.index}"
+        find_records(cursor, task.entry, column.field, wanted=f"SELECT {key} FROM twin_round", into=f"twin_{alias}")
         joins.append(
-            f"LEFT JOIN (SELECT {stored} AS k, min(Id) AS id FROM {table(task.entry)} WHERE NOT IsDeleted "
-            f"AND {stored} IN (SELECT {key} FROM twin_round) GROUP BY ALL) {alias} "
-            f"ON {alias}.k = {values.match_key(column.field, 'w.' + column.value)} AND {alias}.id IS "
-            "DISTINCT FROM w.record"
+            f"LEFT JOIN twin_{alias} {alias} ON {alias}.k = {values.match_key(column.field, 'w.' + column.value)} "
+            f"AND {alias}.id IS DISTINCT FROM w.record"
         )
         parts.append(
             f"CASE WHEN {alias}.id IS NOT NULL THEN "

@@ -152,7 +152,8 @@ class RecordWriter:
                 if operation == "delete":
                     DeleteRun(cursor, task, now=now).execute(rows)
                 else:
-                    GroupRun(cursor, task, now=now, inserts_left=inserts_left).execute(rows)
+                    active = self._org.automations.active_on(entry.name)
+                    GroupRun(cursor, task, now=now, inserts_left=inserts_left, automations=active).execute(rows)
                 results = take_outcomes(cursor)
                 if all_or_none and any(result.error for result in results):
                     raise RollBack

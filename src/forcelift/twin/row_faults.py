@@ -102,6 +102,12 @@ class RowFaults:
             self._armed.append(fault)
             return fault
 
+    @property
+    def is_armed(self) -> bool:
+        """True if a fault may still strike a row."""
+        with self._lock:
+            return any(not fault.spent for fault in self._armed)
+
     def clear(self) -> None:
         with self._lock:
             self._armed.clear()

@@ -7,6 +7,7 @@ Re-run:  opening a file again goes on with what it holds; DuckDB's log makes eve
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +18,11 @@ from typing import Any, Final
 import duckdb
 
 from forcelift.twin.errors import SchemaChanged, StoreError
-from forcelift.twin.schema import ObjectSchema, Schema
+from forcelift.twin.schema import FieldSchema, ObjectSchema, Schema
+from forcelift.twin.values import match_key
 from forcelift.twin.values import name as quoted
 
-FORMAT: Final = "1"
+FORMAT: Final = "2"
 
 
 class Store:
@@ -29,6 +31,9 @@ class Store:
     Writers take turns: `write()` for records, `write_meta()` for short changes of jobs and counters. DuckDB refuses
     two open transactions that change the same rows, so whoever changes a table holds its lock until the commit.
     """
+
+    uploads: Path
+    """The folder of uploads; it belongs to the data file and moves with it."""
 
     def __init__(self, path: Path | None, *, memory_mb: int = 1024, threads: int | None = None) -> None:
         config: dict[str, Any] = {"memory_limit": f"{memory_mb}MB", "checkpoint_threshold": "64MB"}
@@ -40,7 +45,12 @@ class Store:
             self._connection = duckdb.connect(":memory:" if path is None else str(path), config=config)
         except duckdb.Error as error:
             raise StoreError(f"the twin's data file `{path}` cannot be opened: {error}") from error
+        # Trying every method on every column costs more than all else that a load does; this one is small and quick.
+        self._connection.execute("PRAGMA force_compression = 'zstd'")
         self.path = path
+        self._temporary = tempfile.TemporaryDirectory(prefix="twin-") if path is None else None
+        self.uploads = Path(f"{path}.uploads") if self._temporary is None else Path(self._temporary.name)
+        self.uploads.mkdir(parents=True, exist_ok=True)
         self._data_lock = threading.RLock()
         self._meta_lock = threading.RLock()
         self._closed = False
@@ -126,14 +136,31 @@ class Store:
                 raise SchemaChanged(problems, source=str(self.path) if self.path else None)
         for entry in schema.objects:
             _install_object(cursor, entry, earlier.object(entry.name) if earlier is not None else None)
+        if earlier is None:
+            self.set_info(cursor, "hash", _hash_form(cursor))
         self.set_info(cursor, "format", FORMAT)
         self.set_info(cursor, "schema", json.dumps(schema.to_document()))
+
+    def check_hashes(self, schema: Schema) -> None:
+        """Make the hashes of keys anew if they are missing, or were made by a DuckDB that hashes otherwise."""
+        with self.write() as cursor:
+            made = _hash_form(cursor)
+            if self.info(cursor).get("hash") == made:
+                return
+            for entry in schema.objects:
+                for field in hashed_fields(entry):
+                    column = hash_column(field)
+                    cursor.execute(f"ALTER TABLE {table(entry)} ADD COLUMN IF NOT EXISTS {column} UBIGINT")
+                    cursor.execute(f"UPDATE {table(entry)} SET {column} = {key_hash(field, quoted(field.name))}")
+            self.set_info(cursor, "hash", made)
 
     def close(self) -> None:
         """Close the file; what was committed stays."""
         if not self._closed:
             self._closed = True
             self._connection.close()
+            if self._temporary is not None:
+                self._temporary.cleanup()
 
 
 def table(entry: ObjectSchema) -> str:
@@ -141,11 +168,43 @@ def table(entry: ObjectSchema) -> str:
     return f"data.{quoted(entry.name)}"
 
 
+def _hash_form(cursor: duckdb.DuckDBPyConnection) -> str:
+    """A text that differs between versions of DuckDB that hash differently."""
+    row = cursor.execute(
+        "SELECT CAST(hash('forcelift') AS VARCHAR) || '/' || CAST(hash(1::BIGINT) AS VARCHAR)"
+    ).fetchone()
+    assert row is not None  # one row without a table
+    return str(row[0])
+
+
+def hashed_fields(entry: ObjectSchema) -> list[FieldSchema]:
+    """Fields whose values records are found by while a load runs; each has a column more, with hashes of them.
+
+    A hash of eight bytes is scanned many times faster than the text: the cost of a match grows slowly with the table.
+    """
+    return [field for field in entry.stored_fields if (field.external_id or field.unique) and field.type != "id"]
+
+
+def hash_column(field: FieldSchema) -> str:
+    """The SQL name of the column with the field's hashes. No field can have it: API names hold no `#`."""
+    return quoted(f"#{field.name}")
+
+
+def key_hash(field: FieldSchema, value: str) -> str:
+    """The hash of a value, as SQL, equal for values that match; null for null."""
+    key = match_key(field, value)
+    return f"CASE WHEN {value} IS NOT NULL THEN hash({key}) END"
+
+
 def _install_object(cursor: duckdb.DuckDBPyConnection, entry: ObjectSchema, earlier: ObjectSchema | None) -> None:
+    hashes = [hash_column(field) for field in hashed_fields(entry)]
     if earlier is None:
-        columns = ", ".join(f"{quoted(field.name)} {field.sql_type}" for field in entry.stored_fields)
-        cursor.execute(f"CREATE TABLE {table(entry)} ({columns})")
+        columns = [f"{quoted(field.name)} {field.sql_type}" for field in entry.stored_fields]
+        columns += [f"{column} UBIGINT" for column in hashes]
+        cursor.execute(f"CREATE TABLE {table(entry)} ({', '.join(columns)})")
         return
+    for column in hashes:
+        cursor.execute(f"ALTER TABLE {table(entry)} ADD COLUMN IF NOT EXISTS {column} UBIGINT")
     for field in entry.stored_fields:
         if earlier.field(field.name) is None:
             default = " DEFAULT false" if field.type == "boolean" else ""

@@ -12,6 +12,7 @@ from typing import Final
 
 import polars as pl
 
+from forcelift.twin.cells import Traits
 from forcelift.twin.errors import CsvRefused
 
 DELIMITERS: Final = {"COMMA": ",", "BACKQUOTE": "`", "CARET": "^", "PIPE": "|", "SEMICOLON": ";", "TAB": "\t"}
@@ -29,6 +30,7 @@ class Upload:
     header_line: str
     names: tuple[str, ...]
     cells: pl.DataFrame
+    traits: Traits
 
     @property
     def row_count(self) -> int:
@@ -51,21 +53,42 @@ def parse_upload(content: bytes, *, delimiter: str, line_ending: str) -> Upload:
         content = content.replace(b"\r\n", b"\n")
     separator = DELIMITERS[delimiter]
     _check_quotes(content, separator)
-    head, _, body = content.partition(b"\n")
+    end = content.find(b"\n")
+    head = content if end < 0 else content[:end]
+    has_body = 0 <= end < len(content) - 1
     if len(head) > HEADER_LENGTH_MAX:
         raise CsvRefused(f"InvalidBatch : Header is longer than {HEADER_LENGTH_MAX} characters")
     header_line = _decoded(head)
-    names = tuple(next(csv.reader(io.StringIO(header_line), delimiter=separator), [""] if body else []))
-    return Upload(header_line=header_line, names=names, cells=_cells(body, separator, max(len(names), 1)))
+    if "\r" in header_line:
+        raise _wrong_line_ending(line_ending)
+    names = tuple(next(csv.reader(io.StringIO(header_line), delimiter=separator), [""] if has_body else []))
+    return Upload(
+        header_line=header_line,
+        names=names,
+        cells=_cells(content if has_body else b"", separator, max(len(names), 1)),
+        traits=Traits(carriage_returns=b"\r" in content, supplementary=_has_supplementary(content)),
+    )
+
+
+def _has_supplementary(content: bytes) -> bool:
+    """True if some character lies beyond U+FFFF: in UTF-8 those, and only those, begin with one of these bytes."""
+    return any(lead in content for lead in (b"\xf0", b"\xf1", b"\xf2", b"\xf3", b"\xf4"))
 
 
 def _check_line_endings(content: bytes, line_ending: str) -> None:
-    pairs, feeds = content.count(b"\r\n"), content.count(b"\n")
     # Inside quotes the other kind of line end is refused too, as users of the real API report.
-    if (line_ending == "LF" and pairs) or (line_ending == "CRLF" and feeds != pairs):
-        raise CsvRefused(
-            f"ClientInputError : LineEnding is invalid on user data. Current LineEnding setting is {line_ending}"
-        )
+    if (
+        b"\r" in content and b"\r\n" in content
+        if line_ending == "LF"
+        else content.count(b"\r\n") != content.count(b"\n")
+    ):
+        raise _wrong_line_ending(line_ending)
+
+
+def _wrong_line_ending(line_ending: str) -> CsvRefused:
+    return CsvRefused(
+        f"ClientInputError : LineEnding is invalid on user data. Current LineEnding setting is {line_ending}"
+    )
 
 
 def _check_quotes(content: bytes, separator: str) -> None:
@@ -106,14 +129,15 @@ def _decoded(content: bytes) -> str:
         raise CsvRefused("ClientInputError : Upload is not encoded in UTF-8") from error
 
 
-def _cells(body: bytes, separator: str, width: int) -> pl.DataFrame:
+def _cells(content: bytes, separator: str, width: int) -> pl.DataFrame:
     names = [f"c{index}" for index in range(width)]
-    if not body:
+    if not content:
         return pl.DataFrame(schema=dict.fromkeys(names, pl.String))
     try:
         return pl.read_csv(
-            body,
+            content,
             has_header=False,
+            skip_lines=1,
             schema=dict.fromkeys(names, pl.String),
             separator=separator,
             quote_char='"',

@@ -57,9 +57,14 @@ def is_id(value: str) -> str:
     return f"(regexp_full_match({value}, '[0-9A-Za-z]{{15}}[0-5A-Z]{{3}}') AND {id18_sql(value)} = {value})"
 
 
-def text_value(cell: pl.Expr) -> pl.Expr:
-    """What a text field stores for a cell: outer blanks off, line ends folded, null for `#N/A` and for blanks only."""
-    stripped = cell.str.replace_all("\r\n", "\n", literal=True).str.replace_all("\r", "\n", literal=True)
+def text_value(cell: pl.Expr, *, carriage_returns: bool = True) -> pl.Expr:
+    """What a text field stores for a cell: outer blanks off, line ends folded, null for `#N/A` and for blanks only.
+
+    `carriage_returns` False says that no cell holds one.
+    """
+    stripped = cell
+    if carriage_returns:
+        stripped = stripped.str.replace_all("\r\n", "\n", literal=True).str.replace_all("\r", "\n", literal=True)
     stripped = stripped.str.strip_chars("\t\n\v\f\r ")
     return pl.when((cell != NULL_TEXT) & (stripped != "")).then(stripped)
 
@@ -103,19 +108,7 @@ def _parsed_datetime(raw: str) -> str:
     )
 
 
-def is_suspect(field: FieldSchema, cell: str, value: str) -> list[str]:
-    """Cheap SQL conditions, one of which holds for every cell that `value_errors` finds fault with."""
-    if not field.is_text:
-        unread = f"{value} IS NULL AND {cell} NOT IN ('', '{NULL_TEXT}')"
-        limit = _limit(field)
-        if limit is not None:
-            return [unread, f"abs({value}) >= {limit}"]
-        return [unread, f"year({value}) NOT BETWEEN 1700 AND 4000"] if field.type in ("date", "datetime") else [unread]
-    conditions = [f"strlen({value}) > {field.length}"] if field.length else []
-    return conditions + [condition for condition, _ in _text_errors(field, value)[1 if field.length else 0 :]]
-
-
-def _limit(field: FieldSchema) -> int | None:
+def number_limit(field: FieldSchema) -> int | None:
     """The first number that is too large for the field, where its column could hold one."""
     if field.type == "int":
         return int(min(10**field.digits if field.digits else 2**31, 2**31))
@@ -137,7 +130,7 @@ def value_errors(field: FieldSchema, cell: str, value: str) -> list[tuple[str, s
     if field.type == "int" or field.is_number:
         pattern = "[+-]?[0-9]+" if field.type == "int" else _NUMBER
         too_large = f"{value} IS NULL AND regexp_full_match({cell}, {text(pattern)})"
-        if (limit := _limit(field)) is not None:
+        if (limit := number_limit(field)) is not None:
             too_large += f" OR abs({value}) >= {limit}"
         outside = text(f"{label}: value outside of valid range on numeric field: ")
         errors.append((too_large, row_error("NUMBER_OUTSIDE_VALID_RANGE", f"{outside} || {cell}", field.name)))

@@ -1,0 +1,542 @@
+"""What simulators and clients get wrong about loading: a test for each point of the reference, named after its number.
+
+Points that are rules for clients show here the behaviour of the org that makes them rules.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+from tests.integration.twin_http_fixtures import BASE, Client
+from tests.twin_store_support import clock_of, finished, make_org, make_schema, records, run_job, write_csv
+
+from forcelift.twin.clock import ManualClock
+from forcelift.twin.errors import ApiError
+from forcelift.twin.org import Options, TwinOrg
+from forcelift.twin.pace import Pace
+from forcelift.twin.server import TwinServer
+
+INGEST = f"{BASE}/jobs/ingest"
+CHUNK = 200
+
+
+@pytest.fixture
+def org() -> Iterator[TwinOrg]:
+    with make_org() as org:
+        yield org
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[TwinServer]:
+    """An org over HTTP whose jobs wait for `run_until_idle`."""
+    with make_org() as org, TwinServer(org, work=False) as server:
+        yield server
+        assert server.internal_errors == []
+
+
+@pytest.fixture
+def client(served: TwinServer) -> Iterator[Client]:
+    with Client(served) as client:
+        yield client
+
+
+def new_job(org: TwinOrg, operation: str = "insert", name: str = "Plane__c", **body: str) -> str:
+    job_id: str = org.jobs.create({"operation": operation, "object": name, **body}, org.users[0])["id"]
+    return job_id
+
+
+def loaded(client: Client, content: bytes, **body: Any) -> dict[str, Any]:
+    job_id = client.create_job(**{"object": "Plane__c", **body})
+    assert client.put_csv(job_id, content).status_code == 201
+    assert client.close_job(job_id).status_code == 200
+    client.server.org.run_until_idle()
+    answer: dict[str, Any] = client.get(f"{INGEST}/{job_id}").json()
+    return answer
+
+
+def planes(*tails: str) -> str:
+    return write_csv(["Tail__c"], [[tail] for tail in tails])
+
+
+def test_point_01_the_put_looks_at_nothing_and_a_bad_header_fails_the_job_later(client: Client) -> None:
+    job_id = client.create_job(object="Plane__c")
+    put = client.put_csv(job_id, b'\x00\xff not,a\r\ncsv "')
+    assert (put.status_code, put.content) == (201, b"")
+    for content in (b"Nope__c\n1\n", b"Tail__c,Nope__c,Worse__c\nx,1,2\n"):
+        job = loaded(client, content)
+        assert (job["state"], job["numberRecordsProcessed"], job["numberRecordsFailed"]) == ("Failed", 0, 0)
+        assert job["errorMessage"] == "InvalidBatch : Field name not found : Nope__c"
+
+
+def test_point_02_one_put_for_a_job(client: Client) -> None:
+    job_id = client.create_job(object="Plane__c")
+    assert client.put_csv(job_id, b"Tail__c\np2\n").status_code == 201
+    second = client.put_csv(job_id, b"Tail__c\np2b\n")
+    assert second.status_code == 400
+    assert second.json()[0]["message"].startswith(f"Found multiple contents for job: <{job_id}>")
+    client.close_job(job_id)
+    client.server.org.run_until_idle()
+    assert [row["Tail__c"] for row in client.results(job_id, "successfulResults")] == ["p2"]
+
+
+def test_point_03_create_and_patch_answer_short_jobs(client: Client) -> None:
+    created = client.post(INGEST, json={"object": "Plane__c", "operation": "insert"}).json()
+    assert "contentUrl" in created
+    absent = {"jobType", "numberRecordsProcessed", "numberRecordsFailed", "retries", "totalProcessingTime"}
+    assert not absent & set(created)
+    client.put_csv(created["id"], b"Tail__c\np3\n")
+    closed = client.close_job(created["id"]).json()
+    assert set(created) - set(closed) == {"contentUrl", "lineEnding", "columnDelimiter"}
+    assert "contentUrl" not in client.get(f"{INGEST}/{created['id']}").json()
+    client.server.org.run_until_idle()
+    ended = client.get(f"{INGEST}/{created['id']}").json()
+    assert absent <= set(ended)
+
+
+def test_point_04_api_version_is_a_number_and_dates_have_no_colon_in_the_offset(client: Client) -> None:
+    answer = client.post(INGEST, json={"object": "Plane__c", "operation": "insert"})
+    assert '"apiVersion":66.0' in answer.text
+    for key in ("createdDate", "systemModstamp"):
+        assert answer.json()[key].endswith(".000+0000")
+
+
+def test_point_05_a_job_all_of_whose_rows_fail_is_complete(org: TwinOrg) -> None:
+    done = run_job(org, "insert", "Trip__c", "Ext__c\na\nb\n")
+    assert (done.job["state"], done.job["numberRecordsProcessed"], done.job["numberRecordsFailed"]) == (
+        "JobComplete", 2, 2,
+    )  # fmt: skip
+    assert "errorMessage" not in done.job
+
+
+def test_point_06_results_come_in_any_order_and_numbers_in_javas_form(org: TwinOrg) -> None:
+    rows = [[f"R{number}", "x", value] for number, value in enumerate(["500", "912260.31", "0.5", "7"] * 50)]
+    done = run_job(org, "insert", "Trip__c", write_csv(["Ext__c", "Place__c", "Miles__c"], rows))
+    sent = [row[0] for row in rows]
+    got = [row["Ext__c"] for row in done.saved]
+    assert got != sent
+    assert sorted(got) == sorted(sent)
+    assert {row["Miles__c"] for row in done.saved} == {"500.0", "912260.31", "0.5", "7.0"}
+    big = run_job(org, "insert", "Trip__c", "Ext__c,Place__c,Miles__c\nbig,x,912260031\n")
+    assert big.failed[0]["Miles__c"] == "9.12260031E8"
+
+
+def test_point_07_failed_rows_have_no_id(org: TwinOrg) -> None:
+    first = run_job(org, "insert", "Plane__c", planes("F1"))
+    [record] = [row["sf__Id"] for row in first.saved]
+    done = run_job(org, "update", "Plane__c", write_csv(["Id", "Tail__c"], [[record, "much too long a text"]]))
+    assert [(row["sf__Id"], row["Id"]) for row in done.failed] == [("", record)]
+
+
+def test_point_08_errors_end_with_the_fields_and_two_dashes(org: TwinOrg) -> None:
+    content = write_csv(["Ext__c", "Loose__c", "Plane__r.Tail__c"], [["a", "", ""], ["b", "1,2:3\n45678901", "x:y"]])
+    done = run_job(org, "insert", "Trip__c", content)
+    errors = done.errors("Ext__c")
+    assert errors["a"] == "REQUIRED_FIELD_MISSING:Required fields are missing: [Place__c]:Place__c --"
+    assert errors["b"].startswith("STRING_TOO_LONG:Loose: data value too large: 1,2:3\n45678901 (max length=10)")
+    assert errors["b"].endswith(":Loose__c --")
+    lost = run_job(org, "insert", "Trip__c", "Place__c,Plane__r.Tail__c\nx,none\n")
+    assert lost.failed[0]["sf__Error"].endswith("in entity Plane__c:--")
+
+
+def test_point_09_empty_is_ignored_and_na_is_null(org: TwinOrg) -> None:
+    head = "Ext__c,Place__c,Loose__c,State__c\n"
+    run_job(org, "upsert", "Trip__c", head + "k,x,kept,\nn,x,gone,#N/A\n", key="Ext__c")
+    stored = "Ext__c", "Loose__c", "State__c"
+    assert sorted(records(org, "Trip__c", *stored)) == [("k", "kept", "New"), ("n", "gone", None)]
+    run_job(org, "upsert", "Trip__c", head + "k,,,\nn,,#N/A,\n", key="Ext__c")
+    assert sorted(records(org, "Trip__c", *stored)) == [("k", "kept", "New"), ("n", None, None)]
+
+
+def test_point_10_the_parser_trims_nothing_and_the_platform_does_on_save(org: TwinOrg) -> None:
+    done = run_job(org, "insert", "Trip__c", 'Ext__c,Place__c\n" Smith ",x\n')
+    assert done.saved[0]["Ext__c"] == " Smith "
+    assert records(org, "Trip__c", "Ext__c") == [("Smith",)]
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (
+            "Plane__c:Plane__r.Tail__c",
+            "InvalidBatch : type is not needed for non polymorphic foreign key references: Plane__r",
+        ),
+        ("Any__r.Tail__c", "InvalidBatch : Field name not found : Any__r.Tail__c"),
+        ("Plane__c:None__r.Tail__c", "InvalidBatch : Unable to find relationship: None__r"),
+    ],
+)
+def test_point_11_the_type_of_a_parent_is_named_exactly_when_there_are_several(
+    org: TwinOrg, header: str, message: str
+) -> None:
+    run_job(org, "insert", "Plane__c", planes("P"))
+    trip = run_job(org, "insert", "Trip__c", "Place__c\nx\n").saved[0]["sf__Id"]
+    done = run_job(org, "insert", "Leg__c", f"Trip__c,{header}\n{trip},P\n")
+    assert (done.job["state"], done.job["errorMessage"]) == ("Failed", message)
+    good = run_job(org, "insert", "Leg__c", f"Trip__c,Plane__c:Any__r.Tail__c,Plane__r.Tail__c\n{trip},P,P\n")
+    assert len(good.saved) == 1
+
+
+def test_point_12_an_unknown_parent_fails_its_row_alone_and_wholly(org: TwinOrg) -> None:
+    run_job(org, "insert", "Plane__c", planes("P"))
+    done = run_job(org, "insert", "Trip__c", "Ext__c,Place__c,Plane__r.Tail__c\na,x,P\nb,x,nope\nc,x,\n")
+    assert done.job["state"] == "JobComplete"
+    assert done.errors("Ext__c") == {
+        "b": "INVALID_FIELD:Foreign key external ID: nope not found for field Tail__c in entity Plane__c:--"
+    }
+    assert sorted(records(org, "Trip__c", "Ext__c")) == [("a",), ("c",)]
+
+
+def test_point_13_copies_in_a_chunk_all_fail_and_over_chunks_the_later_one_updates(org: TwinOrg) -> None:
+    rows = [["same", "first"], ["SAME ", "second"], *([f"k{n}", "x"] for n in range(CHUNK - 2)), ["k0", "again"]]
+    done = run_job(org, "upsert", "Trip__c", write_csv(["Ext__c", "Place__c"], rows), key="Ext__c")
+    assert {row["sf__Error"].partition(":")[0] for row in done.failed} == {"DUPLICATE_VALUE"}
+    assert Counter(row["Place__c"] for row in done.failed) == {"first": 1, "second": 1}
+    told = {row["Place__c"]: row for row in done.saved if row["Ext__c"] == "k0"}
+    assert (told["x"]["sf__Created"], told["again"]["sf__Created"]) == ("true", "false")
+    assert told["x"]["sf__Id"] == told["again"]["sf__Id"]
+    assert records(org, "Trip__c", "Place__c", where="Ext__c = 'k0'") == [("again",)]
+
+
+def test_point_13_batches_of_ten_thousand_are_worked_on_in_any_order() -> None:
+    rows = [[f"B{number}", str(number // 10_000)] for number in range(60_000)]
+    rows[5] = ["twice", "0"]
+    rows[59_999] = ["twice", "5"]
+    with make_org(options=Options(threads=1, commit_batches=1)) as org:
+        job = new_job(org, "upsert", "Trip__c", externalIdFieldName="Ext__c")
+        org.jobs.put_content(job, [write_csv(["Ext__c", "Place__c"], rows).encode()])
+        org.jobs.patch(job, "UploadComplete")
+        order = []
+        while org.step():
+            [(batch,)] = org_rows(org, "SELECT last(batch) FROM meta.ingest_batch")
+            order.append(batch)
+        assert sorted(order) == list(range(6))
+        assert order != sorted(order)
+        last = max((0, 5), key=order.index)
+        assert records(org, "Trip__c", "Place__c", where="Ext__c = 'twice'") == [(str(last),)]
+
+
+def org_rows(org: TwinOrg, query: str) -> list[tuple[Any, ...]]:
+    with org.store.read() as cursor:
+        return cursor.execute(query).fetchall()
+
+
+def test_point_14_keys_ignore_case_and_blanks_unless_unique_and_case_sensitive(org: TwinOrg) -> None:
+    run_job(org, "insert", "Trip__c", "Ext__c,Code__c,Place__c\nab,ab,x\n")
+    done = run_job(org, "upsert", "Trip__c", "Ext__c,Place__c\n AB ,y\n", key="Ext__c")
+    assert done.saved[0]["sf__Created"] == "false"
+    done = run_job(org, "insert", "Trip__c", "Ext__c,Code__c,Place__c\nc,AB,x\nAb,d,x\n")
+    assert [row["Ext__c"] for row in done.saved] == ["c"]
+    assert done.failed[0]["sf__Error"].startswith("DUPLICATE_VALUE:duplicate value found: Ext__c duplicates value on")
+
+
+def test_point_15_both_forms_of_an_id_name_the_same_record(org: TwinOrg) -> None:
+    first = run_job(org, "insert", "Plane__c", planes("I1", "I2"))
+    ids = {row["Tail__c"]: row["sf__Id"] for row in first.saved}
+    done = run_job(org, "update", "Plane__c", write_csv(["Id", "Name"], [[ids["I1"][:15], "a"], [ids["I2"], "b"]]))
+    assert len(done.saved) == 2
+    assert {row["sf__Id"] for row in done.saved} == set(ids.values())
+    assert sorted(records(org, "Plane__c", "Name")) == [("a",), ("b",)]
+    wrong = ids["I1"][:15].swapcase()
+    assert run_job(org, "update", "Plane__c", f"Id,Name\n{wrong},c\n").failed
+
+
+def test_point_16_a_byte_order_mark_kills_the_header(org: TwinOrg) -> None:
+    quoted = run_job(org, "insert", "Plane__c", b'\xef\xbb\xbf"Tail__c"\nx\n')
+    assert quoted.job["errorMessage"] == "InvalidBatch : Failed to parse CSV. Found unescaped quote"
+    bare = run_job(org, "insert", "Plane__c", b"\xef\xbb\xbfTail__c\nx\n")
+    assert (bare.job["state"], records(org, "Plane__c", "Id")) == ("Failed", [])
+
+
+@pytest.mark.parametrize("setting", ["LF", "CRLF"])
+def test_point_17_the_line_ending_must_match_the_bytes(org: TwinOrg, setting: str) -> None:
+    bytes_of = {"LF": "Tail__c\nL1\n", "CRLF": "Tail__c\r\nL1\r\n"}
+    other = {"LF": "CRLF", "CRLF": "LF"}[setting]
+    done = run_job(org, "insert", "Plane__c", bytes_of[other], lineEnding=setting)
+    assert done.job["errorMessage"] == (
+        f"ClientInputError : LineEnding is invalid on user data. Current LineEnding setting is {setting}"
+    )
+    assert len(run_job(org, "insert", "Plane__c", bytes_of[setting], lineEnding=setting).saved) == 1
+
+
+def test_point_18_and_44_rows_not_looked_at_are_unprocessed_and_abort_keeps_what_was_committed() -> None:
+    with make_org(options=Options(threads=1, commit_batches=1)) as org:
+        job = new_job(org)
+        org.jobs.put_content(job, [planes(*(f"U{n}" for n in range(25_000))).encode()])
+        org.jobs.patch(job, "UploadComplete")
+        done = org.step()
+        org.jobs.patch(job, "Aborted")
+        assert org.step() is None
+        ended = finished(org, job)
+        assert (len(ended.saved), len(ended.failed), len(ended.unprocessed)) == (done, 0, 25_000 - (done or 0))
+        assert ended.unprocessed[0].keys() == {"Tail__c"}
+        failed = run_job(org, "insert", "Plane__c", "Nope__c\n1\n2\n")
+        assert (len(failed.failed), len(failed.unprocessed)) == (0, 2)
+
+
+def test_point_19_rows_saved_before_a_job_failed_stay_saved() -> None:
+    with make_org(options=Options(threads=1, commit_batches=1), limits={"rows_per_day": 15_000}) as org:
+        content = planes(*(f"V{n}" for n in range(20_000)))
+        done = run_job(org, "upsert", "Plane__c", content, key="Tail__c")
+        assert (done.job["state"], len(done.saved)) == ("Failed", 10_000)
+        clock_of(org).advance(timedelta(days=1))
+        again = run_job(org, "upsert", "Plane__c", planes(*(row["Tail__c"] for row in done.unprocessed)), key="Tail__c")
+        assert {row["sf__Created"] for row in again.saved} == {"true"}
+        assert len(records(org, "Plane__c", "Id")) == 20_000
+
+
+def test_the_days_salesforce_batches_are_counted_and_capped() -> None:
+    with make_org(options=Options(threads=1, commit_batches=25), limits={"batches_per_day": 2}) as org:
+        done = run_job(org, "insert", "Plane__c", planes(*(f"W{n}" for n in range(20_001))))
+        assert (done.job["state"], done.job["errorMessage"].partition(" ")[0]) == ("Failed", "ExceededQuota")
+        # Two batches fit, and the order decides whether the one of a single row is among them.
+        assert len(done.saved) in (20_000, 10_001)
+        assert len(done.saved) + len(done.unprocessed) == 20_001
+        assert org.limits_json()["DailyBulkApiBatches"] == {"Max": 2, "Remaining": 0}
+        assert run_job(org, "insert", "Plane__c", planes("more")).job["state"] == "Failed"
+
+
+CROWDED = Pace(rows_per_second=1000, parallel_batches=10, lock_wait_s=5)
+
+
+def crowded_org(**changes: Any) -> TwinOrg:
+    """Ten batches run side by side and a chunk holds its locks for two seconds."""
+    return TwinOrg.open(schema=make_schema(**changes), clock=ManualClock(), seed=7, pace=CROWDED)
+
+
+def load_legs(org: TwinOrg, rows: int) -> str:
+    """Close a job of details that all have the same master."""
+    trip = run_timed(org, new_job(org, "insert", "Trip__c"), "Place__c\nx\n").saved[0]["sf__Id"]
+    job = new_job(org, "insert", "Leg__c")
+    org.jobs.put_content(job, [write_csv(["Trip__c"], [[trip]] * rows).encode()])
+    org.jobs.patch(job, "UploadComplete")
+    return job
+
+
+def run_timed(org: TwinOrg, job: str, content: str | None = None) -> Any:
+    """Process a job of an org with a pace, moving its clock from one piece of work to the next."""
+    if content is not None:
+        org.jobs.put_content(job, [content.encode()])
+        org.jobs.patch(job, "UploadComplete")
+    while not org.jobs.find(job).is_terminal:
+        org.run_until_idle()
+        clock_of(org).advance(timedelta(seconds=org.processor.busy_s()))
+    return finished(org, job)
+
+
+def test_point_20_rows_that_met_a_lock_stay_failed_and_the_untouched_rest_is_put_back() -> None:
+    with crowded_org() as org:
+        job = load_legs(org, 40_000)
+        done = run_timed(org, job)
+        # Four batches: the fourth waits six seconds for the master, in its first chunk, which is 200 rows.
+        assert {row["sf__Error"].partition(":")[0] for row in done.failed} == {"UNABLE_TO_LOCK_ROW"}
+        assert (len(done.failed), len(done.saved)) == (200, 39_800)
+        assert done.job["retries"] == 1
+        assert (done.job["state"], done.job["numberRecordsProcessed"]) == ("JobComplete", 40_000)
+        again = run_timed(
+            org, new_job(org, "insert", "Leg__c"), write_csv(["Trip__c"], [[r["Trip__c"]] for r in done.failed])
+        )
+        assert len(again.saved) == 200
+
+
+def test_point_21_counters_cover_failures_and_finished_work_only() -> None:
+    with make_org(options=Options(threads=1, commit_batches=1)) as org:
+        job = new_job(org, "insert", "Trip__c")
+        rows = [[f"C{n}", "x" if n % 2 else ""] for n in range(20_000)]
+        org.jobs.put_content(job, [write_csv(["Ext__c", "Place__c"], rows).encode()])
+        org.jobs.patch(job, "UploadComplete")
+        org.step()
+        under_way = org.jobs.get(job)
+        assert (under_way["numberRecordsProcessed"], under_way["numberRecordsFailed"]) == (10_000, 5_000)
+        assert under_way["totalProcessingTime"] == 0
+        org.run_until_idle()
+        ended = org.jobs.get(job)
+        assert (ended["numberRecordsProcessed"], ended["numberRecordsFailed"]) == (20_000, 10_000)
+
+
+def test_point_22_and_23_limits_answer_403_in_a_list() -> None:
+    with (
+        make_org(limits={"DailyApiRequests": 3}) as org,
+        TwinServer(org, work=False) as server,
+        Client(server) as client,
+    ):
+        for _ in range(3):
+            assert client.get(INGEST).status_code == 200
+        over = client.get(INGEST)
+        assert (over.status_code, over.json()[0]["errorCode"]) == (403, "REQUEST_LIMIT_EXCEEDED")
+        assert "retry-after" not in over.headers
+
+
+def test_point_26_unrestricted_picklists_take_anything_and_inactive_values_are_refused(org: TwinOrg) -> None:
+    done = run_job(org, "insert", "Trip__c", "Place__c,Free__c,State__c\na,anything,Done\nb,A,Old\nc,A,nothing\n")
+    assert [row["Place__c"] for row in done.saved] == ["a"]
+    assert all(row["sf__Error"].startswith("INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST:") for row in done.failed)
+
+
+def test_point_27_decimals_are_rounded_half_up_and_integer_digits_are_not(org: TwinOrg) -> None:
+    done = run_job(org, "insert", "Trip__c", "Place__c,Miles__c\na,1.005\nb,-2.675\nc,999999.994\nd,1000000\n")
+    assert [row["Place__c"] for row in done.failed] == ["d"]
+    assert done.failed[0]["sf__Error"].startswith("NUMBER_OUTSIDE_VALID_RANGE:Miles: value outside of valid range")
+    stored = dict(records(org, "Trip__c", "Place__c", "Miles__c"))
+    assert stored == {"a": Decimal("1.01"), "b": Decimal("-2.68"), "c": Decimal("999999.99")}
+
+
+def test_point_28_whole_numbers_have_no_decimal_point(org: TwinOrg) -> None:
+    done = run_job(org, "insert", "Trip__c", "Place__c,Seats__c,Miles__c\na,250,250\nb,250.0,250\n")
+    assert [row["Place__c"] for row in done.saved] == ["a"]
+    assert done.failed[0]["sf__Error"].startswith("INVALID_TYPE_ON_FIELD_IN_RECORD:Seats: value not of required type")
+
+
+def test_point_29_dates_must_exist_and_know_no_zone(org: TwinOrg) -> None:
+    content = "Place__c,Day__c,At__c\na,2026-02-30,\nb,2026-02-28,2026-02-28T23:30:00.999-01:00\nc,2026-02-28Z,\n"
+    done = run_job(org, "insert", "Trip__c", content)
+    assert [row["Place__c"] for row in done.failed] == ["a"]
+    assert records(org, "Trip__c", "Day__c", "At__c", where="Place__c = 'b'") == [
+        (date(2026, 2, 28), datetime(2026, 3, 1, 0, 30))
+    ]
+
+
+def test_point_30_deletes_take_ids_only_and_each_once(org: TwinOrg) -> None:
+    ids = [row["sf__Id"] for row in run_job(org, "insert", "Plane__c", planes("D1", "D2")).saved]
+    wide = run_job(org, "delete", "Plane__c", f"Id,Tail__c\n{ids[0]},x\n")
+    assert wide.job["errorMessage"] == "InvalidBatch : The 'delete' batch must contain only ids"
+    lower = run_job(org, "delete", "Plane__c", f"id\n{ids[0]}\n")
+    assert lower.job["state"] == "Failed"
+    done = run_job(org, "delete", "Plane__c", f"Id\n{ids[0]}\n{ids[0]}\n")
+    assert (len(done.saved), [row["sf__Error"] for row in done.failed]) == (
+        1,
+        ["ENTITY_IS_DELETED:entity is deleted:--"],
+    )
+    trip = run_job(org, "insert", "Trip__c", "Place__c\nx\n").saved[0]["sf__Id"]
+    leg = run_job(org, "insert", "Leg__c", f"Trip__c\n{trip}\n").saved[0]["sf__Id"]
+    run_job(org, "delete", "Trip__c", f"Id\n{trip}\n")
+    gone = run_job(org, "delete", "Leg__c", f"Id\n{leg}\n")
+    assert gone.failed[0]["sf__Error"] == "ENTITY_IS_DELETED:entity is deleted:--"
+
+
+def test_point_31_a_deleted_row_frees_its_key_and_no_upsert_matches_it(org: TwinOrg) -> None:
+    first = run_job(org, "insert", "Plane__c", planes("Z")).saved[0]["sf__Id"]
+    run_job(org, "delete", "Plane__c", f"Id\n{first}\n")
+    done = run_job(org, "upsert", "Plane__c", planes("Z"), key="Tail__c")
+    assert done.saved[0]["sf__Created"] == "true"
+    assert done.saved[0]["sf__Id"] != first
+    assert len(records(org, "Plane__c", "Id", where="true")) == 2
+
+
+def test_point_32_automations_act_on_bulk_loads_and_switched_off_they_do_not() -> None:
+    rule = {"name": "No_Z", "object": "Plane__c", "formula": "BEGINS(Tail__c, 'Z')", "error_message": "no Z",
+            "error_field": "Tail__c"}  # fmt: skip
+    for active in (True, False):
+        with make_org(automations={"validation_rules": [{**rule, "active": active}]}) as org:
+            done = run_job(org, "insert", "Plane__c", planes("A", "Z"))
+            errors = ["FIELD_CUSTOM_VALIDATION_EXCEPTION:no Z:Tail__c --"] if active else []
+            assert [row["sf__Error"] for row in done.failed] == errors
+
+
+def test_point_35_a_field_that_the_user_cannot_see_looks_like_a_wrong_header(org: TwinOrg) -> None:
+    done = run_job(org, "insert", "Plane__c", "Tail__c,Made_Without_Access__c\nx,y\n")
+    assert done.job["errorMessage"] == "InvalidBatch : Field name not found : Made_Without_Access__c"
+
+
+def test_point_38_jobs_vanish_with_their_results_after_seven_days(org: TwinOrg) -> None:
+    job = run_job(org, "insert", "Plane__c", planes("W")).job["id"]
+    clock_of(org).advance(timedelta(days=7, seconds=-1))
+    assert finished(org, job).saved
+    clock_of(org).advance(timedelta(seconds=1))
+    with pytest.raises(ApiError) as caught:
+        org.results(job, "successfulResults")
+    assert caught.value.http_status == 404
+    assert list(org.store.uploads.iterdir()) == []
+
+
+def test_point_39_a_job_is_open_for_a_day_at_most(org: TwinOrg) -> None:
+    job = new_job(org)
+    clock_of(org).advance(timedelta(hours=24, seconds=-1))
+    assert org.jobs.get(job)["state"] == "Open"
+    clock_of(org).advance(timedelta(seconds=1))
+    assert org.jobs.get(job)["state"] == "Aborted"
+    with pytest.raises(ApiError):
+        org.jobs.put_content(job, [b"Tail__c\nx\n"])
+
+
+def test_point_40_the_size_limit_is_that_of_the_encoded_upload(org: TwinOrg) -> None:
+    largest = 112_500_000  # bytes whose base64 has 150,000,000
+    job = new_job(org)
+    piece = bytes(500_000)
+    with pytest.raises(ApiError) as caught:
+        org.jobs.put_content(job, [*[piece] * (largest // len(piece)), b"x"])
+    assert caught.value.http_status == 413
+    assert list(org.store.uploads.iterdir()) == []
+    org.jobs.put_content(job, [piece] * (largest // len(piece)))
+    assert [file.stat().st_size for file in org.store.uploads.iterdir()] == [largest]
+
+
+def test_point_41_a_put_that_was_stored_although_its_reply_was_lost_cannot_be_sent_again(client: Client) -> None:
+    job_id = client.create_job(object="Plane__c")
+    client.arm({"action": "lose_reply", "method": "PUT", "path": f"{job_id}/batches"})
+    with pytest.raises(httpx.TransportError):
+        client.put_csv(job_id, b"Tail__c\nlost1\n")
+    assert client.put_csv(job_id, b"Tail__c\nlost1\n").status_code == 400
+    aborted = client.patch(f"{INGEST}/{job_id}", json={"state": "Aborted"})
+    assert aborted.json()["state"] == "Aborted"
+    assert loaded(client, b"Tail__c\nlost1\n")["numberRecordsFailed"] == 0
+
+
+def test_point_42_a_create_whose_reply_was_lost_leaves_an_open_job_that_the_list_shows(client: Client) -> None:
+    client.arm({"action": "lose_reply", "method": "POST", "path": "jobs/ingest$"})
+    before = {job["id"] for job in client.get(INGEST).json()["records"]}
+    with pytest.raises(httpx.TransportError):
+        client.create_job(object="Trip__c")
+    stray = [job for job in client.get(INGEST).json()["records"] if job["id"] not in before]
+    assert [(job["object"], job["state"]) for job in stray] == [("Trip__c", "Open")]
+    client.server.org.run_until_idle()
+    assert client.get(f"{INGEST}/{stray[0]['id']}").json()["state"] == "Open"
+
+
+def test_point_43_a_close_that_is_repeated_is_refused_although_all_is_well(client: Client) -> None:
+    job_id = client.create_job(object="Plane__c")
+    client.put_csv(job_id, b"Tail__c\nclose1\n")
+    client.arm({"action": "lose_reply", "method": "PATCH", "path": job_id})
+    with pytest.raises(httpx.TransportError):
+        client.close_job(job_id)
+    again = client.close_job(job_id)
+    assert (again.status_code, again.json()[0]["errorCode"]) == (400, "INVALIDJOBSTATE")
+    client.server.org.run_until_idle()
+    assert client.get(f"{INGEST}/{job_id}").json()["state"] == "JobComplete"
+
+
+def test_point_46_audit_fields_are_not_writable(org: TwinOrg) -> None:
+    done = run_job(org, "insert", "Plane__c", "Tail__c,CreatedDate\na,2020-01-01T00:00:00Z\n")
+    assert done.failed[0]["sf__Error"].startswith("INVALID_FIELD_FOR_INSERT_UPDATE:Unable to create/update fields")
+
+
+def test_point_47_a_record_type_must_be_one_of_the_object(org: TwinOrg) -> None:
+    [(good,)] = records(org, "RecordType", "Id")
+    wrong = good[:14] + ("0" if good[14] != "0" else "1")
+    done = run_job(org, "insert", "Trip__c", f"Ext__c,Place__c,RecordTypeId\na,x,{good}\nb,x,{wrong}\n")
+    assert [row["Ext__c"] for row in done.saved] == ["a"]
+    assert done.failed[0]["sf__Error"].startswith(
+        "INVALID_CROSS_REFERENCE_KEY:Record Type ID: this ID value isn't valid"
+    )
+
+
+def test_point_48_masters_are_locked_and_optional_lookups_are_not() -> None:
+    with crowded_org() as org:
+        assert run_timed(org, load_legs(org, 40_000)).failed
+        plane = run_timed(org, new_job(org), planes("L")).saved[0]["sf__Id"]
+        rows = [["x", plane]] * 40_000
+        done = run_timed(org, new_job(org, "insert", "Trip__c"), write_csv(["Place__c", "Plane__c"], rows))
+        assert done.failed == []
+
+
+def test_the_header_of_empty_result_files_stands_there(org: TwinOrg) -> None:
+    job = run_job(org, "insert", "Plane__c", "Tail__c\n").job
+    assert (job["state"], job["numberRecordsProcessed"]) == ("JobComplete", 0)
+    saved = b"".join(org.results(job["id"], "successfulResults")).decode()
+    assert next(csv.reader(io.StringIO(saved))) == ["sf__Id", "sf__Created", "Tail__c"]
