@@ -73,6 +73,8 @@ prove: .venv/.dev .venv/.demo ## All slow proofs (hours): kill loops, long simul
 
 bench: .venv/.bench ## Measure against the floor and other clients (`make test-clients` installs those)
 	@$(PYTHON) -m bench $(or $(ARGS),--out docs/benchmarks.md)
+	@echo "twin: ingest"
+	@$(PYTHON) -m bench.twin_ingest
 
 lock: $(BIN)/uv ## Make the pins in requirements/ anew from pyproject.toml, newest versions
 	@$(LOCK) --upgrade --group uv -o $(LOCKS)/uv.txt
