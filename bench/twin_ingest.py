@@ -35,7 +35,7 @@ COLUMNS: Final = (
 )
 CHANNELS: Final = ("POS", "Online", "Phone", "Partner")
 STATUSES: Final = ("Active", "Closed", "Void")
-WORDS: Final = (  # noqa: SIM905 - a list of as many quoted words would be harder to read
+WORDS: Final = (
     "ข้าวหอมมะลิ น้ำดื่ม กาแฟเย็น ชาไทย ขนมปัง ผลไม้อบแห้ง เสื้อยืด กระเป๋าผ้า รองเท้าแตะ หมวกสาน สบู่สมุนไพร "
     "ยาดม น้ำผึ้งป่า ปลากระป๋อง บะหมี่ ไอศกรีม สมุดบันทึก ปากกา ร่มพับ แก้วเซรามิก ผ้าพันคอ พวงกุญแจ ตุ๊กตา ของฝาก "
     "โปรโมชั่น ลดราคา สมาชิก คืนสินค้า แลกแต้ม ชำระเงินสด บัตรเครดิต สาขาใหญ่ สนามบิน ขาออก ขาเข้า ชั้นสอง เที่ยวบิน "
@@ -91,7 +91,7 @@ def sales(start: int, rows: int) -> bytes:
     """The CSV of rows `start` to `start + rows`; the same text whenever the same rows are asked for."""
     import polars as pl
 
-    chance = random.Random(7)  # noqa: S311 - test data
+    chance = random.Random(7)
     texts = [" ".join(chance.choices(WORDS, k=chance.randint(5, 18))) for _ in range(5_000)]
     number = pl.int_range(start, start + rows, dtype=pl.Int64, eager=True).alias("n")
     mixed = (number * 2_654_435_761 % 2**31).alias("m")
@@ -132,7 +132,7 @@ class Twin:
 
         command = [sys.executable, "-m", "bench.twin_ingest", "--serve", str(folder), "--cores", str(cores)]
         self.folder = folder
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         told = json.loads(self._process.stdout.readline())
         self._client = httpx.Client(
