@@ -25,13 +25,13 @@ INSTALL := sh .ci/install .venv
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock'
 
-.PHONY: help venv demo test test-clients check format simulate prove bench lock clean
+.PHONY: help venv demo test test-clients check format simulate simulate-shared prove bench lock clean
 
 help: ## Show this list
 	@echo "make demo    a real migration into a simulated org, from set-up to the end"
 	@echo "make test    linters, types, import contracts, tests, 200 simulated schedules"
 	@echo
-	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  \1\t\2/p' Makefile | expand -t 18
 
 venv: .venv/.dev ## Make the virtual environment with all that development needs
 	@:
@@ -43,6 +43,7 @@ demo: .venv/.demo ## Run the demo (ARGS="--help" for its options)
 test: check .venv/.demo ## Linters, tests and simulated schedules: what has to pass before a commit
 	@echo "simulation: $(SEEDS) schedules on $(CORES) cores"
 	@$(MAKE) --no-print-directory simulate
+	@$(MAKE) --no-print-directory simulate-shared SEEDS=$$(( ($(SEEDS) + 9) / 10 ))
 	@echo "pytest: on $(CORES) cores"
 	@$(PYTHON) -m pytest -q -m "not slow and not clients" -n $(CORES) --dist worksteal $(ARGS)
 
@@ -66,9 +67,12 @@ test-clients: .venv/.dev ## Clients that others wrote, against the twin (CLIENTS
 	@$(PYTHON) -m tests.clients.install $(if $(filter required,$(CLIENTS)),--required)
 	@FORCELIFT_CLIENTS=$(CLIENTS) sh .ci/loopback-only $(PYTHON) -m pytest -q -m clients -n $(CORES) --dist loadfile \
 		tests/clients $(ARGS)
+simulate-shared: .venv/.dev ## The same with several runners on one batch, killed or frozen: SEEDS=N FROM=K
+	@$(PYTHON) -m tests.simulation --shared --seeds $(SEEDS) --from $(FROM)
 
 prove: .venv/.dev .venv/.demo ## All slow proofs (hours): kill loops, long simulations, real processes
 	@$(MAKE) --no-print-directory simulate SEEDS=$(PROVE_SEEDS)
+	@$(MAKE) --no-print-directory simulate-shared SEEDS=$$(( $(PROVE_SEEDS) / 4 ))
 	@$(PYTHON) -m pytest -q -m slow --timeout 7200 $(ARGS)
 
 bench: .venv/.bench ## Measure against the floor and other clients (`make test-clients` installs those)

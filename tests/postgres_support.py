@@ -42,6 +42,10 @@ class Postgres:
         )
         return f"postgresql://{SUPERUSER}@/{database}?{query}"
 
+    def plan_url(self, database: str) -> str:
+        """The same as a plan has it, where a URL must name a host: the socket's folder, percent-encoded."""
+        return f"postgresql://{SUPERUSER}@{quote(str(self.folder), safe='')}/{database}"
+
     def dsn(self, database: str = "postgres", user: str = SUPERUSER) -> str:
         """What psycopg takes."""
         return f"host={self.folder} port={_PORT} dbname={database} user={user}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forcelift.audit import AuditStore
+from forcelift.audit import AuditStore, LeaseTimes
 from forcelift.errors import OrgNotFound, PlanError, Problem, SourceError, SourceUnavailable, StateConflict, UsageError
 from forcelift.jobs.tracks import TableSpec
 from forcelift.jobs.work import TableWork
@@ -24,7 +24,7 @@ from forcelift.plan.zones import byte_tables, codec_name
 from forcelift.protocols.clock import Clock
 from forcelift.protocols.org import FieldDescribe, ObjectDescribe, Org
 from forcelift.protocols.refusals import RefusalReader
-from forcelift.protocols.source import Source
+from forcelift.protocols.source import SharedSnapshot, Source
 from forcelift.rules import ParentField, SourceDefaults, compile_table, lookup_targets, owner_names, rule_remedy
 from forcelift.storage import FolderStorage
 
@@ -57,21 +57,24 @@ class Compiled:
 
 
 @contextmanager
-def open_state(loaded: LoadedPlan, *, clock: Clock, create: bool) -> Iterator[State]:
+def open_state(
+    loaded: LoadedPlan, *, clock: Clock, create: bool, lease_times: LeaseTimes | None = None
+) -> Iterator[State]:
     """Open the audit database and the storage folder of a plan.
 
     Args:
         create: Whether they may be new; without it a plan that never ran is told so.
+        lease_times: How soon a silent runner counts as dead; by default as in DESIGN.
     """
     root = Path(loaded.staging())
-    with AuditStore.open(loaded.audit_url(), clock=clock, create=create) as audit:
+    with AuditStore.open(loaded.audit_url(), clock=clock, create=create, lease_times=lease_times) as audit:
         storage = FolderStorage(root)
         yield State(audit=audit, storage=storage, ledger=Ledger(storage))
 
 
 @contextmanager
-def open_source(loaded: LoadedPlan) -> Iterator[Source]:
-    """Open the plan's source."""
+def open_source(loaded: LoadedPlan, *, offered: Sequence[SharedSnapshot] = ()) -> Iterator[Source]:
+    """Open the plan's source, in a state that another process offers if that still stands."""
     from forcelift.source import open_source as open_adapter
 
     settings = loaded.plan.source
@@ -81,6 +84,7 @@ def open_source(loaded: LoadedPlan) -> Iterator[Source]:
         password=settings.password.get_secret_value() if settings.password else None,
         encoding=codec_name(settings.encoding),
         byte_tables=byte_tables(loaded.plan),
+        offered=offered,
     )
     try:
         yield source

@@ -91,6 +91,10 @@ class StateConflict(ForceliftError):
     exit_code = ExitCode.STATE
 
 
+class LeaseLost(StateConflict):
+    """Another process has taken over what this one worked on: it must touch nothing of it any more."""
+
+
 class StorageError(ForceliftError):
     """Staging, ledger or audit database cannot be written or read: disk full, file missing, checksum differs."""
 

@@ -14,19 +14,19 @@ import secrets
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 
 from forcelift.assembly import Compiled, State, compile_plan, open_org, open_source, open_state, refusal_reader
-from forcelift.audit import Lease, LeaseHolder, PerformanceRow
+from forcelift.audit import Lease, LeaseHolder, LeaseTimes, PerformanceRow
 from forcelift.audit.batches import SAMPLE_KEY
 from forcelift.audit.records import Asked, Batch, BatchMode, BatchState, ChunkStatus, ChunkStep, Control
 from forcelift.bounds import check_room, engine_settings
 from forcelift.during.extract import ExtractHandlers, ExtractWorld
 from forcelift.during.extract.pace import Pace
 from forcelift.during.extract.record_data import SentRowsJson
-from forcelift.errors import ExitCode, ForceliftError, StateConflict, StorageError
+from forcelift.errors import ExitCode, ForceliftError, LeaseLost, StateConflict, StorageError
 from forcelift.jobs.board import EngineSettings
 from forcelift.jobs.coordinator import Coordinator
 from forcelift.jobs.governor import Governor
@@ -34,11 +34,11 @@ from forcelift.jobs.handlers import job_handlers
 from forcelift.jobs.holds import DiskSeen
 from forcelift.jobs.runner import Runner
 from forcelift.jobs.world import JobWorld
-from forcelift.plan import LoadedPlan, load_plan, masked_url, plan_diff, plan_document, unsupported
-from forcelift.plan.operational import changes_of_meaning
+from forcelift.joining import Earlier, check_same, leave, look_back, sweep, write_marker
+from forcelift.plan import LoadedPlan, load_plan, masked_url, plan_document, unsupported
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.protocols.org import Org
-from forcelift.protocols.source import Source
+from forcelift.protocols.source import ExportsSnapshot, Source
 from forcelift.retention import end_batch, keeps_settled, remove_expired
 from forcelift.rules import SamplePercent
 from forcelift.summary import BatchSummary, summarise
@@ -54,6 +54,7 @@ class RunOptions:
     Attributes:
         batch_id: Name of a new batch; made up if None.
         resume: Go on with a batch: its name, or an empty text for the newest unfinished one of the project.
+        join: Help with a batch that another process works on; named as for `resume`.
         dry_run: Everything but the upload.
         extract_first: Stage everything before the first job; a resume keeps to it.
         tables: Only these tables of the plan.
@@ -63,10 +64,16 @@ class RunOptions:
 
     batch_id: str | None = None
     resume: str | None = None
+    join: str | None = None
     dry_run: bool = False
     extract_first: bool = False
     tables: tuple[str, ...] = ()
     sample_percent: Decimal | int | float | str | None = None
+
+    @property
+    def known(self) -> str | None:
+        """The batch that was begun before, as it was named; None for a new one."""
+        return self.resume if self.join is None else self.join
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,6 +95,7 @@ def run_migration(
     watcher: Watcher | None = None,
     clock: Clock | None = None,
     engine: EngineSettings | None = None,
+    lease_times: LeaseTimes | None = None,
 ) -> BatchSummary:
     """Run a batch to its end, or as far as it gets.
 
@@ -96,6 +104,7 @@ def run_migration(
         options: New batch or resume, dry run, tables.
         watcher: Told how it goes.
         engine: Bounds of the engine; by default from the plan's limits and the machine.
+        lease_times: How soon a silent process counts as dead where several may share a batch.
     Returns:
         What became of every table; `exit_code` says how the process should end.
     Raises:
@@ -106,55 +115,50 @@ def run_migration(
     loaded = load_plan(plan_file)
     if later := unsupported(loaded.plan):
         raise loaded.error(later)
-    resumed_tables = _tables_of_resumed(loaded, options, clock)
-    with open_source(loaded) as source, open_org(loaded, clock=clock) as org:
-        compiled = compile_plan(loaded, source=source, org=org, only=resumed_tables or options.tables or None)
-        with open_state(loaded, clock=clock, create=True) as state:
+    earlier = _look_back(loaded, options, clock)
+    with open_source(loaded, offered=earlier.snapshots) as source, open_org(loaded, clock=clock) as org:
+        compiled = compile_plan(loaded, source=source, org=org, only=earlier.tables or options.tables or None)
+        with open_state(loaded, clock=clock, create=True, lease_times=lease_times) as state:
             batch_id = _batch_id(loaded, options, state, clock)
-            with state.audit.lease(batch_id, owner()) as lease:
+            exported = source.exported() if isinstance(source, ExportsSnapshot) else None
+            is_joined = options.join is not None
+            with state.audit.lease(
+                batch_id, owner(), join=is_joined, reads=source.snapshot(), exports=exported
+            ) as lease:
                 remove_expired(state, loaded.plan.project, clock.now())
-                if options.extract_first and options.resume is None:
+                if options.extract_first and options.known is None:
                     check_room(loaded, state, source, compiled)
                 batch = _begin(loaded, options, sample, batch_id, state, source=source, org=org, clock=clock)
                 watcher.on_batch(batch)
                 settings = engine or engine_settings(loaded, mode=batch.mode)
+                # A batch that reads everything first is one process's: it alone knows when all is read.
+                is_shared = state.audit.can_share and batch.mode is not BatchMode.EXTRACT_FIRST
+                settings = replace(settings, is_shared=is_shared)
                 world = _World(loaded, batch, state, source, org, compiled, lease, clock, settings)
-                coordinator = world.run(watcher)
+                coordinator = world.run(watcher, is_joined=is_joined)
                 return _end(world, coordinator)
 
 
-def _tables_of_resumed(loaded: LoadedPlan, options: RunOptions, clock: Clock) -> list[str] | None:
-    """A resume works on the tables that its batch began with.
-
-    Raises:
-        StateConflict: There is nothing to resume, or another process works on it. Told before source and org are
-            opened, because a twin's file that the other process holds could not be.
-    """
-    if options.resume is None:
-        return None
+def _look_back(loaded: LoadedPlan, options: RunOptions, clock: Clock) -> Earlier:
+    """What a process that goes on with a batch has to know of it; nothing of a new one."""
+    if options.known is None:
+        return Earlier()
     with open_state(loaded, clock=clock, create=False) as state:
         batch_id = _batch_id(loaded, options, state, clock)
-        if (holder := state.audit.lease_holder(batch_id)) is not None:
-            raise StateConflict(
-                f"batch `{batch_id}` is being worked on by {holder.owner}, since {holder.since:%Y-%m-%d %H:%M:%S} UTC",
-                state="nothing was changed by this process",
-                hint="watch it by `forcelift status`, or end it by `forcelift stop`",
-            )
-        chosen = state.audit.plan_document(batch_id).get("chosen_tables")
-    return list(chosen) if chosen else None
+        return look_back(loaded, state, batch_id, join=options.join is not None)
 
 
 def _batch_id(loaded: LoadedPlan, options: RunOptions, state: State, clock: Clock) -> str:
-    if options.resume is None:
+    if options.known is None:
         return options.batch_id or f"{clock.now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-    if options.resume:
-        if state.audit.batch(options.resume) is None:
+    if options.known:
+        if state.audit.batch(options.known) is None:
             raise StateConflict(
-                f"there is no batch `{options.resume}` to go on with",
+                f"there is no batch `{options.known}` to go on with",
                 state="nothing was read or written",
                 hint="`forcelift status` lists the batches; `forcelift run` begins a new one",
             )
-        return options.resume
+        return options.known
     newest = state.audit.newest_batch(loaded.plan.project, unfinished=True)
     if newest is None:
         raise StateConflict(
@@ -177,9 +181,12 @@ def _begin(
     clock: Clock,
 ) -> Batch:
     known = state.audit.batch(batch_id)
-    if options.resume is not None and known is not None:
-        _check_same(loaded, known, state, org)
+    if options.known is not None and known is not None:
+        is_joined = options.join is not None
+        check_same(loaded, known, state, org_id=org.org_id, join=is_joined, by=owner())
         state.audit.check_sample(batch_id, str(sample) if sample is not None else None)
+        if is_joined:
+            return known
         state.audit.clear_control(batch_id, owner())
         return state.audit.reopen_batch(batch_id)
     document = plan_document(loaded.plan) | {
@@ -200,6 +207,7 @@ def _begin(
         plan_revision=1,
         created_by=owner(),
         started_at=clock.now(),
+        marker=write_marker(state, batch_id),
     )
     return state.audit.begin_batch(batch, plan_document=document)
 
@@ -208,40 +216,6 @@ def _mode(options: RunOptions) -> BatchMode:
     if options.dry_run:
         return BatchMode.DRY_RUN
     return BatchMode.EXTRACT_FIRST if options.extract_first else BatchMode.RUN
-
-
-def _check_same(loaded: LoadedPlan, batch: Batch, state: State, org: Org) -> None:
-    """A resume goes on with the same plan into the same org, or not at all; how it is carried out may change."""
-    if batch.org_id != org.org_id:
-        raise StateConflict(
-            f"batch `{batch.batch_id}` was begun in org `{batch.org_id}`, but the plan now signs in to `{org.org_id}`",
-            state="the batch is left as it was; nothing was read or written",
-            hint="sign in to the first org again, or begin a new batch with `forcelift run`",
-        )
-    if batch.state is BatchState.DONE:
-        raise StateConflict(
-            f"batch `{batch.batch_id}` is finished",
-            state="nothing was read or written",
-            hint="begin a new batch with `forcelift run`; a reload updates the same records",
-        )
-    if batch.plan_sha256 != loaded.sha256:
-        before, now = state.audit.plan_document(batch.batch_id), plan_document(loaded.plan)
-        beside = {name: before.pop(name) for name in set(before) - set(now)}
-        all_changes = plan_diff(before, now)
-        if not all_changes:
-            return  # only written differently, or by an earlier version that knew fewer keys
-        changes = changes_of_meaning(all_changes)
-        if not changes:
-            state.audit.add_plan_revision(
-                batch.batch_id, plan_document=now | beside, plan_sha256=loaded.sha256, made_by=owner()
-            )
-            return
-        raise StateConflict(
-            f"the plan has changed since batch `{batch.batch_id}` was begun:\n"
-            + "\n".join(f"  - {change}" for change in changes[:20]),
-            state="the batch is left as it was; nothing was read or written",
-            hint="put the plan back as it was to resume, or begin a new batch with `forcelift run`",
-        )
 
 
 class _World:
@@ -260,6 +234,8 @@ class _World:
         settings: EngineSettings,
     ) -> None:
         self.loaded, self.batch, self.state, self.org = loaded, batch, state, org
+        self.audit = state.audit.of_runner(lease) if settings.is_shared else state.audit
+        own_fence = lease.fence if settings.is_shared else None
         self.compiled, self.lease, self.clock, self.settings = compiled, lease, clock, settings
         limits, retention = loaded.plan.limits, loaded.plan.retention
         chunk_rows = loaded.plan.chunks.rows
@@ -272,7 +248,7 @@ class _World:
                 batch=batch,
                 source=source,
                 org=org,
-                audit=state.audit,
+                audit=self.audit,
                 storage=state.storage,
                 ledger=state.ledger,
                 clock=clock,
@@ -286,13 +262,14 @@ class _World:
                 scratch=state.storage.root,
                 pace=self._pace,
                 sample=SamplePercent.of(percent) if percent is not None else None,
+                own_fence=own_fence,
             )
         )
         self._jobs = job_handlers(
             JobWorld(
                 batch=batch,
                 org=org,
-                audit=state.audit,
+                audit=self.audit,
                 lease=lease,
                 storage=state.storage,
                 ledger=state.ledger,
@@ -302,10 +279,11 @@ class _World:
                 rows_per_day=limits.rows_per_day,
                 keep_staged=keeps_settled(retention.staged_files),
                 works=compiled.works,
+                own_fence=own_fence,
             )
         )
 
-    def run(self, watcher: Watcher) -> Coordinator:
+    def run(self, watcher: Watcher, *, is_joined: bool) -> Coordinator:
         limits, audit = self.loaded.plan.limits, self.state.audit
         governor = Governor(
             jobs_max=limits.parallel_jobs,
@@ -313,7 +291,7 @@ class _World:
             rng=random.Random(),  # noqa: S311 - jitter of pauses, no secret
         )
         coordinator = Coordinator(self.compiled.specs, settings=self.settings, governor=governor)
-        self._restore(coordinator)
+        self._restore(coordinator, is_joined=is_joined)
         runner = Runner(
             coordinator,
             self._extract.handlers() | self._jobs,
@@ -333,14 +311,15 @@ class _World:
         disk = self.state.storage.disk()
         return DiskSeen(total=disk.total, free=disk.free)
 
-    def _restore(self, coordinator: Coordinator) -> None:
-        """Hand over what is durable; chunks that had begun are running again."""
+    def _restore(self, coordinator: Coordinator, *, is_joined: bool) -> None:
+        """Hand over what is durable; chunks that had begun are running again, shared ones once they are claimed."""
         audit, batch_id = self.state.audit, self.batch.batch_id
-        self.state.storage.sweep()
+        sweep(self.state.storage, batch_id, is_shared=self.settings.is_shared, is_joined=is_joined)
         planned = [table.table_name for table in audit.tables(batch_id)]
-        for chunk in audit.chunks(batch_id):
-            if chunk.status is ChunkStatus.FAILED and chunk.step is not ChunkStep.SETTLED:
-                audit.start_chunk(chunk.audit_id)
+        if not self.settings.is_shared:
+            for chunk in audit.chunks(batch_id):
+                if chunk.status is ChunkStatus.FAILED and chunk.step is not ChunkStep.SETTLED:
+                    audit.start_chunk(chunk.audit_id)
         coordinator.restore(planned, audit.chunks(batch_id), audit.jobs(batch_id))
 
     def _on_progress(self, coordinator: Coordinator, watcher: Watcher) -> None:
@@ -350,24 +329,36 @@ class _World:
         self._pace.stop(coordinator.stops_reading)
         if self.clock.monotonic() >= self._next_beat:
             self._next_beat = self.clock.monotonic() + BEAT_PAUSE_S
-            self.lease.beat()
+            try:
+                self.lease.beat()
+            except LeaseLost as error:
+                coordinator.lose(error)
         watcher.on_progress(coordinator, self.org)
 
 
 def _end(world: _World, coordinator: Coordinator) -> BatchSummary:
-    """Write down how the batch ended and count what became of its rows."""
+    """Write down how the batch ended, if it did, and count what became of its rows."""
     audit, batch_id = world.state.audit, world.batch.batch_id
     stopped = coordinator.control.stop or coordinator.control.stop_now
     if coordinator.is_complete and not coordinator.errors:
         state = BatchState.DONE
     else:
         state = BatchState.STOPPED if stopped and not coordinator.errors else BatchState.FAILED
-    batch = audit.set_batch_state(batch_id, state)
-    if state is BatchState.DONE:
+    others: tuple[LeaseHolder, ...] = ()
+    if not world.settings.is_shared:
+        batch = audit.set_batch_state(batch_id, state)
+    else:
+        batch, others = leave(world.audit, batch_id, coordinator, state)
+    if batch.state is BatchState.DONE and not others:
         end_batch(world.state, batch, world.loaded.plan.retention.staged_files)
     audit.journal("run_ended", {"state": state.value, "api_calls": world.org.api_calls}, batch_id=batch_id)
     summary = summarise(
-        world.state.audit, world.state.ledger, batch, api_calls=world.org.api_calls, errors=coordinator.errors
+        world.state.audit,
+        world.state.ledger,
+        batch,
+        api_calls=world.org.api_calls,
+        errors=coordinator.errors,
+        at_work=[one.owner for one in others],
     )
     return summary.with_exit_code(_exit_code(coordinator, summary, stopped=stopped))
 
@@ -435,7 +426,8 @@ class BatchStatus:
     """One batch as the audit database shows it, among all batches of its plan's project.
 
     Attributes:
-        holder: The process at work on it; None if there is none.
+        holder: The process at work on it, the longest of several; None if there is none.
+        runners: All processes at work on it.
         asked: Who asked for `pause`, `throttle` and `stop`, and why; the last of each.
         waiting_for: Why nothing is begun right now, with the time until which if known; None if nothing holds it back.
         performance: Speed of the SUCCESS chunks, by the checklist's query.
@@ -445,6 +437,7 @@ class BatchStatus:
     summary: BatchSummary
     batches: tuple[Batch, ...]
     holder: LeaseHolder | None
+    runners: tuple[LeaseHolder, ...]
     control: Control
     asked: dict[str, Asked]
     waiting_for: str | None
@@ -457,12 +450,14 @@ def batch_status(plan_file: str | Path, batch_id: str | None = None, *, clock: C
     clock = clock or SystemClock()
     with open_recorded(plan_file, clock=clock) as (loaded, state):
         batch = find_batch(loaded, state, batch_id)
-        holder = state.audit.lease_holder(batch.batch_id)
+        runners = tuple(state.audit.runners(batch.batch_id))
+        holder = next(iter(runners), None)
         batches = tuple(state.audit.batches(loaded.plan.project))
         return BatchStatus(
             summary=summarise(state.audit, state.ledger, batch),
             batches=batches,
             holder=holder,
+            runners=runners,
             control=state.audit.control(batch.batch_id),
             asked=state.audit.asked(batch.batch_id),
             waiting_for=waiting_for(state.audit, batch.batch_id, clock.now()) if holder is not None else None,

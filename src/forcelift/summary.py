@@ -83,7 +83,8 @@ class BatchSummary:
     """One batch, table by table.
 
     `api_calls` is None where this process did not make them, `sample_percent` where the batch takes all rows. `notes`
-    say what went wrong beside the rows, such as files that could not be removed.
+    say what went wrong beside the rows, such as files that could not be removed. `at_work` names the processes that
+    still work on it; `other_snapshots` are chunks that were read from another state of the source than the batch's.
     """
 
     batch: Batch
@@ -93,6 +94,8 @@ class BatchSummary:
     errors: tuple[str, ...]
     sample_percent: str | None = None
     notes: tuple[str, ...] = ()
+    at_work: tuple[str, ...] = ()
+    other_snapshots: int = 0
     exit_code: ExitCode = ExitCode.DONE
     first_error: Exception | None = None
 
@@ -140,6 +143,8 @@ class BatchSummary:
             "api_calls_predicted": self.api_calls_predicted,
             "errors": list(self.errors),
             "notes": list(self.notes),
+            "at_work": list(self.at_work),
+            "chunks_of_other_snapshots": self.other_snapshots,
             "tables": [
                 {
                     **{name: value for name, value in asdict(table).items() if not isinstance(value, datetime)},
@@ -158,6 +163,7 @@ def summarise(
     *,
     api_calls: int | None = None,
     errors: Sequence[Exception] = (),
+    at_work: Sequence[str] = (),
 ) -> BatchSummary:
     """Count a batch."""
     chunks = audit.chunks(batch.batch_id)
@@ -220,6 +226,10 @@ def summarise(
         tables=tuple(summaries),
         jobs=len(audit.jobs(batch.batch_id)),
         api_calls=api_calls,
+        at_work=tuple(at_work),
+        other_snapshots=sum(
+            chunk.staged is not None and chunk.staged.snapshot not in (None, batch.snapshot) for chunk in chunks
+        ),
         errors=tuple(
             error.message if isinstance(error, ForceliftError) else f"a fault of the program ({type(error).__name__})"
             for error in errors

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import polars as pl
 import pytest
@@ -25,6 +26,12 @@ from tests.faults.fault_loader import LoaderProcess
 from tests.faults.fault_twin import TwinProcess, org_client
 
 
+class MakeLoader(Protocol):
+    """What makes the loader of a world."""
+
+    def __call__(self, folder: Path, twin: TwinProcess, *, chunk_rows: int) -> LoaderProcess: ...
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class World:
     """Everything that a fault test works with. `others_jobs` stand open in the org and are not ours to touch."""
@@ -42,21 +49,31 @@ class World:
 
 
 @contextmanager
-def fault_world(folder: Path, *, seed: int, rows: int, chunk_rows: int, pace: str = "fast") -> Iterator[World]:
+def fault_world(
+    folder: Path,
+    *,
+    seed: int,
+    rows: int,
+    chunk_rows: int,
+    pace: str = "fast",
+    make_loader: MakeLoader = LoaderProcess,
+) -> Iterator[World]:
     """Make source, org and plan. The seed is printed, and stands in front of what fails."""
     print(f"seed {seed}")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("SF_CLIENT_SECRET", "loader-secret")
-        yield from _world(folder, seed=seed, rows=rows, chunk_rows=chunk_rows, pace=pace)
+        yield from _world(folder, seed=seed, rows=rows, chunk_rows=chunk_rows, pace=pace, make_loader=make_loader)
 
 
-def _world(folder: Path, *, seed: int, rows: int, chunk_rows: int, pace: str) -> Iterator[World]:
+def _world(
+    folder: Path, *, seed: int, rows: int, chunk_rows: int, pace: str, make_loader: MakeLoader
+) -> Iterator[World]:
     expected = make_source(folder / "source.duckdb", seed=seed, rows=rows)
     twin = TwinProcess(folder, schema=SCHEMA, pace=pace, seed=seed)
     twin.start()
     try:
         others_jobs = _put_what_stood_before(twin, expected)
-        loader = LoaderProcess(folder, twin, chunk_rows=chunk_rows)
+        loader = make_loader(folder, twin, chunk_rows=chunk_rows)
         try:
             yield World(seed=seed, twin=twin, loader=loader, expected=expected, others_jobs=others_jobs)
         except AssertionError as error:

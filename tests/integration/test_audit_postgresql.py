@@ -19,6 +19,7 @@ from tests.unit import (
 from tests.unit import (
     test_audit_batches,
     test_audit_chunks,
+    test_audit_claims,
     test_audit_dashboard,
     test_audit_jobs,
     test_audit_journal,
@@ -34,7 +35,7 @@ from tests.unit.audit_fixtures import (
     settle,
 )
 
-from forcelift.audit import AuditStore, tables
+from forcelift.audit import AuditStore, LeaseTimes, tables
 from forcelift.audit.records import BudgetRefused
 from forcelift.audit.text import short_batch_id
 from forcelift.errors import StateConflict, StorageError
@@ -43,7 +44,7 @@ pytest_plugins = ["tests.postgres_support"]
 
 ROOT = Path(__file__).parents[2]
 # The tests of the audit database that take a `store`, and run here once more, against the `store` of this module.
-SHARED = (test_audit_batches, test_audit_chunks, test_audit_jobs)
+SHARED = (test_audit_batches, test_audit_chunks, test_audit_claims, test_audit_jobs)
 for module in SHARED:
     for name, function in list(vars(module).items()):
         if name.startswith("test_"):
@@ -330,9 +331,9 @@ def test_heartbeat_is_the_servers_time_and_waits_for_no_writer(store, empty):
             assert second.fence == 1
 
 
-def test_heart_beats_by_itself(store, monkeypatch):
-    monkeypatch.setattr("forcelift.audit.lease.BEAT_PAUSE_S", 0.01)
-    with store.lease("B1", "me"):
+def test_heart_beats_by_itself(empty):
+    times = LeaseTimes(beat_pause_s=0.01)
+    with AuditStore.open(empty, clock=StillClock(), lease_times=times) as store, store.lease("B1", "me"):
         first = store.lease_holder("B1").heartbeat
         deadline = time.monotonic() + 30
         while store.lease_holder("B1").heartbeat == first:

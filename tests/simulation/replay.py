@@ -8,6 +8,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.simulation.shared import shared_simulated
 from tests.simulation.world import simulated
 
 
@@ -19,7 +20,27 @@ class Outcome:
     crashes: int = 0
     stops: int = 0
     jobs: int = 0
+    takeovers: int = 0
     fault: str | None = None
+
+
+def replay_shared(seed: int) -> Outcome:
+    """Run one schedule of several runners on one batch."""
+    folder = Path(tempfile.mkdtemp(prefix="forcelift-simulation-"))
+    try:
+        with shared_simulated(seed, folder) as simulation:
+            simulation.run()
+        return Outcome(
+            seed=seed,
+            crashes=simulation.crashes + simulation.freezes,
+            stops=simulation.stops,
+            jobs=len(simulation.org.jobs),
+            takeovers=simulation.takeovers,
+        )
+    except Exception:  # noqa: BLE001 - every kind of failure is a finding, and the other seeds go on
+        return Outcome(seed=seed, fault=traceback.format_exc())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def replay(seed: int) -> Outcome:

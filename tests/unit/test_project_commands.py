@@ -149,6 +149,7 @@ def test_import_contracts_name_every_adapter_and_noun() -> None:
         "demo",
         "steering",
         "migration",
+        "joining",
         "summary",
         "assembly",
         "twin",

@@ -87,19 +87,7 @@ class Batches(Journal):
             IllegalMove: The move is not allowed.
         """
         with self.write() as connection:
-            batch = need_batch(connection, batch_id)
-            if batch.state is state:
-                return batch
-            check_batch_move(batch_id, batch.state, state)
-            now = self.clock.now()
-            ended_at = None if state is BatchState.RUNNING else now
-            connection.execute(
-                tables.batch.update()
-                .where(tables.batch.c.batch_id == batch_id)
-                .values(state=state.value, ended_at=ended_at)
-            )
-            append(connection, now, f"batch_{state.value}", {}, batch_id=batch_id)
-            return replace(batch, state=state, ended_at=ended_at)
+            return move_batch(connection, batch_id, state, self.clock.now())
 
     def reopen_batch(self, batch_id: str) -> Batch:
         """Let a batch run again. Its SKIPPED and FAILED chunks stay so until each is started."""
@@ -237,6 +225,20 @@ def find_batch(connection: Connection, batch_id: str) -> Batch | None:
     query = sa.select(tables.batch).where(tables.batch.c.batch_id == batch_id)
     row = connection.execute(query).mappings().one_or_none()
     return None if row is None else batch_from(row)
+
+
+def move_batch(connection: Connection, batch_id: str, state: BatchState, now: datetime) -> Batch:
+    """Move a batch; see `Batches.set_batch_state`."""
+    batch = need_batch(connection, batch_id)
+    if batch.state is state:
+        return batch
+    check_batch_move(batch_id, batch.state, state)
+    ended_at = None if state is BatchState.RUNNING else now
+    connection.execute(
+        tables.batch.update().where(tables.batch.c.batch_id == batch_id).values(state=state.value, ended_at=ended_at)
+    )
+    append(connection, now, f"batch_{state.value}", {}, batch_id=batch_id)
+    return replace(batch, state=state, ended_at=ended_at)
 
 
 def need_batch(connection: Connection, batch_id: str) -> Batch:

@@ -11,7 +11,8 @@ from sqlalchemy.engine import Connection
 
 from forcelift.audit import tables
 from forcelift.audit.codec import chunk_from, table_from
-from forcelift.audit.journal import append_chunk
+from forcelift.audit.journal import append, append_chunk
+from forcelift.audit.moves import check_chunk_move
 from forcelift.audit.records import (
     BatchTable,
     Chunk,
@@ -84,8 +85,10 @@ def find_table(connection: Connection, batch_id: str, table_name: str) -> BatchT
     return None if row is None else table_from(row)
 
 
-def find_chunks(connection: Connection, batch_id: str, table_name: str | None) -> list[Chunk]:
-    """The chunks of a batch or of one of its tables, in load order."""
+def find_chunks(
+    connection: Connection, batch_id: str, table_name: str | None, audit_ids: Sequence[int] | None = None
+) -> list[Chunk]:
+    """The chunks of a batch or of one of its tables, in load order; only those of `audit_ids` if given."""
     query = _CHUNK.join(
         tables.batch_table,
         (tables.batch_table.c.batch_id == tables.chunk.c.batch_id)
@@ -93,6 +96,8 @@ def find_chunks(connection: Connection, batch_id: str, table_name: str | None) -
     ).where(tables.chunk.c.batch_id == batch_id)
     if table_name is not None:
         query = query.where(tables.chunk.c.table_name == table_name)
+    if audit_ids is not None:
+        query = query.where(tables.chunk.c.audit_id.in_(audit_ids))
     query = query.order_by(tables.batch_table.c.position, tables.chunk.c.table_name, tables.chunk.c.chunk_no)
     return [chunk_from(row) for row in connection.execute(query).mappings()]
 
@@ -199,3 +204,48 @@ def move(
         connection.execute(table.update().where(table.c.audit_id == chunk.audit_id).values(**chunk_values))
     append_chunk(connection, now, action, chunk.audit_id, payload or {}, batch_id=chunk.batch_id)
     return need_chunk(connection, chunk.audit_id)
+
+
+def start(connection: Connection, audit_id: int, now: datetime, *, restage: bool = False) -> Chunk:
+    """To RUNNING; see `Chunks.start_chunk`."""
+    chunk = need_chunk(connection, audit_id)
+    check_chunk_move(audit_id, chunk.status, ChunkStatus.RUNNING)
+    again = chunk.status in (ChunkStatus.FAILED, ChunkStatus.PARTIAL)
+    change: dict[str, Any] = {"generation": chunk.generation + int(again)}
+    if restage:
+        refuse_restage_after_jobs(connection, audit_id)
+        change |= {"step": ChunkStep.PLANNED.value, "staged": None, "link_parts": None, "link_refused": 0}
+        change["generation"] = chunk.generation + 1
+    elif chunk.step is ChunkStep.SETTLED:
+        change |= {"step": ChunkStep.STAGED.value}
+    audit = {
+        "status": ChunkStatus.RUNNING.value,
+        "start_time": now,
+        "end_time": None,
+        "duration_seconds": None,
+        "error_message": None,
+        "error_details": None,
+    }
+    return move(connection, chunk, now, "chunk_started", chunk_values=change, audit_values=audit)
+
+
+def fail(connection: Connection, audit_id: int, now: datetime, message: str, details: str | None = None) -> Chunk:
+    """RUNNING to FAILED."""
+    chunk = need_chunk(connection, audit_id)
+    check_chunk_move(audit_id, chunk.status, ChunkStatus.FAILED)
+    audit = ended(chunk, ChunkStatus.FAILED, now, message, details)
+    return move(connection, chunk, now, "chunk_failed", audit_values=audit)
+
+
+def skip_pending(connection: Connection, batch_id: str, now: datetime, reason: str) -> int:
+    """All PENDING chunks of a batch to SKIPPED. Returns how many."""
+    log = tables.audit_log
+    pending = (log.c.batch_id == short_batch_id(batch_id)) & (log.c.status == ChunkStatus.PENDING.value)
+    skipped = connection.execute(
+        log.update()
+        .where(pending)
+        .values(status=ChunkStatus.SKIPPED.value, error_message=fit_text(reason, tables.ERROR_MESSAGE_BYTES))
+    ).rowcount
+    if skipped:
+        append(connection, now, "chunks_skipped", {"chunks": skipped}, batch_id=batch_id)
+    return skipped

@@ -16,17 +16,20 @@ from forcelift.audit.chunk_rows import (
     check_counts,
     counts_values,
     ended,
+    fail,
     find_chunks,
     find_table,
     insert_chunks,
     move,
     need_chunk,
     need_running,
-    refuse_restage_after_jobs,
+    skip_pending,
+    start,
 )
 from forcelift.audit.codec import part_document, staged_document, table_from
 from forcelift.audit.failed import replace_failed
-from forcelift.audit.journal import Journal, append
+from forcelift.audit.holding import Holding
+from forcelift.audit.journal import append
 from forcelift.audit.moves import check_chunk_move
 from forcelift.audit.records import (
     BatchMode,
@@ -38,13 +41,13 @@ from forcelift.audit.records import (
     Part,
     StagedChunk,
 )
-from forcelift.audit.text import fit_text, short_batch_id
+from forcelift.audit.text import fit_text
 from forcelift.errors import StateConflict
 
 _MEGABYTE = 1_000_000
 
 
-class Chunks(Journal):
+class Chunks(Holding):
     """Tables and chunks."""
 
     def plan_table(self, table: BatchTable, chunks: Sequence[tuple[Mapping[str, Any], int]]) -> list[Chunk]:
@@ -57,6 +60,7 @@ class Chunks(Journal):
             StateConflict: The table was planned already, or there is no such batch.
         """
         with self.write() as connection:
+            self.need_work(connection, table.batch_id, "plan", table.table_name)
             batch = need_batch(connection, table.batch_id)
             if find_table(connection, table.batch_id, table.table_name) is not None:
                 raise StateConflict(
@@ -88,6 +92,7 @@ class Chunks(Journal):
     def chunk(self, audit_id: int) -> Chunk:
         """One chunk. Raises `StateConflict` if there is none of that id."""
         with self.read() as connection:
+            self.need_claim(connection, audit_id)
             return need_chunk(connection, audit_id)
 
     def start_chunk(self, audit_id: int, *, restage: bool = False) -> Chunk:
@@ -101,30 +106,13 @@ class Chunks(Journal):
             restage: Forget the staged files and read the source again. Refused once a job was made from them.
         """
         with self.write() as connection:
-            chunk = need_chunk(connection, audit_id)
-            check_chunk_move(audit_id, chunk.status, ChunkStatus.RUNNING)
-            again = chunk.status in (ChunkStatus.FAILED, ChunkStatus.PARTIAL)
-            change: dict[str, Any] = {"generation": chunk.generation + int(again)}
-            if restage:
-                refuse_restage_after_jobs(connection, audit_id)
-                change |= {"step": ChunkStep.PLANNED.value, "staged": None, "link_parts": None, "link_refused": 0}
-                change["generation"] = chunk.generation + 1
-            elif chunk.step is ChunkStep.SETTLED:
-                change |= {"step": ChunkStep.STAGED.value}
-            now = self.clock.now()
-            audit = {
-                "status": ChunkStatus.RUNNING.value,
-                "start_time": now,
-                "end_time": None,
-                "duration_seconds": None,
-                "error_message": None,
-                "error_details": None,
-            }
-            return move(connection, chunk, now, "chunk_started", chunk_values=change, audit_values=audit)
+            self.need_claim(connection, audit_id)
+            return start(connection, audit_id, self.clock.now(), restage=restage)
 
     def stage_chunk(self, audit_id: int, staged: StagedChunk) -> Chunk:
         """Record that the chunk's files are sealed; from now on they are not changed and the source is not read."""
         with self.write() as connection:
+            self.need_claim(connection, audit_id)
             chunk = need_running(connection, audit_id, {ChunkStep.PLANNED})
             audit = {
                 "source_count": staged.source_count,
@@ -150,13 +138,20 @@ class Chunks(Journal):
     def load_chunk(self, audit_id: int, ledger_file: str, sha256: str) -> Chunk:
         """Record that all load jobs of the chunk have answered and their ledger file is sealed."""
         with self.write() as connection:
+            self.need_claim(connection, audit_id)
             chunk = need_running(connection, audit_id, {ChunkStep.STAGED, ChunkStep.LOADED})
             change = {"step": ChunkStep.LOADED.value, "ledger_file": ledger_file, "ledger_sha256": sha256}
             seal = {"ledger_file": ledger_file, "ledger_sha256": sha256}
             return move(connection, chunk, self.clock.now(), "chunk_loaded", chunk_values=change, payload=seal)
 
     def stage_links(
-        self, audit_id: int, parts: Sequence[Part], refused: int, changes: Mapping[str, int] | None = None
+        self,
+        audit_id: int,
+        parts: Sequence[Part],
+        refused: int,
+        changes: Mapping[str, int] | None = None,
+        *,
+        rows_file: str | None = None,
     ) -> Chunk:
         """Record that the files of the chunk's link pass are sealed.
 
@@ -165,13 +160,15 @@ class Chunks(Journal):
             parts: The upload files.
             refused: Rows without a parent to link to.
             changes: What the link pass changed, as "rule:column" -> rows; added to what staging counted.
+            rows_file: Name in storage of what became of each row of the pass.
         """
         with self.write() as connection:
+            self.need_claim(connection, audit_id)
             chunk = need_running(connection, audit_id, {ChunkStep.LOADED})
             assert chunk.staged is not None
             counted = Counter(chunk.staged.changes) + Counter(changes or {})
             change = {
-                "staged": staged_document(replace(chunk.staged, changes=dict(counted))),
+                "staged": staged_document(replace(chunk.staged, changes=dict(counted), link_rows_file=rows_file)),
                 "step": ChunkStep.LINKING.value,
                 "link_parts": [part_document(part) for part in parts],
                 "link_refused": refused,
@@ -215,6 +212,7 @@ class Chunks(Journal):
             IllegalMove: The move is not allowed, or SUCCESS or PARTIAL is asked of sums that do not close.
         """
         with self.write() as connection:
+            self.need_claim(connection, audit_id)
             chunk = need_chunk(connection, audit_id)
             check_chunk_move(audit_id, chunk.status, status)
             if status is not ChunkStatus.FAILED:
@@ -248,25 +246,13 @@ class Chunks(Journal):
     def fail_chunk(self, audit_id: int, message: str, details: str | None = None) -> Chunk:
         """RUNNING to FAILED: the chunk could not be finished. How far it came stays as it was."""
         with self.write() as connection:
-            chunk = need_chunk(connection, audit_id)
-            check_chunk_move(audit_id, chunk.status, ChunkStatus.FAILED)
-            now = self.clock.now()
-            audit = ended(chunk, ChunkStatus.FAILED, now, message, details)
-            return move(connection, chunk, now, "chunk_failed", audit_values=audit)
+            self.need_claim(connection, audit_id)
+            return fail(connection, audit_id, self.clock.now(), message, details)
 
     def skip_chunks(self, batch_id: str, reason: str) -> int:
         """All PENDING chunks to SKIPPED, as the batch was stopped before they began. Returns how many."""
         with self.write() as connection:
-            log = tables.audit_log
-            pending = (log.c.batch_id == short_batch_id(batch_id)) & (log.c.status == ChunkStatus.PENDING.value)
-            skipped = connection.execute(
-                log.update()
-                .where(pending)
-                .values(status=ChunkStatus.SKIPPED.value, error_message=fit_text(reason, tables.ERROR_MESSAGE_BYTES))
-            ).rowcount
-            if skipped:
-                append(connection, self.clock.now(), "chunks_skipped", {"chunks": skipped}, batch_id=batch_id)
-            return skipped
+            return skip_pending(connection, batch_id, self.clock.now(), reason)
 
     def roll_back_chunk(self, audit_id: int) -> Chunk:
         """SUCCESS or PARTIAL to ROLLED_BACK, which is final; END_TIME is now."""

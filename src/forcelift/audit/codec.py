@@ -46,6 +46,8 @@ def staged_document(staged: StagedChunk) -> dict[str, Any]:
         "changes": dict(staged.changes),
         "seconds": staged.seconds,
         "bytes": staged.bytes,
+        "snapshot": staged.snapshot,
+        "link_rows_file": staged.link_rows_file,
     }
 
 

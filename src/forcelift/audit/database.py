@@ -24,6 +24,7 @@ from sqlalchemy.pool import StaticPool
 from forcelift.audit import tables
 from forcelift.audit.dialects import native_dates
 from forcelift.audit.postgresql import another_programs, postgresql_engine, server_error, shown_url, take_turn
+from forcelift.audit.shares import LeaseTimes
 from forcelift.errors import ForceliftError, StateConflict, StorageError, UsageError
 from forcelift.protocols.clock import Clock
 
@@ -60,6 +61,11 @@ class Database:
         # Batches that this process works on, where there is no file to lock.
         self.held_in_memory: set[str] = set()
         self.memory_guard = threading.Lock()
+        # Whether several runners may work on one batch: where leases are judged by a clock that they share.
+        self.can_share = self.is_server
+        self.lease_times = LeaseTimes()
+        # The runner whose writes these are; None writes for nobody in particular, and is not held back.
+        self.fence: int | None = None
 
     @property
     def is_server(self) -> bool:
@@ -135,7 +141,13 @@ def sqlite_file(url: URL) -> Path | None:
 
 
 def open_database(
-    kind: type[StoreType], url_text: str, *, clock: Clock, create: bool, on_step: OnStep = no_step
+    kind: type[StoreType],
+    url_text: str,
+    *,
+    clock: Clock,
+    create: bool,
+    on_step: OnStep = no_step,
+    lease_times: LeaseTimes | None = None,
 ) -> StoreType:
     """Open the audit database, create its tables if it is new and `create` allows it.
 
@@ -144,15 +156,16 @@ def open_database(
         StateConflict: There is none and it may not be created, or it belongs to another program or a newer Forcelift.
         StorageError: Folder or file cannot be read or written, or the server cannot be reached.
     """
-    url = _database_url(url_text)
+    url, lease_times = _database_url(url_text), lease_times or LeaseTimes()
     if url.get_backend_name() == "postgresql":
-        engine = postgresql_engine(url)
+        engine = postgresql_engine(url, stale_after_s=lease_times.stale_after_s)
     else:
         file = sqlite_file(url)
         if file is not None:
             _prepare_file(file, create=create)
         engine = _sqlite_engine(url)
     database = kind(engine, url=url, clock=clock, on_step=on_step)
+    database.lease_times = lease_times
     try:
         _create_or_check(database, create=create)
         database.has_tables = True

@@ -15,10 +15,13 @@ from sqlalchemy.engine import Connection
 
 from forcelift.audit import tables
 from forcelift.audit.codec import job_from
-from forcelift.audit.journal import Journal, append, append_chunk
+from forcelift.audit.holding import Holding, wait_for_others
+from forcelift.audit.journal import append, append_chunk
+from forcelift.audit.lease import lease_time, living, taker_of
 from forcelift.audit.records import BudgetRefused, IllegalMove, Job, JobDraft, JobKind, JobStep
+from forcelift.audit.shares import IntentRefused
 from forcelift.audit.text import fit_text
-from forcelift.errors import StateConflict
+from forcelift.errors import LeaseLost, StateConflict
 
 # Salesforce cuts the rows of a Bulk API 2.0 job into batches of at most this many.
 SALESFORCE_BATCH_ROWS = 10_000
@@ -36,7 +39,7 @@ _STEPS_BEFORE: Mapping[JobStep, frozenset[JobStep]] = {
 }
 
 
-class Jobs(Journal):
+class Jobs(Holding):
     """Jobs and budgets."""
 
     def intend_job(
@@ -47,11 +50,15 @@ class Jobs(Journal):
         rows_per_day: int,
         batches_per_day: int = 15_000,
         fence: int,
-    ) -> Job | BudgetRefused:
+        others_max: int | None = None,
+    ) -> Job | BudgetRefused | IntentRefused:
         """Record that a job will be created, and reserve its rows and Salesforce batches.
 
+        Args:
+            others_max: Where several runners share the batch, how many jobs of the others may be open beside this one.
         Returns:
-            The job, or why and until when the rolling day's allowance does not hold it.
+            The job, or why and until when the rolling day's allowance does not hold it, or which jobs of the batch's
+            other runners it has to wait for.
         Raises:
             StateConflict: The lease was lost to another process, or the job alone is larger than the allowance.
         """
@@ -59,6 +66,12 @@ class Jobs(Journal):
             now = self.clock.now()
             batch_id = _batch_of(connection, draft.audit_id)
             _check_fence(connection, batch_id, fence)
+            self.need_claim(connection, draft.audit_id)
+            if self.can_share and self.fence is not None:
+                alive = {one.fence for one in living(self, connection, batch_id, lease_time(self, connection))}
+                waits = wait_for_others(connection, batch_id, fence, alive, others_max)
+                if waits is not None:
+                    return waits
             rows, batches = draft.part.rows, salesforce_batches(draft.part.rows)
             refused = _over_budget(connection, org_id, now, (rows, batches), (rows_per_day, batches_per_day))
             if refused is not None:
@@ -82,6 +95,7 @@ class Jobs(Journal):
         """The org created the job. The first load job of a chunk becomes its SF_JOB_ID."""
         with self.write() as connection:
             now = self.clock.now()
+            self._need_claim(connection, job_no)
             job = _step(connection, job_no, JobStep.CREATED, sf_id=sf_id, org_state="Open", created_at=now)
             payload = {"job": job_no, "sf_id": sf_id}
             log = tables.audit_log
@@ -98,6 +112,7 @@ class Jobs(Journal):
     def job_uploaded(self, job_no: int) -> Job:
         """The org took the file."""
         with self.write() as connection:
+            self._need_claim(connection, job_no)
             job = _step(connection, job_no, JobStep.UPLOADED)
             append(connection, self.clock.now(), "job_uploaded", {"job": job_no}, batch_id=job.batch_id)
             return job
@@ -109,6 +124,7 @@ class Jobs(Journal):
         """
         with self.write() as connection:
             now = self.clock.now()
+            self._need_claim(connection, job_no)
             job = _need_job(connection, job_no)
             if job.step is JobStep.CLOSED:
                 return job
@@ -119,6 +135,7 @@ class Jobs(Journal):
     def job_seen(self, job_no: int, org_state: str, error_message: str | None = None) -> Job:
         """The org shows the job in that state; its step stays."""
         with self.write() as connection:
+            self._need_claim(connection, job_no)
             job = _need_job(connection, job_no)
             values = {"org_state": org_state, "error_message": fit_text(error_message, tables.ERROR_MESSAGE_BYTES)}
             if (job.org_state, job.error_message) != (values["org_state"], values["error_message"]):
@@ -136,6 +153,7 @@ class Jobs(Journal):
         """The job's answers are sealed in storage; `org_state` is None where the org has forgotten the job."""
         with self.write() as connection:
             now = self.clock.now()
+            self._need_claim(connection, job_no)
             job = _step(
                 connection,
                 job_no,
@@ -154,6 +172,7 @@ class Jobs(Journal):
         """The job never processed a row. Its reservation is given back unless it was ever closed."""
         with self.write() as connection:
             now = self.clock.now()
+            self._need_claim(connection, job_no)
             before = _need_job(connection, job_no)
             values: dict[str, Any] = {"error_message": fit_text(reason, tables.ERROR_MESSAGE_BYTES), "ended_at": now}
             given_back = before.step is not JobStep.CLOSED
@@ -164,6 +183,10 @@ class Jobs(Journal):
             payload = {"job": job_no, "rows_given_back": job.part.rows if given_back else 0}
             append(connection, now, "job_abandoned", payload, batch_id=job.batch_id)
             return job
+
+    def _need_claim(self, connection: Connection, job_no: int) -> None:
+        if self.fence is not None and self.can_share:
+            self.need_claim(connection, _need_job(connection, job_no).audit_id)
 
     def jobs(self, batch_id: str, audit_id: int | None = None) -> list[Job]:
         """The batch's jobs, or one chunk's, in the order in which they were intended."""
@@ -211,11 +234,12 @@ def _batch_of(connection: Connection, audit_id: int) -> str:
 
 
 def _check_fence(connection: Connection, batch_id: str, fence: int) -> None:
-    query = sa.select(tables.lease.c.fence, tables.lease.c.owner).where(tables.lease.c.batch_id == batch_id)
-    held = connection.execute(query).one_or_none()
-    if held is not None and held.fence != fence:
-        raise StateConflict(
-            f"batch `{batch_id}` was taken over by {held.owner}",
+    lease = tables.lease
+    query = sa.select(lease.c.lost_at, lease.c.released_at).where(lease.c.batch_id == batch_id, lease.c.fence == fence)
+    mine = connection.execute(query).one_or_none()
+    if mine is not None and (mine.lost_at is not None or mine.released_at is not None):
+        raise LeaseLost(
+            f"batch `{batch_id}` was taken over by {taker_of(connection, batch_id, fence)}",
             state="no job was made by this process since",
             hint="let the other process work; see it by `forcelift status`",
         )

@@ -1,12 +1,12 @@
-"""One runner at a time on a batch.
+"""Who works on a batch: one runner, or on a server several that share its chunks.
 
 On SQLite an OS file lock beside the audit file decides: the system frees it when the process dies, also by `kill -9`.
-The lease's row names the owner for people, and its fencing token, which only grows, stands in every job that was made.
-In memory, where there is one process by nature, a lock of the process decides.
+In memory, where there is one process by nature, a lock of the process decides. The lease's row names the owner for
+people, and its fencing token, which only grows, stands in every job that was made.
 
-On a server the row itself decides, in the server's time: its holder writes down every few seconds that it lives, and
-once it has been silent for `STALE_AFTER_S` another process may take over, with a higher token. The old one, should it
-wake up, finds that out before it makes or closes a job.
+On a server the rows themselves decide, in the server's time: each runner writes down every few seconds that it lives,
+and once it has been silent for its `patience_s` another may take over what it had. The old one, should it wake up,
+finds that out before it makes or closes a job, and with each thing that it tries to write.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,28 +27,16 @@ from forcelift.audit import tables
 from forcelift.audit.database import Database
 from forcelift.audit.journal import Journal, append
 from forcelift.audit.postgresql import server_time
-from forcelift.errors import ForceliftError, StateConflict, StorageError
+from forcelift.audit.records import ChunkStep
+from forcelift.audit.shares import LeaseHolder
+from forcelift.errors import ForceliftError, LeaseLost, StateConflict, StorageError
 
 # `status` holds the lock for a moment to see whether it is free; a runner that begins just then waits that long.
 _PATIENCE_S = 1.0
 
-# Six heartbeats may be missed, so that a slow server or a paused machine does not cost a healthy runner its batch.
-STALE_AFTER_S = 60.0
-BEAT_PAUSE_S = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseHolder:
-    """Who works on a batch."""
-
-    owner: str
-    fence: int
-    since: datetime
-    heartbeat: datetime
-
 
 class Lease:
-    """The right to work on a batch, while its `with` block lasts."""
+    """The right to work on a batch, until it is given back or lost."""
 
     def __init__(self, store: Database, batch_id: str, *, owner: str, fence: int) -> None:
         self._store = store
@@ -58,26 +45,23 @@ class Lease:
         self.fence = fence
 
     def check(self) -> None:
-        """Raise `StateConflict` if another process has taken the batch over."""
+        """Raise `LeaseLost` if another process has taken over."""
         with self._store.read() as connection:
-            query = sa.select(tables.lease).where(tables.lease.c.batch_id == self.batch_id)
-            held = connection.execute(query).one()
-        if held.fence != self.fence or held.released_at is not None:
-            raise StateConflict(
-                f"this process no longer has the lease on batch `{self.batch_id}`; {held.owner} took it over",
-                state="nothing was done since by this process",
-                hint="let the other process work; see it by `forcelift status`",
-            )
+            need_live(connection, self.batch_id, self.fence)
 
     def beat(self) -> None:
-        """Write down that this process is alive, for people who look at `status`; raises as `check` does."""
+        """Write down that this process is alive; raises as `check` does."""
         self.check()
-        ours = (tables.lease.c.batch_id == self.batch_id) & (tables.lease.c.fence == self.fence)
+        mine = tables.lease.c
+        live = (mine.batch_id == self.batch_id) & (mine.fence == self.fence) & _UNENDED
         # Not in turn: the heartbeat of a living process must not wait for another's long transaction.
         with self._store.write(in_turn=False) as connection:
             now = lease_time(self._store, connection)
             # Only forward, since another thread's later heartbeat may have been written in between.
-            connection.execute(tables.lease.update().where(ours, tables.lease.c.heartbeat < now).values(heartbeat=now))
+            connection.execute(tables.lease.update().where(live, mine.heartbeat < now).values(heartbeat=now))
+
+
+_UNENDED = tables.lease.c.released_at.is_(None) & tables.lease.c.lost_at.is_(None)
 
 
 def lease_time(store: Database, connection: Connection) -> datetime:
@@ -85,16 +69,76 @@ def lease_time(store: Database, connection: Connection) -> datetime:
     return server_time(connection) if store.is_server else store.clock.now()
 
 
+def need_live(connection: Connection, batch_id: str, fence: int) -> None:
+    """Raise `LeaseLost` unless that runner's lease stands."""
+    lease = tables.lease
+    held = connection.execute(
+        sa.select(lease).where(lease.c.batch_id == batch_id, lease.c.fence == fence)
+    ).one_or_none()
+    if held is None or held.released_at is not None or held.lost_at is not None:
+        raise LeaseLost(
+            f"this process no longer has the lease on batch `{batch_id}`; {taker_of(connection, batch_id, fence)} took "
+            "it over",
+            state="what it had done before stands; nothing was done since by this process",
+            hint="let the other process work; see it by `forcelift status`",
+        )
+
+
+def taker_of(connection: Connection, batch_id: str, fence: int) -> str:
+    """Who wrote that runner off, or else came last."""
+    lease = tables.lease
+    query = sa.select(lease.c.fence, lease.c.owner, lease.c.lost_to).where(lease.c.batch_id == batch_id)
+    rows = connection.execute(query.order_by(lease.c.fence)).all()
+    written_off_by = next((row.lost_to for row in rows if row.fence == fence), None)
+    return str(written_off_by or (rows[-1].owner if rows and rows[-1].fence != fence else "another process"))
+
+
+def living(store: Database, connection: Connection, batch_id: str, now: datetime) -> list[LeaseHolder]:
+    """The runners that are alive by their rows, oldest first. Without a server, rows that were not given back."""
+    query = sa.select(tables.lease).where(tables.lease.c.batch_id == batch_id, _UNENDED)
+    rows = connection.execute(query.order_by(tables.lease.c.fence))
+    return [_holder(row) for row in rows if not (store.can_share and _silence(row, now) > row.patience_s)]
+
+
+def bury_silent(
+    store: Database, connection: Connection, batch_id: str, now: datetime, *, taker: str, all_others: bool = False
+) -> None:
+    """Write down that runners which have been silent for too long have lost what they had.
+
+    Args:
+        taker: Who says so, for the message that they meet when they wake up.
+        all_others: Also those that time tells nothing of, as the lock of a file has shown that they are gone.
+    """
+    lease = tables.lease
+    query = sa.select(lease).where(lease.c.batch_id == batch_id, _UNENDED)
+    for row in connection.execute(query).all():
+        if not all_others and _silence(row, now) <= row.patience_s:
+            continue
+        # The condition is judged again by the database: its heartbeat may have come since.
+        same = (lease.c.batch_id == batch_id) & (lease.c.fence == row.fence) & (lease.c.heartbeat == row.heartbeat)
+        gone = connection.execute(lease.update().where(same, _UNENDED).values(lost_at=now, lost_to=taker)).rowcount
+        if gone and store.can_share:
+            append(connection, now, "lease_lost", {"owner": row.owner, "fence": row.fence}, batch_id=batch_id)
+
+
+def _silence(row: sa.Row[Any], now: datetime) -> float:
+    return float((now - row.heartbeat).total_seconds())
+
+
+def _holder(row: sa.Row[Any]) -> LeaseHolder:
+    return LeaseHolder(**{name: getattr(row, name) for name in LeaseHolder.__dataclass_fields__})
+
+
 class _Heart(threading.Thread):
     """Says every few seconds that the holder lives, whatever its other threads are busy with."""
 
-    def __init__(self, lease: Lease) -> None:
+    def __init__(self, lease: Lease, pause_s: float) -> None:
         super().__init__(name=f"lease of {lease.batch_id}", daemon=True)
-        self._lease = lease
+        self._lease, self._pause_s = lease, pause_s
         self._stopped = threading.Event()
 
     def run(self) -> None:
-        while not self._stopped.wait(BEAT_PAUSE_S):
+        while not self._stopped.wait(self._pause_s):
             try:
                 self._lease.beat()
             except StateConflict:
@@ -109,8 +153,8 @@ class _Heart(threading.Thread):
         self.join()
 
 
-class _ServerLock:
-    """Nothing beside the lease's row, which `_write_lease` looks at and changes in one transaction."""
+class _RowsDecide:
+    """Nothing beside the lease's rows, which `enter` looks at and changes in one transaction."""
 
     def take(self, patience_s: float) -> bool:
         return True
@@ -167,21 +211,32 @@ class Leases(Journal):
     """Leases on batches."""
 
     @contextmanager
-    def lease(self, batch_id: str, owner: str) -> Iterator[Lease]:
-        """Hold the batch while the block lasts.
+    def lease(
+        self,
+        batch_id: str,
+        owner: str,
+        *,
+        join: bool = False,
+        reads: str | None = None,
+        exports: str | None = None,
+    ) -> Iterator[Lease]:
+        """Work on the batch while the block lasts.
 
         Args:
             batch_id: The batch; it need not have begun yet.
-            owner: Who holds it, for people: `user@host pid 4711`.
+            owner: Who works, for people: `user@host pid 4711`.
+            join: Beside those that work on it already; otherwise alone.
+            reads, exports: The state of the source that it sees, and its name for others that would see the same.
         Raises:
-            StateConflict: Another process, or this one, works on the batch already. Names it, and since when.
+            StateConflict: Another process, or this one, works on the batch already. Names it, and since when. With
+                `join`: none does, or this database cannot be shared.
         """
         lock = self._lock_of(batch_id)
         if not lock.take(_PATIENCE_S):
             raise self._taken(batch_id)
         try:
-            lease = Lease(self, batch_id, owner=owner, fence=self._write_lease(batch_id, owner))
-            heart = _Heart(lease) if self.is_server else None
+            lease = self.enter(batch_id, owner, join=join, reads=reads, exports=exports)
+            heart = _Heart(lease, self.lease_times.beat_pause_s) if self.is_server else None
             if heart is not None:
                 heart.start()
             try:
@@ -193,24 +248,69 @@ class Leases(Journal):
         finally:
             lock.free()
 
+    def enter(
+        self,
+        batch_id: str,
+        owner: str,
+        *,
+        join: bool = False,
+        reads: str | None = None,
+        exports: str | None = None,
+    ) -> Lease:
+        """Write down that this process works on the batch; its heart is the caller's to keep beating. See `lease`."""
+        with self.write() as connection:
+            now = lease_time(self, connection)
+            if self.can_share:
+                bury_silent(self, connection, batch_id, now, taker=owner)
+                # Only now: the heartbeat of one that seemed silent may have come in between.
+                alive = living(self, connection, batch_id, lease_time(self, connection))
+                if join and not alive:
+                    raise _nobody_there(batch_id)
+                if not join and alive:
+                    raise _alive(batch_id, alive, now, self.lease_times.stale_after_s)
+                if not join:
+                    _begin_session(connection, batch_id)
+            elif join:
+                raise not_shareable(batch_id)
+            else:
+                bury_silent(self, connection, batch_id, now, taker=owner, all_others=True)
+            lease = tables.lease
+            last = connection.execute(sa.select(sa.func.max(lease.c.fence)).where(lease.c.batch_id == batch_id))
+            fence = int(last.scalar_one() or 0) + 1
+            row = {
+                "batch_id": batch_id,
+                "fence": fence,
+                "owner": owner,
+                "since": now,
+                "heartbeat": now,
+                "patience_s": self.lease_times.stale_after_s,
+                "reads": reads,
+                "exports": exports,
+            }
+            connection.execute(lease.insert(), row)
+            action = "runner_joined" if join else "lease_taken"
+            append(connection, now, action, {"owner": owner, "fence": fence}, batch_id=batch_id)
+            return Lease(self, batch_id, owner=owner, fence=fence)
+
     def lease_holder(self, batch_id: str) -> LeaseHolder | None:
-        """Who works on the batch at this moment; None if no process does, also after one died without a word."""
+        """Who works on the batch, the longest of several; None if no process does, also after one died in silence."""
+        return next(iter(self.runners(batch_id)), None)
+
+    def runners(self, batch_id: str) -> list[LeaseHolder]:
+        """All who work on the batch at this moment, oldest first."""
         with self.read() as connection:
-            row = connection.execute(sa.select(tables.lease).where(tables.lease.c.batch_id == batch_id)).one_or_none()
-            silent_s = 0.0 if row is None else _silence(self, connection, row.heartbeat)
-        if row is None or row.released_at is not None or silent_s > STALE_AFTER_S:
-            return None
-        if self.is_server:
-            return LeaseHolder(owner=row.owner, fence=row.fence, since=row.since, heartbeat=row.heartbeat)
+            alive = living(self, connection, batch_id, lease_time(self, connection))
+        if self.can_share or not alive:
+            return alive
         lock = self._lock_of(batch_id)
         if lock.take(0):
             lock.free()
-            return None
-        return LeaseHolder(owner=row.owner, fence=row.fence, since=row.since, heartbeat=row.heartbeat)
+            return []
+        return alive[-1:]
 
     def _lock_of(self, batch_id: str) -> _Lock:
-        if self.is_server:
-            return _ServerLock()
+        if self.can_share:
+            return _RowsDecide()
         if self.file is None:
             return _ProcessLock(self.held_in_memory, self.memory_guard, batch_id)
         digest = hashlib.sha256(batch_id.encode()).hexdigest()[:16]
@@ -218,53 +318,62 @@ class Leases(Journal):
 
     def _taken(self, batch_id: str) -> StateConflict:
         with self.read() as connection:
-            row = connection.execute(sa.select(tables.lease).where(tables.lease.c.batch_id == batch_id)).one_or_none()
-        who = "another process" if row is None else f"{row.owner}, since {row.since:%Y-%m-%d %H:%M:%S} UTC"
+            alive = living(self, connection, batch_id, lease_time(self, connection))
+        who = f"{alive[-1].owner}, since {alive[-1].since:%Y-%m-%d %H:%M:%S} UTC" if alive else "another process"
         return StateConflict(
             f"batch `{batch_id}` is being worked on by {who}",
             state="nothing was changed by this process",
             hint="watch it by `forcelift status`, or end it by `forcelift stop`",
         )
 
-    def _write_lease(self, batch_id: str, owner: str) -> int:
-        with self.write() as connection:
-            held = connection.execute(sa.select(tables.lease).where(tables.lease.c.batch_id == batch_id)).one_or_none()
-            now = lease_time(self, connection)
-            if self.is_server and held is not None and held.released_at is None:
-                _refuse_if_alive(batch_id, held, _silence(self, connection, held.heartbeat))
-            old: int | None = None if held is None else held.fence
-            row = {"owner": owner, "fence": (old or 0) + 1, "since": now, "heartbeat": now, "released_at": None}
-            if old is None:
-                connection.execute(tables.lease.insert(), {"batch_id": batch_id, **row})
-            else:
-                connection.execute(tables.lease.update().where(tables.lease.c.batch_id == batch_id).values(**row))
-            append(connection, now, "lease_taken", {"owner": owner, "fence": row["fence"]}, batch_id=batch_id)
-            return (old or 0) + 1
-
     def _release(self, batch_id: str, fence: int) -> None:
         with self.write() as connection:
-            now = lease_time(self, connection)
-            released = connection.execute(
-                tables.lease.update()
-                .where(tables.lease.c.batch_id == batch_id, tables.lease.c.fence == fence)
-                .values(released_at=now)
-            )
-            if released.rowcount:
-                append(connection, now, "lease_released", {"fence": fence}, batch_id=batch_id)
+            release(connection, batch_id, fence, lease_time(self, connection))
 
 
-def _silence(store: Database, connection: Connection, heartbeat: datetime) -> float:
-    """Seconds since the heartbeat, where the time since tells something: on a server."""
-    return (lease_time(store, connection) - heartbeat).total_seconds() if store.is_server else 0.0
+def release(connection: Connection, batch_id: str, fence: int, now: datetime) -> None:
+    """Give a lease back; one that is lost, or was given back before, is left as it is."""
+    mine = (tables.lease.c.batch_id == batch_id) & (tables.lease.c.fence == fence)
+    if connection.execute(tables.lease.update().where(mine, _UNENDED).values(released_at=now)).rowcount:
+        append(connection, now, "lease_released", {"fence": fence}, batch_id=batch_id)
 
 
-def _refuse_if_alive(batch_id: str, held: sa.Row[Any], silent_s: float) -> None:
-    if silent_s > STALE_AFTER_S:
-        return
-    raise StateConflict(
-        f"batch `{batch_id}` is being worked on by {held.owner}, since {held.since:%Y-%m-%d %H:%M:%S} UTC; its last "
-        f"sign of life is {max(silent_s, 0):.0f} s old",
+def _begin_session(connection: Connection, batch_id: str) -> None:
+    """Whoever works alone on a batch begins anew: what earlier runners gave up may be claimed again."""
+    chunk = tables.chunk
+    connection.execute(
+        chunk.update()
+        .where(chunk.c.batch_id == batch_id, chunk.c.step != ChunkStep.SETTLED.value, chunk.c.claim.is_not(None))
+        .values(claim=None)
+    )
+    connection.execute(tables.claim.delete().where(tables.claim.c.batch_id == batch_id))
+
+
+def not_shareable(batch_id: str) -> StateConflict:
+    """The error for a batch whose audit database only one process may use."""
+    return StateConflict(
+        f"batch `{batch_id}` cannot be joined: its audit database is a SQLite file, which lets one process of one host "
+        "work on a batch",
         state="nothing was changed by this process",
-        hint="watch it by `forcelift status`, or end it by `forcelift stop`; if it died, the batch is free "
-        f"{max(STALE_AFTER_S - silent_s, 0):.0f} s from now",
+        hint="raise `limits.parallel_jobs` of the one process, or keep the audit database of the next batch on "
+        "PostgreSQL (see Share a batch)",
+    )
+
+
+def _nobody_there(batch_id: str) -> StateConflict:
+    return StateConflict(
+        f"batch `{batch_id}` cannot be joined: no process is at work on it",
+        state="nothing was changed by this process",
+        hint=f"go on with it by `forcelift run --resume {batch_id}`; others may then join",
+    )
+
+
+def _alive(batch_id: str, alive: list[LeaseHolder], now: datetime, stale_after_s: float) -> StateConflict:
+    silent_s = min(max((now - one.heartbeat).total_seconds(), 0) for one in alive)
+    who = " and ".join(f"{one.owner}, since {one.since:%Y-%m-%d %H:%M:%S} UTC" for one in alive)
+    return StateConflict(
+        f"batch `{batch_id}` is being worked on by {who}; the last sign of life is {silent_s:.0f} s old",
+        state="nothing was changed by this process",
+        hint=f"help by `forcelift run --join {batch_id}`, watch by `forcelift status`, or end it by `forcelift stop`; "
+        f"if it died, the batch is free {max(stale_after_s - silent_s, 0):.0f} s from now",
     )

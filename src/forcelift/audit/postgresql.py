@@ -29,14 +29,21 @@ _SETTINGS = {
     "DateStyle": "ISO",
     "statement_timeout": "0",
     "lock_timeout": "120s",
-    "idle_in_transaction_session_timeout": "300s",
 }
+# A transaction takes milliseconds; this much may pass between two of its statements on a busy machine.
+_IDLE_MIN_S = 5.0
 # Any number of our own: two processes that find an empty database make its tables one after the other.
 _CREATION_LOCK = 0x666F7263656C6966
 
 
-def postgresql_engine(url: URL) -> sa.Engine:
-    """The engine of a database. What its URL leaves out, libpq takes from its environment."""
+def postgresql_engine(url: URL, *, stale_after_s: float) -> sa.Engine:
+    """The engine of a database. What its URL leaves out, libpq takes from its environment.
+
+    Args:
+        stale_after_s: When a silent process counts as dead. One that stands still in the middle of a transaction must
+            not keep the others from writing for longer than that: the server ends its session after half the time.
+    """
+    settings = _SETTINGS | {"idle_in_transaction_session_timeout": f"{max(_IDLE_MIN_S, stale_after_s / 2):.0f}s"}
     query = {**_DEFAULTS, **url.query, "client_encoding": "utf8"}
     # A socket's folder may stand in the host's place, percent-encoded, as libpq has it.
     host = unquote(url.host) if url.host else None
@@ -53,7 +60,7 @@ def postgresql_engine(url: URL) -> sa.Engine:
     @sa.event.listens_for(engine, "connect")
     def set_up(connection: Any, record: object) -> None:
         with connection.cursor() as cursor:
-            for name, value in _SETTINGS.items():
+            for name, value in settings.items():
                 cursor.execute("SELECT set_config(%s, %s, false)", (name, value))
             # What was recorded survives a crash of the server. Stronger settings, of replicated servers, stay.
             cursor.execute(

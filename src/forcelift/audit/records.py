@@ -80,6 +80,7 @@ class Batch:
     created_by: str
     started_at: datetime
     ended_at: datetime | None = None
+    marker: str | None = None  # what stands in the marker file of its staging folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +124,8 @@ class StagedChunk:
     changes: Mapping[str, int] = field(default_factory=dict)  # "rule:column" -> rows
     seconds: float = 0.0
     bytes: int = 0  # of all its files on disk; 0 in records of earlier versions
+    snapshot: str | None = None  # the source's state that the rows were read from, where it has names for them
+    link_rows_file: str | None = None  # Parquet: what became of each row of the link pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +158,7 @@ class Chunk:
     skipped_count: int | None = None
     error_message: str | None = None
     source_checksum: str | None = None
+    claim: int | None = None  # fence of the runner that has it, or had it last, where several may share a batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

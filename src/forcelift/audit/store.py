@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from types import TracebackType
 from typing import Self
 
 from forcelift.audit.batches import Batches
 from forcelift.audit.chunks import Chunks
+from forcelift.audit.claims import Claims
 from forcelift.audit.database import OnStep, no_step, open_database
 from forcelift.audit.jobs import Jobs
-from forcelift.audit.lease import Leases
+from forcelift.audit.lease import Lease, Leases
 from forcelift.audit.readings import Readings
+from forcelift.audit.shares import LeaseTimes
 from forcelift.protocols.clock import Clock
 
 
-class AuditStore(Batches, Chunks, Jobs, Leases, Readings):
+class AuditStore(Batches, Chunks, Jobs, Claims, Leases, Readings):
     """An open audit database.
 
     Each method is one transaction; what it returns is committed. Methods may be called from several threads at once,
@@ -22,7 +25,16 @@ class AuditStore(Batches, Chunks, Jobs, Leases, Readings):
     """
 
     @classmethod
-    def open(cls, url: str, *, clock: Clock, create: bool = True, on_step: OnStep = no_step) -> Self:
+    def open(
+        cls,
+        url: str,
+        *,
+        clock: Clock,
+        create: bool = True,
+        on_step: OnStep = no_step,
+        lease_times: LeaseTimes | None = None,
+        can_share: bool | None = None,
+    ) -> Self:
         """Open the audit database, and make it if it is new.
 
         Args:
@@ -30,12 +42,23 @@ class AuditStore(Batches, Chunks, Jobs, Leases, Readings):
             clock: What time it is.
             create: Whether a missing database is made; otherwise it is a `StateConflict`.
             on_step: Called just before and just after each commit, for a simulation of crashes; see `Database`.
+            lease_times: How often a runner says that it lives, and when others count it as dead.
+            can_share: Whether several runners may work on one batch; by default on a server only. A simulation shares
+                one in memory, by its own clock.
         Raises:
             UsageError: The URL names no database that this build can use.
             StateConflict: It is missing, another program's, or made by another form of Forcelift.
             StorageError: Folder or file cannot be read or written, or are damaged, or the server does not answer.
         """
-        return open_database(cls, url, clock=clock, create=create, on_step=on_step)
+        store = open_database(cls, url, clock=clock, create=create, on_step=on_step, lease_times=lease_times)
+        store.can_share = store.can_share if can_share is None else can_share
+        return store
+
+    def of_runner(self, lease: Lease) -> Self:
+        """The same database for one runner: what it writes about chunks and jobs is refused once it lost them."""
+        bound = copy.copy(self)
+        bound.fence = lease.fence
+        return bound
 
     def __enter__(self) -> Self:
         return self

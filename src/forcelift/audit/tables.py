@@ -14,7 +14,7 @@ from sqlalchemy.types import TypeEngine
 
 from forcelift.audit.types import Count, Document, Measure, Moment, PresentMoment, clob, varchar, whole_number
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PRODUCT = "forcelift"
 
 BATCH_ID_BYTES = 50
@@ -140,6 +140,8 @@ batch = sa.Table(
     sa.Column("source_url", _FILE, nullable=False),
     sa.Column("as_of", Moment(), nullable=False),
     sa.Column("snapshot", _NAME),
+    # What stands in the marker file of the batch's staging folder, so that another host can tell whether it sees it.
+    sa.Column("marker", _WORD),
     sa.Column("plan_sha256", _HASH, nullable=False),
     sa.Column("plan_revision", sa.Integer, nullable=False),
     sa.Column("created_by", _NAME, nullable=False),
@@ -192,6 +194,8 @@ chunk = sa.Table(
     # FAILED_ID of the first and last record of this chunk: they are replaced without a scan of the whole table.
     sa.Column("failed_first", sa.BigInteger),
     sa.Column("failed_last", sa.BigInteger),
+    # Fence of the runner that has it, or had it last in this session; only where several may share a batch.
+    sa.Column("claim", sa.BigInteger),
     sa.UniqueConstraint("batch_id", "table_name", "chunk_no"),
     sa.ForeignKeyConstraint(["batch_id", "table_name"], ["batch_table.batch_id", "batch_table.table_name"]),
 )
@@ -240,15 +244,35 @@ budget = sa.Table(
     sa.Column("batches_reserved", sa.BigInteger, nullable=False),
 )
 
+# One row for each process that ever worked on a batch. It lives while it is neither released nor lost, and, where time
+# tells, its heartbeat is younger than `patience_s`.
 lease = sa.Table(
     "lease",
     metadata,
     sa.Column("batch_id", _ID, primary_key=True),
+    sa.Column("fence", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("owner", _NAME, nullable=False),
-    sa.Column("fence", sa.BigInteger, nullable=False),
     sa.Column("since", Moment(), nullable=False),
     sa.Column("heartbeat", Moment(), nullable=False),
+    sa.Column("patience_s", sa.Float, nullable=False),
+    # The state of the source that this process reads, and the name under which another may import it.
+    sa.Column("reads", _NAME),
+    sa.Column("exports", _NAME),
     sa.Column("released_at", Moment()),
+    sa.Column("lost_at", Moment()),
+    sa.Column("lost_to", _NAME),
+)
+
+# Work that is done once for a table, whoever does it: `plan` and `check`.
+claim = sa.Table(
+    "claim",
+    metadata,
+    sa.Column("batch_id", _ID, primary_key=True),
+    sa.Column("kind", _WORD, primary_key=True),
+    sa.Column("table_name", _NAME, primary_key=True),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("done_at", Moment()),
+    sa.Column("result", Document()),
 )
 
 control = sa.Table(

@@ -157,12 +157,29 @@ def unfinished_line(summary: BatchSummary) -> str | None:
     others = ", ".join(
         f"{chunks} {status}" for status, chunks in sorted(by_status.items()) if status not in _SETTLED_STATUSES
     )
-    return f"{settled} of {plural(total, 'chunk')} settled; a resume goes on with the others ({others})"
+    who = "those still at work go on" if summary.at_work else "a resume goes on"
+    return f"{settled} of {plural(total, 'chunk')} settled; {who} with the others ({others})"
+
+
+def other_snapshots_line(summary: BatchSummary) -> str | None:
+    """Chunks that were read from another state of the source than the batch's; None if there is none."""
+    if not summary.other_snapshots:
+        return None
+    return (
+        f"{plural(summary.other_snapshots, 'chunk')} read from a later state of the source than the batch began with, "
+        "as that snapshot was gone by then: rows that were written in between may be missing, or in two chunks"
+    )
 
 
 def next_lines(summary: BatchSummary, plan_file: Path) -> list[str]:
     """The command that goes on, or looks closer."""
     batch_id = summary.batch.batch_id
+    if summary.at_work and summary.batch.state is not BatchState.DONE:
+        return [
+            f"still at work on it: {', '.join(summary.at_work)}; what this process left they go on with",
+            f"look again:  {again(f'status --batch {batch_id}', plan_file)}",
+            f"help again:  {again(f'run --join {batch_id}', plan_file)}",
+        ]
     if summary.batch.state is not BatchState.DONE:
         return [f"go on with:  {again(f'run --resume {batch_id}', plan_file)}"]
     return [f"look again:  {again(f'status --batch {batch_id}', plan_file)}"]

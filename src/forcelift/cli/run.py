@@ -20,6 +20,13 @@ from forcelift.errors import UsageError
     metavar="[BATCH]",
     help="Go on with a batch; without a name, with the plan's newest unfinished one",
 )
+@click.option(
+    "--join",
+    is_flag=False,
+    flag_value="",
+    metavar="[BATCH]",
+    help="Help with a batch that another process works on; needs an audit database on PostgreSQL",
+)
 @click.option("--dry-run", is_flag=True, help="Do everything but the upload, and predict what a run would take")
 @click.option("--extract-first", is_flag=True, help="Read and stage everything before the first row is sent")
 @click.option(
@@ -37,6 +44,7 @@ def run(
     plan_file: Path,
     batch_id: str | None,
     resume: str | None,
+    join: str | None,
     dry_run: bool,
     extract_first: bool,
     tables: tuple[str, ...],
@@ -53,7 +61,8 @@ def run(
     Exit code 1 means that everything was carried through, but rows were refused.
     """
     others = {"--batch": batch_id is not None, "--dry-run": dry_run, "--extract-first": extract_first}
-    _check_options(resume, others | {"--table": bool(tables)})
+    others |= {"--table": bool(tables), "--join": resume is not None and join is not None}
+    _check_options("--resume" if resume is not None else "--join" if join is not None else None, others)
     if dry_run and extract_first:
         raise UsageError(
             "a dry run sends nothing, so that nothing can come before it",
@@ -67,6 +76,7 @@ def run(
     options = RunOptions(
         batch_id=batch_id,
         resume=resume,
+        join=join,
         dry_run=dry_run,
         extract_first=extract_first,
         tables=tables,
@@ -77,16 +87,16 @@ def run(
     if as_json:
         print_json(run_document(summary, plan_file, seconds=seconds))
     else:
-        show_end(data(), summary, plan_file, seconds=seconds, resumed=resume is not None)
+        show_end(data(), summary, plan_file, seconds=seconds, resumed=options.known is not None)
     show_what_went_wrong(console, summary, plan_file, debug=bool(ctx.find_root().params.get("debug")))
     return int(summary.exit_code)
 
 
-def _check_options(resume: str | None, others: dict[str, bool]) -> None:
+def _check_options(goes_on: str | None, others: dict[str, bool]) -> None:
     given = [f"`{name}`" for name, is_given in others.items() if is_given]
-    if resume is not None and given:
+    if goes_on is not None and given:
         raise UsageError(
-            f"`--resume` goes on with a batch as it was begun; {' and '.join(given)} cannot be given with it",
+            f"`{goes_on}` goes on with a batch as it was begun; {' and '.join(given)} cannot be given with it",
             state="nothing was read or written",
             hint="leave one of them out",
         )

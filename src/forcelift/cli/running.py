@@ -17,7 +17,15 @@ from rich.console import Console
 from forcelift.audit.records import Batch, BatchMode, BatchState, Control
 from forcelift.cli.options import again
 from forcelift.cli.progress import RunProgress
-from forcelift.cli.report import half_loaded_line, next_lines, pace_line, prediction_line, show_summary, unfinished_line
+from forcelift.cli.report import (
+    half_loaded_line,
+    next_lines,
+    other_snapshots_line,
+    pace_line,
+    prediction_line,
+    show_summary,
+    unfinished_line,
+)
 from forcelift.cli.screens import show_error, show_fault
 from forcelift.errors import ExitCode, ForceliftError, Interrupted
 from forcelift.jobs.coordinator import Coordinator
@@ -113,8 +121,9 @@ def run_document(summary: BatchSummary, plan_file: Path, *, seconds: float) -> d
     """The document of `run --json`; described in docs/reference/cli.md."""
     document = summary.document()
     document["run_seconds"] = round(seconds, 3)
+    word = "--join" if summary.at_work else "--resume"
     document["resume_command"] = (
-        None if summary.batch.state is BatchState.DONE else again(f"run --resume {summary.batch.batch_id}", plan_file)
+        None if summary.batch.state is BatchState.DONE else again(f"run {word} {summary.batch.batch_id}", plan_file)
     )
     document["locations"] = locations(plan_file)
     return document
@@ -132,6 +141,8 @@ def show_end(console: Console, summary: BatchSummary, plan_file: Path, *, second
         console.print(prediction_line(summary))
     if (half_loaded := half_loaded_line(summary)) is not None:
         console.print(half_loaded)
+    if (later := other_snapshots_line(summary)) is not None:
+        console.print(later)
     if (unfinished := unfinished_line(summary)) is not None:
         console.print(unfinished)
     for name, place in locations(plan_file).items():

@@ -13,7 +13,7 @@ from rich.text import Text
 from forcelift.audit.records import Batch, BatchState
 from forcelift.cli.options import again
 from forcelift.cli.output import duration, table_lines
-from forcelift.cli.report import show_summary, unfinished_line
+from forcelift.cli.report import other_snapshots_line, show_summary, unfinished_line
 from forcelift.migration import BatchStatus
 
 BATCHES_SHOWN = 10
@@ -33,6 +33,10 @@ def status_document(seen: BatchStatus, plan_file: Path) -> dict[str, Any]:
             "since": holder.since.isoformat(),
             "heartbeat": holder.heartbeat.isoformat(),
         },
+        "runners": [
+            {"owner": one.owner, "since": one.since.isoformat(), "heartbeat": one.heartbeat.isoformat()}
+            for one in seen.runners
+        ],
         "waiting_for": seen.waiting_for,
         "stop_asked": seen.control.stop or seen.control.stop_now,
         "stop_reason": seen.asked["stop"].reason if "stop" in seen.asked else None,
@@ -102,12 +106,21 @@ def show_batch(console: Console, seen: BatchStatus, plan_file: Path) -> None:
     console.print(Text.assemble(("batch ", "bold"), (batch.batch_id, "bold"), f": {_state_words(seen)}"))
     for line in _asked_lines(seen):
         console.print(line)
+    for one in seen.runners if len(seen.runners) > 1 else ():
+        quiet_s = (datetime.now(UTC) - one.heartbeat).total_seconds()
+        console.print(
+            f"  {one.owner}, since {one.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, "
+            f"last sign of life {duration(max(0.0, quiet_s))} ago"
+        )
     if seen.waiting_for:
         console.print(f"waiting: {seen.waiting_for}")
     console.print()
     _show_chunks(console, seen)
     console.print()
     show_summary(console, summary)
+    if (later := other_snapshots_line(summary)) is not None:
+        console.print()
+        console.print(later)
     if (unfinished := unfinished_line(summary)) is not None:
         console.print()
         console.print(unfinished)
@@ -132,6 +145,8 @@ def _state_words(seen: BatchStatus) -> str:
     if holder is not None:
         quiet_s = (datetime.now(UTC) - holder.heartbeat).total_seconds()
         beat = f"last sign of life {duration(max(0.0, quiet_s))} ago" if quiet_s > STALE_BEAT_S else "alive"
+        if len(seen.runners) > 1:
+            return f"{kind}running, by {len(seen.runners)} processes:"
         return f"{kind}running, by {holder.owner} ({beat})"
     if batch.state is BatchState.RUNNING:
         return f"{kind}not finished, and no process is at work on it"

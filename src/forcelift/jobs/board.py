@@ -14,7 +14,7 @@ from forcelift.audit.records import Chunk, ChunkStatus, Control, Job, JobStep
 from forcelift.jobs import extract_first
 from forcelift.jobs.governor import Governor
 from forcelift.jobs.holds import Holds, Hours
-from forcelift.jobs.tracks import ChunkTrack, JobTrack, Phase, TableSpec, TableTrack, restore_chunk
+from forcelift.jobs.tracks import ChunkTrack, JobTrack, Phase, TableSpec, TableTrack, restore_chunk, unclaimed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,8 @@ class EngineSettings:
         stray_delay_s: Pause between a lost answer to a create and the look for its job.
         abort_settle_s: How long the counters of an aborted job must stand still before its answers are fetched.
         source_tries_max: Times a chunk is read again when the source does not answer.
+        look_pause_s: Pause between looks at what other runners of a shared batch have done.
+        is_shared: Whether other runners may work on the batch, so that chunks are claimed before they are begun.
     """
 
     readers: int = 2
@@ -48,12 +50,28 @@ class EngineSettings:
     stray_delay_s: float = 5.0
     abort_settle_s: float = 30.0
     source_tries_max: int = 8
+    look_pause_s: float = 2.0
     dry_run: bool = False
     keeps_staged: bool = False
     extract_first: bool = False
     hours: Hours | None = None
     disk_critical: float | None = None
     room_patience_s: float = 1800.0
+    is_shared: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Share:
+    """What is known of other runners on the batch. `elsewhere` are chunks that one of them had at the last look."""
+
+    runners: int = 1
+    elsewhere: dict[int, ChunkTrack] = field(default_factory=dict)
+    claiming: bool = False
+    looking: bool = False
+    next_look: datetime | None = None
+    orphan_intent: bool = True  # until the first claim has looked
+    intend_after: datetime | None = None
+    check_after: datetime | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,6 +95,8 @@ class Board:
     skipped: bool = False
     skipped_chunks: int = 0
     doubled_ids: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    share: Share | None = None  # None where this runner has the batch to itself
+    is_lost: bool = False  # another runner has what this one worked on: touch nothing any more
 
     @property
     def is_stopping(self) -> bool:
@@ -120,17 +140,23 @@ class Board:
         return self.tables[chunk.table]
 
     def add_chunks(self, table: TableTrack, chunks: Sequence[Chunk], jobs: Mapping[int, list[Job]]) -> None:
-        """Take the chunks of a planned table in, as new or as a resume finds them."""
+        """Take the chunks of a planned table in, as new or as a resume finds them.
+
+        On a shared batch none is this runner's before it has claimed it, whatever state it is in.
+        """
         table.planned = True
         for chunk in chunks:
             track = restore_chunk(table.spec, chunk, jobs.get(chunk.audit_id, []))
+            if self.share is not None and track.phase is not Phase.DONE:
+                loaded, track = track.loaded, unclaimed(chunk)
+                track.loaded = loaded
             table.figures.chunks += 1
             table.figures.rows += chunk.source_count if chunk.source_count is not None else chunk.rows_estimate
             if track.phase is not Phase.DONE or self.settings.keeps_staged:
                 self.staged_bytes += track.staged_bytes
             if track.phase is Phase.DONE:
                 table.figures.chunks_done += 1
-                self._count_settled(table, chunk)
+                self.count_settled(table, chunk)
                 continue
             table.unfinished += 1
             if not track.loaded:
@@ -145,7 +171,7 @@ class Board:
                 self.active[track.audit_id] = track
 
     @staticmethod
-    def _count_settled(table: TableTrack, chunk: Chunk) -> None:
+    def count_settled(table: TableTrack, chunk: Chunk) -> None:
         figures = table.figures
         figures.extracted += chunk.extracted_count or 0
         if chunk.staged is not None:
@@ -190,6 +216,14 @@ class Board:
         self.errors.append(error)
         self.halting = True
 
+    def lose(self, error: Exception) -> None:
+        """Another runner has what this one worked on: all of it is left as it stands."""
+        self.errors.append(error)
+        self.halting = self.is_lost = True
+        self.active.clear()
+        for table in self.tables.values():
+            table.parked.clear()
+
     def is_blocked(self, table: TableTrack) -> bool:
         """Whether a table can never start in this run, because one that it waits for did not finish."""
         return any(self._cannot_settle(self.tables[name]) for name in table.spec.waits_for)
@@ -216,4 +250,5 @@ def new_board(specs: Sequence[TableSpec], *, settings: EngineSettings, governor:
     """A board on which nothing has happened yet. `specs` are in load order."""
     holds = Holds(hours=settings.hours, disk_critical=settings.disk_critical)
     tables = {spec.name: TableTrack(spec=spec) for spec in specs}
-    return Board(settings=settings, governor=governor, tables=tables, holds=holds)
+    share = Share() if settings.is_shared else None
+    return Board(settings=settings, governor=governor, tables=tables, holds=holds, share=share)

@@ -20,6 +20,7 @@ from forcelift.audit.records import (
     Part,
     StagedChunk,
 )
+from forcelift.audit.shares import WorkState
 from forcelift.jobs.answers import merge_answers
 from forcelift.jobs.messages import (
     CheckTable,
@@ -35,7 +36,7 @@ from forcelift.jobs.parts import PartWriter, read_part
 from forcelift.jobs.resend import resend_rows_max
 from forcelift.jobs.settlement import Settlement, open_keys, settle_rows
 from forcelift.jobs.staged_files import remove_staged
-from forcelift.jobs.work import StagedNames, TableWork, staged_names
+from forcelift.jobs.work import TableWork
 from forcelift.jobs.world import JobWorld
 from forcelift.rules import checksum
 from forcelift.storage import Sealed
@@ -93,7 +94,7 @@ class ChunkHandlers:
         chunk, work, names = self._world.chunk(command.audit_id)
         assert chunk.staged is not None
         if world.batch.mode == "dry_run":
-            return self._settle_dry(chunk, chunk.staged, names)
+            return self._settle_dry(chunk, chunk.staged)
         settlement = self._settle(chunk, links=bool(chunk.staged.links_file))
         settled = ChunkSettled(
             status=settlement.status,
@@ -120,8 +121,8 @@ class ChunkHandlers:
             remove_staged(world.audit, world.storage, chunk.batch_id, names.folder)
         return settled
 
-    def _settle_dry(self, chunk: Chunk, staged: StagedChunk, names: StagedNames) -> ChunkSettled:
-        rows = pl.read_parquet(self._world.storage.path(names.rows), glob=False)
+    def _settle_dry(self, chunk: Chunk, staged: StagedChunk) -> ChunkSettled:
+        rows = pl.read_parquet(self._world.storage.path(staged.rows_file), glob=False)
         rejected = rows.filter(pl.col("outcome") == "rejected")
         status = ChunkStatus.PARTIAL if staged.rejected else ChunkStatus.SUCCESS
         self._world.audit.settle_chunk(
@@ -138,7 +139,7 @@ class ChunkHandlers:
             ),
             ledger_file=None,
             ledger_sha256=None,
-            failed=self._refused_records(names, rejected.rename({"details": "message"})),
+            failed=self._refused_records(staged, rejected.rename({"details": "message"})),
             error_message="dry run: nothing was sent",
         )
         return ChunkSettled(
@@ -158,12 +159,27 @@ class ChunkHandlers:
         )
 
     def fail(self, command: FailChunk) -> None:
+        if command.is_left and self._world.own_fence is not None:
+            return  # another runner takes it over as it stands, or the last to leave writes why nobody did
         self._world.audit.fail_chunk(command.audit_id, command.message)
 
     def skip(self, command: SkipChunks) -> int:
         return self._world.audit.skip_chunks(self._world.batch.batch_id, command.reason)
 
-    def check_table(self, command: CheckTable) -> tuple[str, ...]:
+    def check_table(self, command: CheckTable) -> tuple[str, ...] | None:
+        world = self._world
+        if world.own_fence is None:
+            return self._doubled_ids(command)
+        claimed = world.audit.claim_work(world.batch.batch_id, "check", command.table)
+        if claimed.state is WorkState.ELSEWHERE:
+            return None
+        if claimed.state is WorkState.DONE:
+            return tuple(claimed.result["ids"])
+        doubled = self._doubled_ids(command)
+        world.audit.work_done(world.batch.batch_id, "check", command.table, {"ids": list(doubled)})
+        return doubled
+
+    def _doubled_ids(self, command: CheckTable) -> tuple[str, ...]:
         chunks = self._world.audit.chunks(self._world.batch.batch_id, command.table)
         files = [chunk.ledger_file for chunk in chunks if chunk.ledger_file is not None]
         doubled = tuple(self._world.ledger.duplicate_ids(files)["id"].to_list())
@@ -187,16 +203,16 @@ class ChunkHandlers:
 
     def _settle(self, chunk: Chunk, *, links: bool) -> Settlement:
         assert chunk.staged is not None
-        names = staged_names(chunk.batch_id, chunk.table_name, chunk.chunk_no)
         path = self._world.storage.path
-        rows = pl.read_parquet(path(names.rows), glob=False)
+        rows = pl.read_parquet(path(chunk.staged.rows_file), glob=False)
         answers = merge_answers(self._answers(chunk, links=False))
         if not links:
             return settle_rows(rows, answers)
+        assert chunk.staged.link_rows_file is not None
         return settle_rows(
             rows,
             answers,
-            link_rows=pl.read_parquet(path(names.link_rows), glob=False),
+            link_rows=pl.read_parquet(path(chunk.staged.link_rows_file), glob=False),
             link_answers=merge_answers(self._answers(chunk, links=True)),
         )
 
@@ -208,21 +224,22 @@ class ChunkHandlers:
     def _failed_records(self, chunk: Chunk, work: TableWork, ledger: pl.DataFrame) -> pl.DataFrame:
         """The rows of MIGRATION_FAILED_RECORDS: rejected ones as they were read, refused ones as they were sent."""
         assert chunk.staged is not None
-        names = staged_names(chunk.batch_id, chunk.table_name, chunk.chunk_no)
-        rejected = self._refused_records(names, ledger.filter(pl.col("outcome") == "rejected"))
+        rejected = self._refused_records(chunk.staged, ledger.filter(pl.col("outcome") == "rejected"))
         failed = ledger.filter(pl.col("outcome") == "failed")
         if failed.height == 0:
             return rejected
         staged = pl.concat([read_part(self._world.storage, part) for part in chunk.staged.parts])
         path = self._world.storage.path
-        links = pl.scan_parquet(path(names.links), glob=False) if chunk.staged.links_file is not None else None
+        links = (
+            pl.scan_parquet(path(chunk.staged.links_file), glob=False) if chunk.staged.links_file is not None else None
+        )
         data = self._world.record_data(work, staged, failed["key"], links)
         refused = failed.select("row", "key", "code", "message", "fields").join(data, on="key", how="left")
         return pl.concat([rejected, refused.select(rejected.columns)]).sort("row")
 
-    def _refused_records(self, names: StagedNames, rejected: pl.DataFrame) -> pl.DataFrame:
+    def _refused_records(self, staged: StagedChunk, rejected: pl.DataFrame) -> pl.DataFrame:
         records = rejected.select("row", "key", "code", "message", "fields")
-        if not self._world.storage.exists(names.refused):
+        if staged.refused_file is None:
             return records.with_columns(data=pl.lit(None, dtype=pl.String))
-        data = pl.read_parquet(self._world.storage.path(names.refused), glob=False)
+        data = pl.read_parquet(self._world.storage.path(staged.refused_file), glob=False)
         return records.join(data.select("row", "data"), on="row", how="left")

@@ -17,7 +17,7 @@ from forcelift.jobs.governor import Governor
 from forcelift.jobs.holds import DiskSeen, Wait, stops_reading
 from forcelift.jobs.messages import Answer, Command, ControlSeen, Event
 from forcelift.jobs.react import react
-from forcelift.jobs.schedule import is_finished, next_commands, wake_at
+from forcelift.jobs.schedule import is_finished, next_commands, wake_at, why_skipped
 from forcelift.jobs.tracks import Figures, TableSpec
 
 
@@ -67,6 +67,16 @@ class Coordinator:
         """When `tick` may bring something; None if only an event can."""
         return wake_at(self._board, now)
 
+    def lose(self, error: Exception) -> None:
+        """Another process has taken over: finish without touching anything of the batch any more."""
+        if not self._board.is_lost:
+            self._board.lose(error)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether another process has taken over what this one worked on."""
+        return self._board.is_lost
+
     @property
     def is_finished(self) -> bool:
         return is_finished(self._board)
@@ -84,6 +94,11 @@ class Coordinator:
     def is_complete(self) -> bool:
         """Whether every chunk of every table is settled."""
         return all(table.is_settled for table in self._board.tables.values())
+
+    @property
+    def why_unfinished(self) -> str:
+        """Why chunks did not come to their end, if any did not."""
+        return why_skipped(self._board)
 
     @property
     def skipped_chunks(self) -> int:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from forcelift.jobs.chunk_handlers import ChunkHandlers
+from forcelift.jobs.claims import ClaimHandlers
 from forcelift.jobs.job_handlers import JobHandlers
 from forcelift.jobs.messages import (
     AbandonJob,
     AbortJob,
     AskJob,
     CheckTable,
+    ClaimChunks,
     CloseJob,
     CollectJob,
     Command,
@@ -20,6 +22,7 @@ from forcelift.jobs.messages import (
     FindStray,
     IntendJob,
     LoadChunk,
+    LookAround,
     PollJobs,
     SettleChunk,
     SkipChunks,
@@ -33,7 +36,7 @@ Handlers = Mapping[type, Callable[[Any], Any]]
 
 def job_handlers(world: JobWorld) -> dict[type, Callable[[Any], Any]]:
     """Handlers of all commands but planning and staging, which belong to the extraction."""
-    jobs, chunks = JobHandlers(world), ChunkHandlers(world)
+    jobs, chunks, claims = JobHandlers(world), ChunkHandlers(world), ClaimHandlers(world)
     return {
         IntendJob: jobs.intend,
         CreateJob: jobs.create,
@@ -51,6 +54,8 @@ def job_handlers(world: JobWorld) -> dict[type, Callable[[Any], Any]]:
         FailChunk: chunks.fail,
         SkipChunks: chunks.skip,
         CheckTable: chunks.check_table,
+        ClaimChunks: claims.claim,
+        LookAround: claims.look_around,
     }
 
 

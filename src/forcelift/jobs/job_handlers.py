@@ -8,6 +8,7 @@ Re-run:  a step is marked after it took effect; a crash between the two leaves a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -18,7 +19,8 @@ from forcelift.audit.records import (
     Job,
     JobStep,
 )
-from forcelift.errors import OrgNotFound, OrgRefused, OrgUnavailable
+from forcelift.audit.shares import IntentRefused
+from forcelift.errors import LeaseLost, OrgNotFound, OrgRefused, OrgUnavailable, TargetError
 from forcelift.jobs.answers import AnswerCollector, doubt_duplicates, tally
 from forcelift.jobs.messages import (
     AbandonJob,
@@ -53,10 +55,14 @@ class JobHandlers:
         self._world = world
         self._jobs_listed = 0
 
-    def intend(self, command: IntendJob) -> Job | BudgetRefused:
+    def intend(self, command: IntendJob) -> Job | BudgetRefused | IntentRefused:
         world = self._world
         return world.audit.intend_job(
-            command.draft, org_id=world.org.org_id, rows_per_day=world.rows_per_day, fence=world.lease.fence
+            command.draft,
+            org_id=world.org.org_id,
+            rows_per_day=world.rows_per_day,
+            fence=world.lease.fence,
+            others_max=command.others_max,
         )
 
     def create(self, command: CreateJob) -> Job:
@@ -64,16 +70,24 @@ class JobHandlers:
         job = world.audit.job(command.job_no)
         if world.clock.now() - job.intended_at > INTENT_AGE_MAX:
             raise OrgUnavailable(f"job {job.job_no} was intended too long ago to be created now")
-        world.lease.check()
+        self._check_ours(job)
         request = JobRequest(object=job.object, operation=job.operation, external_id_field=job.external_id_field)
         created = world.org.create_job(request)
-        world.audit.job_created(job.job_no, created.id)
+        try:
+            world.audit.job_created(job.job_no, created.id)
+        except LeaseLost:
+            # This process stood still between the check and here, and its chunk has gone on without it. Nobody else
+            # knows this job's id. If the abort fails too, the org removes it: an open job without data does nothing.
+            with suppress(TargetError):
+                world.org.abort_job(created.id)
+            raise
         return replace(job, sf_id=created.id, step=JobStep.CREATED)
 
     def find_stray(self, command: FindStray) -> IngestJob | None:
         """Settle an intent whose job may or may not exist; never aborts a job that may be somebody else's."""
         world = self._world
         job = world.audit.job(command.job_no)
+        self._check_ours(job)
         if job.sf_id is not None:  # found by an earlier try, whose abort did not get through
             return self._abort_open(job, "its creation was lost")
         verdict = judge_strays(
@@ -108,7 +122,7 @@ class JobHandlers:
         world = self._world
         job = world.audit.job(command.job_no)
         assert job.sf_id is not None
-        world.lease.check()
+        self._check_ours(job)
         world.org.close_job(job.sf_id)
         world.audit.job_closed(job.job_no)
         return replace(job, step=JobStep.CLOSED)
@@ -122,6 +136,7 @@ class JobHandlers:
 
     def abandon(self, command: AbandonJob) -> IngestJob | None:
         job = self._world.audit.job(command.job_no)
+        self._check_ours(job)
         if job.sf_id is None:
             self._world.audit.job_abandoned(job.job_no, command.reason)
             return None
@@ -129,6 +144,7 @@ class JobHandlers:
 
     def abort(self, command: AbortJob) -> IngestJob | None:
         job = self._world.audit.job(command.job_no)
+        self._check_ours(job)
         assert job.sf_id is not None
         try:
             aborted = self._world.org.abort_job(job.sf_id)
@@ -183,6 +199,12 @@ class JobHandlers:
             error_message=error,
         )
         return result
+
+    def _check_ours(self, job: Job) -> None:
+        """Raise `LeaseLost` if batch or chunk are another's: asked before each call that changes a job in the org."""
+        self._world.lease.check()
+        if self._world.own_fence is not None:
+            self._world.audit.check_claim(job.audit_id)
 
     def _look(self, job: Job) -> IngestJob | None:
         assert job.sf_id is not None

@@ -17,7 +17,7 @@ from forcelift.protocols.org import IngestJob
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanTable:
-    """Cut a table into chunks, find its duplicates, write both down. -> `TablePlanned`."""
+    """Cut a table into chunks, find its duplicates, write both down. -> `TablePlanned`; None if another runner does."""
 
     table: str
 
@@ -31,9 +31,13 @@ class StageChunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntendJob:
-    """Write down that a job is about to be created, and reserve its allowance. -> `Job` or `BudgetRefused`."""
+    """Write down that a job is about to be created, and reserve its allowance.
+
+    -> `Job`, `BudgetRefused`, or `IntentRefused` where more than `others_max` jobs of other runners are open.
+    """
 
     draft: JobDraft
+    others_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,10 +141,14 @@ class SettleChunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailChunk:
-    """Write down that a chunk cannot be finished now. -> None."""
+    """Write down that a chunk cannot be finished now. -> None.
+
+    `is_left` where only this runner goes: on a shared batch another one takes the chunk over as it stands.
+    """
 
     audit_id: int
     message: str
+    is_left: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,9 +160,31 @@ class SkipChunks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckTable:
-    """Look over a finished table's ledger for two rows in one record. -> tuple of Ids (normally empty)."""
+    """Look over a finished table's ledger for two rows in one record.
+
+    -> tuple of Ids (normally empty); None while another runner looks.
+    """
 
     table: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimChunks:
+    """On a shared batch: take chunks of these tables that nobody works on. -> `ClaimedChunks`."""
+
+    tables: tuple[str, ...]
+    wanted: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookAround:
+    """On a shared batch: see what the others have done. -> `Around`.
+
+    `open_ids` are the chunks that this runner knows as unsettled and does not work on.
+    """
+
+    open_ids: frozenset[int]
+    unplanned: tuple[str, ...]
 
 
 Command = (
@@ -177,6 +207,8 @@ Command = (
     | FailChunk
     | SkipChunks
     | CheckTable
+    | ClaimChunks
+    | LookAround
 )
 
 

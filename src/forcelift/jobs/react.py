@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from forcelift.audit.records import BudgetRefused, ChunkStatus, Job
-from forcelift.errors import DiskFull, ReadingStopped, SourceUnavailable, TargetError
-from forcelift.jobs import extract_first, react_jobs
+from forcelift.audit.shares import IntentRefused
+from forcelift.errors import DiskFull, LeaseLost, ReadingStopped, SourceUnavailable, TargetError
+from forcelift.jobs import extract_first, react_jobs, sharing
 from forcelift.jobs.board import Board
 from forcelift.jobs.messages import (
     AbandonJob,
@@ -22,6 +23,7 @@ from forcelift.jobs.messages import (
     CheckTable,
     ChunkSettled,
     ChunkStaged,
+    ClaimChunks,
     CloseJob,
     CollectJob,
     CreateJob,
@@ -29,6 +31,7 @@ from forcelift.jobs.messages import (
     FindStray,
     IntendJob,
     LoadChunk,
+    LookAround,
     PlanTable,
     PollJobs,
     Resend,
@@ -47,6 +50,11 @@ from forcelift.jobs.tracks import ChunkTrack, JobTrack, Phase
 def react(board: Board, answer: Answer, now: datetime) -> None:
     """Take one answer into account."""
     board.in_flight -= 1
+    if board.is_lost:
+        return  # what it was about is another runner's now
+    if isinstance(answer.error, LeaseLost):
+        board.lose(answer.error)
+        return
     command = answer.command
     if isinstance(command, _ORG_COMMANDS) and answer.error is None:
         board.governor.org_answered(now, answer.api_requests_left)
@@ -72,7 +80,10 @@ def _planned(board: Board, command: PlanTable, answer: Answer, now: datetime) ->
         table.failed = True
         board.halt(answer.error)
         return
-    planned: TablePlanned = answer.result
+    planned: TablePlanned | None = answer.result
+    if planned is None:
+        sharing.planned_elsewhere(board, table, now)
+        return
     board.add_chunks(table, planned.chunks, {})
 
 
@@ -110,6 +121,8 @@ def _intended(board: Board, command: IntendJob, answer: Answer, now: datetime) -
     if answer.error is not None:
         chunk.drafts.appendleft(command.draft)
         chunk_error(board, chunk, answer.error, now)
+    elif isinstance(answer.result, IntentRefused):
+        sharing.intent_refused(board, command, answer.result, now)
     elif isinstance(answer.result, BudgetRefused):
         chunk.drafts.appendleft(command.draft)
         board.governor.budget_refused(answer.result.until, answer.result.reason)
@@ -220,6 +233,9 @@ def _skipped(board: Board, command: SkipChunks, answer: Answer, now: datetime) -
 def _checked(board: Board, command: CheckTable, answer: Answer, now: datetime) -> None:
     table = board.tables[command.table]
     table.checking = False
+    if answer.error is None and answer.result is None:
+        sharing.checked_elsewhere(board, now)
+        return
     table.checked = True
     if answer.error is not None:
         board.halt(answer.error)
@@ -254,4 +270,6 @@ _REACTIONS: dict[type, Callable[[Board, Any, Answer, datetime], None]] = {
     FailChunk: _chunk_failed,
     SkipChunks: _skipped,
     CheckTable: _checked,
+    ClaimChunks: sharing.claimed,
+    LookAround: sharing.looked,
 }

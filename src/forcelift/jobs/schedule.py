@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from forcelift.audit.records import JobStep
 from forcelift.errors import ForceliftError
-from forcelift.jobs import extract_first, holds
+from forcelift.jobs import extract_first, holds, sharing
 from forcelift.jobs.board import Board
 from forcelift.jobs.governor import HOLD_MAX_S
 from forcelift.jobs.messages import (
@@ -40,12 +40,14 @@ _FAILURES_BEFORE_LEAVING_NOW = 2
 
 def next_commands(board: Board, now: datetime) -> list[Command]:
     """All commands that can be started at this instant; marks them as under way."""
-    commands: list[Command] = []
+    if board.is_lost:
+        return []
     holds.look(board, now)
+    commands: list[Command] = list(sharing.look_around(board, now))
     if not all(table.planned for table in board.tables.values()):
         commands.extend(_plan_tables(board, now))
     if all(table.planned for table in board.tables.values()) or board.is_stopping:
-        _begin_chunks(board, now)
+        commands.extend(_begin_chunks(board, now))
         for chunk in list(board.active.values()):
             commands.extend(_push_chunk(board, chunk, now))
         commands.extend(_poll(board, now))
@@ -59,6 +61,8 @@ def is_finished(board: Board) -> bool:
     """Whether nothing is at work and nothing more can begin."""
     if board.in_flight or board.active or any(table.parked or table.ready for table in board.tables.values()):
         return False
+    if board.share is not None:
+        return sharing.is_finished(board)
     if board.is_stopping:
         return board.skipped or not any(table.pending for table in board.tables.values())
     return all(
@@ -71,6 +75,7 @@ def wake_at(board: Board, now: datetime) -> datetime | None:
     """When to look again although nothing was answered; None if only an answer can change anything."""
     times = [wait.until for wait in board.holds.waits if wait.until is not None]
     times.extend(board.holds.wake_times())
+    times.extend(sharing.wake_times(board))
     if holds.may_read(board, now):
         tables = board.tables.values()
         times.extend(table.retry_at for table in tables if table.retry_at is not None and not table.planned)
@@ -98,18 +103,19 @@ def _plan_tables(board: Board, now: datetime) -> Iterator[Command]:
         yield PlanTable(table=table.spec.name)
 
 
-def _begin_chunks(board: Board, now: datetime) -> None:
-    """Take chunks from their tables' queues, as far as readers, memory and disk allow."""
-    if not holds.may_begin(board, now):
-        return
-    extract_first.send_ready(board)
+def _begin_chunks(board: Board, now: datetime) -> Iterator[Command]:
+    """Take chunks from their queues, as far as readers, memory and disk allow; shared ones are claimed first."""
     may_read = holds.may_read(board, now)
     staging = sum(chunk.phase is Phase.STAGING for chunk in board.active.values())
+    if not holds.may_begin(board, now):
+        yield from sharing.claim_chunks(board, staging=staging, may_read=False)
+        return
+    extract_first.send_ready(board)
     for table in board.tables.values():
         while table.parked and board.group_is_loaded(table) and len(board.active) < board.settings.active_chunks_max:
             chunk = table.parked.popleft()
             board.active[chunk.audit_id] = chunk
-        if not table.pending or not may_read or not board.may_stage(table):
+        if board.share is not None or not table.pending or not may_read or not board.may_stage(table):
             continue
         while (
             table.pending
@@ -121,6 +127,7 @@ def _begin_chunks(board: Board, now: datetime) -> None:
             chunk.phase = Phase.STAGING
             board.active[chunk.audit_id] = chunk
             staging += 1
+    yield from sharing.claim_chunks(board, staging=staging, may_read=may_read)
 
 
 def _push_chunk(board: Board, chunk: ChunkTrack, now: datetime) -> Iterator[Command]:
@@ -135,9 +142,11 @@ def _push_chunk(board: Board, chunk: ChunkTrack, now: datetime) -> Iterator[Comm
         chunk.retry_at = None
     if chunk.phase is Phase.STAGING and chunk.error is None:
         if board.is_stopping and chunk.begun:
-            yield from _fail_unfinished(chunk, "stopped while it was read")
+            yield from _fail_unfinished(chunk, "stopped while it was read", is_left=True)
         elif not holds.may_read(board, now):
-            _hold(board, chunk)
+            # A shared chunk keeps its place: it is claimed, and nobody else may read it meanwhile.
+            if board.share is None or board.is_stopping:
+                _hold(board, chunk)
         elif not waits:
             chunk.doing = "stage"
             yield StageChunk(audit_id=chunk.audit_id)
@@ -151,9 +160,10 @@ def _push_chunk(board: Board, chunk: ChunkTrack, now: datetime) -> Iterator[Comm
         yield SettleChunk(audit_id=chunk.audit_id)
 
 
-def _fail_unfinished(chunk: ChunkTrack, why: str) -> Iterator[Command]:
+def _fail_unfinished(chunk: ChunkTrack, why: str, *, is_left: bool) -> Iterator[Command]:
     chunk.doing = "fail"
-    yield FailChunk(audit_id=chunk.audit_id, message=f"not finished: {why}; a resume goes on from here")
+    message = f"not finished: {why}; a resume goes on from here"
+    yield FailChunk(audit_id=chunk.audit_id, message=message, is_left=is_left)
 
 
 def _hold(board: Board, chunk: ChunkTrack) -> None:
@@ -187,16 +197,18 @@ def _push_sending(board: Board, chunk: ChunkTrack, now: datetime, *, waits: bool
             not waits
             and not board.governor.holds(now)
             and not board.has_open_intent()
+            and sharing.may_intend(board, now)
             and board.governor.may_start(now, open_jobs=board.open_jobs(), throttle=board.control.throttle_jobs)
         ):
+            others_max = sharing.others_max(board)
             chunk.intending += 1
             board.intending += 1
-            yield IntendJob(draft=chunk.drafts.popleft())
+            yield IntendJob(draft=chunk.drafts.popleft(), others_max=others_max)
         return
     if chunk.jobs or chunk.intending:
         return
     if chunk.drafts and board.is_stopping:
-        yield from _fail_unfinished(chunk, "stopped before all of its rows were sent")
+        yield from _fail_unfinished(chunk, "stopped before all of its rows were sent", is_left=True)
     elif not chunk.drafts and not waits:
         yield from _after_answers(board, chunk)
 
@@ -213,7 +225,8 @@ def _after_answers(board: Board, chunk: ChunkTrack) -> Iterator[Command]:
             chunk.phase = Phase.SETTLING
             yield SettleChunk(audit_id=chunk.audit_id)
     elif board.is_stopping and not chunk.answers_unknown:
-        yield from _fail_unfinished(chunk, "stopped before the rows without a final answer were sent again")
+        why = "stopped before the rows without a final answer were sent again"
+        yield from _fail_unfinished(chunk, why, is_left=True)
     else:
         chunk.doing = "resend"
         may_send = chunk.attempt - chunk.attempts_before < board.settings.attempts_max and not board.is_stopping
@@ -290,7 +303,7 @@ def _wind_up(board: Board, now: datetime) -> Iterator[Command]:
     """Nothing is at work: look over the finished tables, then mark what will not begin."""
     if board.active:
         return
-    if not board.settings.dry_run:
+    if not board.settings.dry_run and sharing.may_check(board, now):
         for table in board.tables.values():
             if table.is_settled and not table.checked and not table.checking and not table.failed:
                 table.checking = True
@@ -303,13 +316,14 @@ def _wind_up(board: Board, now: datetime) -> Iterator[Command]:
     )
     if stuck:
         for chunk in extract_first.left_ready(board):
-            yield from _fail_unfinished(chunk, "stopped before any of its rows were sent")
+            yield from _fail_unfinished(chunk, "stopped before any of its rows were sent", is_left=True)
         for chunk in _given_up_reads(board):
-            yield from _fail_unfinished(chunk, "stopped before it was read again")
+            yield from _fail_unfinished(chunk, "stopped before it was read again", is_left=True)
         yield from _give_up_parked(board)
-    if stuck and not board.skipped and any(table.pending for table in board.tables.values()):
+    # On a shared batch the last runner to leave marks what did not begin.
+    if stuck and board.share is None and not board.skipped and any(table.pending for table in board.tables.values()):
         board.skipped = True
-        yield SkipChunks(reason=_why_skipped(board))
+        yield SkipChunks(reason=why_skipped(board))
 
 
 def _given_up_reads(board: Board) -> Iterator[ChunkTrack]:
@@ -331,7 +345,9 @@ def _give_up_parked(board: Board) -> Iterator[Command]:
         while table.parked:
             chunk = table.parked.popleft()
             board.active[chunk.audit_id] = chunk
-            yield from _fail_unfinished(chunk, "the tables that it refers to were not all loaded")
+            yield from _fail_unfinished(
+                chunk, "the tables that it refers to were not all loaded", is_left=board.is_stopping
+            )
 
 
 def _public(error: BaseException) -> str:
@@ -339,7 +355,8 @@ def _public(error: BaseException) -> str:
     return error.message if isinstance(error, ForceliftError) else f"a fault of the program ({type(error).__name__})"
 
 
-def _why_skipped(board: Board) -> str:
+def why_skipped(board: Board) -> str:
+    """Why chunks are not begun, for their rows of the audit log."""
     if board.control.stop or board.control.stop_now:
         return f"stopped by {board.control.by or 'an operator'}: {board.control.reason or 'no reason given'}"
     if board.errors:

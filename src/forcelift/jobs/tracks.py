@@ -159,6 +159,13 @@ class TableTrack:
         return self.planned and self.unfinished == 0
 
 
+def unclaimed(chunk: Chunk) -> ChunkTrack:
+    """The track of a chunk of which this runner only knows that it is not settled."""
+    return ChunkTrack(
+        audit_id=chunk.audit_id, table=chunk.table_name, chunk_no=chunk.chunk_no, rows_estimate=chunk.rows_estimate
+    )
+
+
 OPEN_STEPS = frozenset({JobStep.INTENDED, JobStep.CREATED, JobStep.UPLOADED, JobStep.CLOSED})
 
 
@@ -168,9 +175,7 @@ def restore_chunk(spec: TableSpec, chunk: Chunk, jobs: Iterable[Job]) -> ChunkTr
     Jobs that were open go on from their last certain step, in doubt about the next. Files without a live or collected
     job are drafted anew.
     """
-    track = ChunkTrack(
-        audit_id=chunk.audit_id, table=chunk.table_name, chunk_no=chunk.chunk_no, rows_estimate=chunk.rows_estimate
-    )
+    track = unclaimed(chunk)
     if chunk.staged is not None:
         track.staged_bytes = chunk.staged.bytes or sum(part.bytes for part in chunk.staged.parts)
     if chunk.step is ChunkStep.SETTLED:

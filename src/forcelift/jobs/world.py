@@ -28,7 +28,7 @@ class RecordData(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobWorld:
-    """Everything that the job handlers touch."""
+    """Everything that the job handlers touch. `own_fence` is this runner's on a batch that may be shared, else None."""
 
     batch: Batch
     org: Org
@@ -42,6 +42,7 @@ class JobWorld:
     rows_per_day: int
     keep_staged: bool
     works: Mapping[str, TableWork]
+    own_fence: int | None = None
 
     def chunk(self, audit_id: int) -> tuple[Chunk, TableWork, StagedNames]:
         """A chunk with its table and the names of its files."""
@@ -49,5 +50,5 @@ class JobWorld:
         return (
             chunk,
             self.works[chunk.table_name],
-            staged_names(chunk.batch_id, chunk.table_name, chunk.chunk_no),
+            staged_names(chunk.batch_id, chunk.table_name, chunk.chunk_no, fence=self.own_fence),
         )

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -73,6 +73,23 @@ class ChunkPredicate:
 
     predicate: Predicate
     rows_estimate: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedSnapshot:
+    """A state of the source that a living process reads, and the name under which another may import it."""
+
+    state: str
+    exported: str
+
+
+@runtime_checkable
+class ExportsSnapshot(Protocol):
+    """A source whose one state other processes may read as well, while this one lives."""
+
+    def exported(self) -> str:
+        """The name under which the state can be imported."""
+        ...
 
 
 class Source(Protocol):

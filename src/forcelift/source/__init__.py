@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
 from forcelift.errors import SourceError
-from forcelift.protocols.source import Source
+from forcelift.protocols.source import SharedSnapshot, Source
 
 __all__ = ["open_source"]
 
@@ -25,6 +25,7 @@ def open_source(
     byte_tables: Mapping[str, str] | None = None,
     text_columns: Mapping[str, Collection[str]] | None = None,
     memory_mb: int | None = None,
+    offered: Sequence[SharedSnapshot] = (),
 ) -> Source:
     """Open the source that a URL names, read-only.
 
@@ -39,6 +40,7 @@ def open_source(
             plan has an encoding of its own; each with the encoding that its CSV header is written in.
         text_columns: SQLite only: per table, columns to deliver as text whatever their declared type.
         memory_mb: A limit for DuckDB, which reads DuckDB files and sorts and filters files; its own default if None.
+        offered: PostgreSQL only: states of the source that other processes read and offer, see `SharedSnapshot`.
 
     Raises:
         SourceError: The URL is not understood, there is nothing at its path, or what is there is of another kind.
@@ -49,7 +51,9 @@ def open_source(
     if scheme == "postgresql":
         from forcelift.source.postgresql import PostgresqlSource
 
-        return PostgresqlSource(url, user=user, password=password, encoding=encoding, byte_tables=byte_tables or ())
+        return PostgresqlSource(
+            url, user=user, password=password, encoding=encoding, byte_tables=byte_tables or (), offered=offered
+        )
     if scheme not in ("sqlite", "duckdb", "files"):
         raise SourceError(
             f"`source.url` begins with `{scheme}:`, which no source adapter knows"

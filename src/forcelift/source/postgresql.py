@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from forcelift.errors import SourceError
-from forcelift.protocols.source import ChunkPredicate, Predicate, SourceTable
+from forcelift.protocols.source import ChunkPredicate, Predicate, SharedSnapshot, SourceTable
 from forcelift.source.names import quote
 from forcelift.source.postgresql_address import address_column, among_condition
 from forcelift.source.postgresql_catalog import Shape, describe_shape, find_relation, parts, planned_rows, relations
@@ -44,6 +44,7 @@ class PostgresqlSource:
         password: As `user`.
         encoding: Other than UTF-8: text is delivered as the bytes that the database stores, for the rules to decode.
         byte_tables: Tables whose text is delivered so in any case.
+        offered: States of this database that other processes read and offer; the first that still stands is read.
     """
 
     kind = "postgresql"
@@ -56,12 +57,13 @@ class PostgresqlSource:
         password: str | None = None,
         encoding: str = "utf-8",
         byte_tables: Collection[str] = (),
+        offered: Sequence[SharedSnapshot] = (),
     ) -> None:
         address = Address(url, user=user, password=password)
         self._place, self._user = address.shown, address.user
         self._raw_text = encoding.lower().replace("_", "-") not in ("utf-8", "utf8", "ascii", "us-ascii")
         self._byte_tables = frozenset(byte_tables)
-        self._sessions = Sessions(address)
+        self._sessions = Sessions(address, offered)
         # Such a database stores any bytes as text, and hands them on unseen.
         self._check_text = self._sessions.server_encoding == "SQL_ASCII" and not self._raw_text
 
@@ -92,7 +94,11 @@ class PostgresqlSource:
         return "postgresql:" + "/".join(str(sum(values)) for values in zip(*states, strict=True))
 
     def snapshot(self) -> str | None:
-        """The name under which the server exported the one state that all reads see."""
+        """The one state that all reads see, by the name under which its first reader exported it."""
+        return self._sessions.state
+
+    def exported(self) -> str:
+        """The name under which other processes may import that state from this one."""
         return self._sessions.snapshot
 
     def plan_chunks(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -20,11 +20,13 @@ import adbc_driver_postgresql.dbapi  # type: ignore[import-untyped]  # the packa
 import pyarrow as pa
 
 from forcelift.errors import SourceChanged, SourceError, SourceUnavailable
+from forcelift.protocols.source import SharedSnapshot
 from forcelift.source.names import UNTOUCHED
 
 Connection = adbc_driver_manager.dbapi.Connection
 
 OLDEST_VERSION = 12
+_BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _NOT_READ = "the chunk was not read; nothing of it was sent"
 
 # What a session needs whatever the role's or database's own settings are. Row security is off as in pg_dump: a policy
@@ -79,7 +81,7 @@ class Address:
 class Sessions:
     """Sessions that share one snapshot. Methods may be called from several threads at once."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, offered: Sequence[SharedSnapshot] = ()) -> None:
         self._address = address
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
@@ -105,8 +107,11 @@ class Sessions:
                 if self._version >= 17:
                     self._settings["transaction_timeout"] = "0"
                 self._prepare(self._holder)
+                state = self._import_first(offered)
+                # Under a name of this process's own, so that its sessions do not depend on the other's life.
                 ((snapshot,),) = fetch(self._holder, "SELECT pg_export_snapshot()")
                 self.snapshot: str = snapshot
+                self.state: str = state or snapshot
         except BaseException:
             self._holder.close()
             raise
@@ -171,7 +176,21 @@ class Sessions:
     def _prepare(self, connection: Connection) -> None:
         calls = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in self._settings.items())
         fetch(connection, f"SELECT {calls}")
-        execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        execute(connection, _BEGIN)
+
+    def _import_first(self, offered: Sequence[SharedSnapshot]) -> str | None:
+        """Take over the first state whose holder is still there; None if there is none."""
+        for one in offered:
+            try:
+                execute(self._holder, f"SET TRANSACTION SNAPSHOT '{_snapshot_name(one.exported)}'")
+            except adbc_driver_manager.Error as error:
+                if _is_lost(error):
+                    raise
+                execute(self._holder, "ROLLBACK")
+                execute(self._holder, _BEGIN)
+            else:
+                return one.state
+        return None
 
     def _import_snapshot(self, connection: Connection) -> None:
         try:
@@ -184,6 +203,13 @@ class Sessions:
                 state="rows read before are from that snapshot; nothing is read from another one under its name",
                 hint="go on by `forcelift run --resume`, which takes a new snapshot for what was not read yet",
             ) from None
+
+
+def _snapshot_name(text: str) -> str:
+    """The name, which comes from the audit database and goes into a statement."""
+    if not re.fullmatch(r"[0-9A-Fa-f-]{1,63}", text):
+        raise SourceError("the name of an exported snapshot is no such name", state=UNTOUCHED)
+    return text
 
 
 def execute(connection: Connection, statement: str) -> None:

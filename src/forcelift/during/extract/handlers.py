@@ -20,6 +20,7 @@ import polars as pl
 
 from forcelift.audit import AuditStore
 from forcelift.audit.records import Batch, BatchMode, BatchTable, Chunk, ChunkStatus, JobKind
+from forcelift.audit.shares import WorkState
 from forcelift.during.extract.chunk_size import auto_chunk_rows
 from forcelift.during.extract.null_keys import has_null_keys
 from forcelift.during.extract.pace import Pace
@@ -31,7 +32,7 @@ from forcelift.during.extract.stage import ChunkStager
 from forcelift.errors import DiskFull
 from forcelift.jobs.messages import ChunkStaged, PlanTable, StageChunk, StageLinks, TablePlanned
 from forcelift.jobs.parts import PartWriter
-from forcelift.jobs.work import TableWork, staged_names
+from forcelift.jobs.work import StagedNames, TableWork, duplicates_name, staged_names
 from forcelift.ledger import Ledger
 from forcelift.plan.models import DuplicateRule
 from forcelift.protocols.clock import Clock
@@ -47,7 +48,11 @@ SPILL_BYTES = 16_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtractWorld:
-    """Everything that extraction touches. `parent_keys` describes the field that each lookup is compared by."""
+    """Everything that extraction touches.
+
+    `parent_keys` describes the field that each lookup is compared by; `own_fence` is this runner's on a batch that may
+    be shared, else None.
+    """
 
     batch: Batch
     source: Source
@@ -66,6 +71,7 @@ class ExtractWorld:
     scratch: Path
     pace: Pace
     sample: SamplePercent | None = None  # None: all rows
+    own_fence: int | None = None
 
 
 class ExtractHandlers:
@@ -96,16 +102,25 @@ class ExtractHandlers:
         """Handler by command type."""
         return {PlanTable: self.plan_table, StageChunk: self.stage_chunk, StageLinks: self.stage_links}
 
-    def plan_table(self, command: PlanTable) -> TablePlanned:
-        """Cut the table into chunks, find repeated keys, and write both down in one transaction."""
+    def plan_table(self, command: PlanTable) -> TablePlanned | None:
+        """Cut the table into chunks, find repeated keys, and write both down in one transaction.
+
+        Returns:
+            The chunks; None while another runner of a shared batch does it.
+        """
         world, work = self._world, self._world.works[command.table]
         plan = work.plan
+        if world.own_fence is not None:
+            claimed = world.audit.claim_work(world.batch.batch_id, "plan", plan.table)
+            if claimed.state is WorkState.ELSEWHERE:
+                return None
+            if claimed.state is WorkState.DONE:
+                return TablePlanned(chunks=tuple(world.audit.chunks(world.batch.batch_id, plan.table)))
         fingerprint = world.source.fingerprint(plan.table)
         slices = world.source.plan_chunks(
             plan.table, where=plan.where, key=work.rules.key_columns, rows_per_chunk=self._chunk_rows(work)
         )
-        folder = staged_names(world.batch.batch_id, plan.table, 0).folder.rpartition("/")[0]
-        name = f"{folder}/duplicates.parquet"
+        name = duplicates_name(world.batch.batch_id, plan.table, fence=world.own_fence)
         with _spilling(world.storage, plan.table):
             repeats = self._find_duplicates(
                 work, [(number, part.predicate) for number, part in enumerate(slices, start=1)], name
@@ -144,7 +159,7 @@ class ExtractHandlers:
                 storage=world.storage,
                 work=work,
                 clock=world.clock,
-                names=staged_names(chunk.batch_id, chunk.table_name, chunk.chunk_no),
+                names=self._names(chunk),
                 batch_rows=world.batch_rows,
                 detail=world.record_detail,
                 pace=world.pace,
@@ -170,26 +185,32 @@ class ExtractHandlers:
         world = self._world
         chunk = world.audit.chunk(command.audit_id)
         work = world.works[chunk.table_name]
-        names = staged_names(chunk.batch_id, chunk.table_name, chunk.chunk_no)
+        names = self._names(chunk)
         assert chunk.staged is not None
+        assert chunk.staged.links_file is not None
         assert chunk.ledger_file is not None
         accepted = world.ledger.accepted_keys([chunk.ledger_file]).select("key")
         links = (
-            pl.scan_parquet(world.storage.path(names.links), glob=False).join(accepted, on="key", how="semi").collect()
+            pl.scan_parquet(world.storage.path(chunk.staged.links_file), glob=False)
+            .join(accepted, on="key", how="semi")
+            .collect()
         )
         result = work.rules.finish_links(links, self._lookups(work, links=True))
         with world.storage.write(names.link_rows) as file:
             result.rows.write_parquet(file.path, compression="zstd")
-            file.commit()
+            rows_file = file.commit().name
         with PartWriter(world.storage, names.link_part, null_text=work.null_text) as writer:
             writer.write(result.upload.drop("row"))
             parts = writer.finish()
         refused = int((result.rows["outcome"] == "rejected").sum())
         changes = {f"{rule}:{column}": rows for (rule, column), rows in result.changes.items()}
-        world.audit.stage_links(chunk.audit_id, parts, refused, changes)
+        world.audit.stage_links(chunk.audit_id, parts, refused, changes, rows_file=rows_file)
         return tuple(
             work.spec.draft(audit_id=chunk.audit_id, kind=JobKind.LINK, part=part, attempt=1) for part in parts
         )
+
+    def _names(self, chunk: Chunk) -> StagedNames:
+        return staged_names(chunk.batch_id, chunk.table_name, chunk.chunk_no, fence=self._world.own_fence)
 
     def _chunk_rows(self, work: TableWork) -> int:
         if self._world.chunk_rows is not None:

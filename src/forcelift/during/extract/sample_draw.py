@@ -66,9 +66,14 @@ class DrawWorld:
     slice_rows_aim: int = SLICE_ROWS_AIM
 
 
+def samples_name(batch_id: str) -> str:
+    """Name in storage of the list that shows that a batch's sample is drawn."""
+    return f"{staging_folder(batch_id)}/samples.json"
+
+
 def drawn_samples(world: DrawWorld) -> dict[str, TableSample]:
     """The sample of each table, as it was drawn for this batch, or drawn now."""
-    name = f"{staging_folder(world.batch_id)}/samples.json"
+    name = samples_name(world.batch_id)
     if world.storage.exists(name):
         with world.storage.open(name) as file:
             document = json.load(file)

@@ -203,4 +203,5 @@ class ChunkStager:
             source_checksum=str(found.checksum),
             changes=dict(self._changes),
             seconds=round(seconds, 3),
+            snapshot=self._source.snapshot(),
         )
