@@ -67,6 +67,7 @@ test-clients: .venv/.dev ## Clients that others wrote, against the twin (CLIENTS
 	@$(PYTHON) -m tests.clients.install $(if $(filter required,$(CLIENTS)),--required)
 	@FORCELIFT_CLIENTS=$(CLIENTS) sh .ci/loopback-only $(PYTHON) -m pytest -q -m clients -n $(CORES) --dist loadfile \
 		tests/clients $(ARGS)
+
 simulate-shared: .venv/.dev ## The same with several runners on one batch, killed or frozen: SEEDS=N FROM=K
 	@$(PYTHON) -m tests.simulation --shared --seeds $(SEEDS) --from $(FROM)
 
