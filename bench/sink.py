@@ -52,6 +52,7 @@ class Sink:
             Route("/services/oauth2/token", self.token, methods=["POST"]),
             Route("/services/oauth2/userinfo", self.userinfo),
             Route("/services/data/v{version}/sobjects/{name}/describe", self.describe),
+            Route("/services/data/v{version}/sobjects/User/{id}", self.user),
             Route("/services/data/v{version}/limits", self.limits),
             Route("/services/data/v{version}/query", self.query),
             Route(jobs, self.create, methods=["POST"]),
@@ -86,6 +87,11 @@ class Sink:
     async def describe(self, request: Request) -> Response:
         self.requests += 1
         return JSONResponse(sales.describe())
+
+    async def user(self, request: Request) -> Response:
+        """The user's record, from which the Salesforce CLI takes the user's name."""
+        self.requests += 1
+        return JSONResponse({"Id": USER_ID, "Username": "loader@sink.example"})
 
     async def limits(self, request: Request) -> Response:
         self.requests += 1
