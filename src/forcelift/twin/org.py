@@ -40,7 +40,7 @@ class Options:
     """How the twin runs; none of it changes what it answers, except `strict_results`.
 
     `commit_batches` Salesforce batches of 10,000 rows are committed together. `strict_results` refuses result files of
-    jobs that have not ended. `threads` None leaves the number to DuckDB.
+    jobs that have not ended. `threads` None gives the database half of the cores.
     """
 
     commit_batches: int = 25
