@@ -4,7 +4,8 @@ Reads:   nothing; makes its own data (12 columns, Thai text, about 466 bytes a r
 Writes:  a folder for each run under the system's temporary folder, removed at the end; figures on stdout.
 
 Each run is a new twin process with a data file of its own. Sizes are interleaved, so that a busy hour of the machine
-hits all of them, and medians are told. Run it with `make bench`, or with other sizes:
+hits all of them, and medians are told, with the load of the machine beside them: what neighbours take is missing from
+rows/s, while CPU seconds tell more of the twin itself. Run it with `make bench`, or with other sizes:
 
     python -m bench.twin_ingest --rows 1000000 --runs 1
     python -m bench.twin_ingest --hold 20000000
@@ -27,6 +28,8 @@ from pathlib import Path
 from typing import Any, Final
 
 TENANTS: Final = 2_000
+# How often a job is asked for. Rates are told too low by at most this time for a run.
+POLL_S: Final = 0.1
 # Rows of a file of just under 100 MB, which is what a loader sends as one job.
 JOB_ROWS: Final = 210_000
 COLUMNS: Final = (
@@ -85,6 +88,8 @@ class Figures:
     peak_mb: float
     cpu_s: float
     file_mb: float
+    load: float
+    """Load average of the machine over the last minute, at the end of the run."""
 
 
 def sales(start: int, rows: int) -> bytes:
@@ -158,7 +163,7 @@ class Twin:
             while (state := self._client.get(f"/{job}").raise_for_status().json())["state"] not in (
                 "JobComplete", "Failed", "Aborted",
             ):  # fmt: skip
-                time.sleep(0.02)
+                time.sleep(POLL_S)
             saved += state["numberRecordsProcessed"] - state["numberRecordsFailed"]
         if saved != rows:
             raise SystemExit(f"{saved} of {rows} rows were saved; the figures would mean nothing")
@@ -219,6 +224,7 @@ def run(rows: int, cores: int) -> Figures:
             return Figures(
                 rows=rows, upload_bytes=size, upload_s=upload_s, process_s=time.perf_counter() - began,
                 peak_mb=twin.memory_mb(), cpu_s=twin.cpu_s() - cpu, file_mb=twin.file_mb(),
+                load=os.getloadavg()[0],
             )  # fmt: skip
         finally:
             twin.close()
@@ -272,14 +278,16 @@ def main() -> None:
         for size in sizes:
             found[size].append(run(size, chosen.cores))
     print(f"twin, upsert of 12 columns by external ID with one lookup, {chosen.cores} cores, median of {chosen.runs}")
-    print(f"{'rows':>10} {'rows/s worked':>14} {'with upload':>12} {'CPU s/M':>8} {'PUT MB/s':>9} {'peak MB':>8}")
+    heads = f"{'rows':>10} {'rows/s worked':>14} {'with upload':>12} {'CPU s/M':>8}"
+    print(f"{heads} {'PUT MB/s':>9} {'peak MB':>8} {'load':>6}")
     for size, runs in found.items():
         worked = statistics.median(one.rows / one.process_s for one in runs)
         whole = statistics.median(one.rows / (one.process_s + one.upload_s) for one in runs)
         put = statistics.median(one.upload_bytes / one.upload_s / 1e6 for one in runs)
         cpu = statistics.median(one.cpu_s / one.rows * 1e6 for one in runs)
         peak = statistics.median(one.peak_mb for one in runs)
-        print(f"{size:>10,} {worked:>14,.0f} {whole:>12,.0f} {cpu:>8.1f} {put:>9,.0f} {peak:>8,.0f}")
+        load = statistics.median(one.load for one in runs)
+        print(f"{size:>10,} {worked:>14,.0f} {whole:>12,.0f} {cpu:>8.1f} {put:>9,.0f} {peak:>8,.0f} {load:>6.1f}")
     one = found[sizes[0]][0]
     print(
         f"{one.upload_bytes / one.rows:.0f} bytes a row; {one.file_mb / one.rows * 1e6:.0f} on disk, uploads included"
