@@ -327,6 +327,7 @@ class _World:
             self.state.audit.journal("governor", {"decision": decision}, batch_id=self.batch.batch_id)
         self._waits.tell(coordinator.waits)
         self._pace.stop(coordinator.stops_reading)
+        self._pace.share(coordinator.runners)
         if self.clock.monotonic() >= self._next_beat:
             self._next_beat = self.clock.monotonic() + BEAT_PAUSE_S
             try:

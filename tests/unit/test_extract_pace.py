@@ -51,6 +51,21 @@ def test_rows_come_no_faster_than_allowed_over_all_readers() -> None:
     assert max(clock.slept) <= PIECE_S
 
 
+def test_processes_that_share_a_source_keep_to_its_limit_together() -> None:
+    clock = HandClock()
+    paces = [Pace(clock=clock, rows_per_second=100) for _ in range(2)]
+    for pace in paces:
+        pace.share(2)
+    readers = [pace.through(batches(*[50] * 8)) for pace in paces]
+    rows = sum(batch.num_rows for pair in zip(*readers, strict=True) for batch in pair)
+    assert rows == 800
+    assert clock.seconds - 1000 >= 7.0, "the first second's allowance is saved up"
+    paces[0].share(1)
+    began = clock.seconds
+    assert sum(batch.num_rows for batch in paces[0].through(batches(100, 100, 100))) == 300
+    assert clock.seconds - began == pytest.approx(3.0, abs=1.1), "the other has left"
+
+
 def test_a_quiet_source_saves_up_a_second_and_no_more() -> None:
     clock = HandClock()
     pace = Pace(clock=clock, rows_per_second=100)

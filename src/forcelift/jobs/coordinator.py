@@ -121,6 +121,11 @@ class Coordinator:
         return stops_reading(self._board)
 
     @property
+    def runners(self) -> int:
+        """Processes alive on the batch, this one included, as of the last look at the others."""
+        return 1 if self._board.share is None else self._board.share.runners
+
+    @property
     def open_jobs(self) -> int:
         return self._board.open_jobs()
 

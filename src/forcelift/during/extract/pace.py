@@ -23,12 +23,15 @@ class Pace:
     Args:
         clock: Measures and sleeps.
         rows_per_second: The plan's `source.limits.rows_per_second`; None is no limit.
+
+    Of a batch that several processes read, each takes its part of the limit: see `share`.
     """
 
     def __init__(self, *, clock: Clock, rows_per_second: int | None = None) -> None:
         self._clock, self._rate = clock, rows_per_second
         self._lock = threading.Lock()
         self._paid_until = clock.monotonic()
+        self._processes = 1
         self._stopped = threading.Event()
 
     def stop(self, stopped: bool) -> None:
@@ -37,6 +40,10 @@ class Pace:
             self._stopped.set()
         else:
             self._stopped.clear()
+
+    def share(self, processes: int) -> None:
+        """So many processes read the same source: this one takes its part of the allowance."""
+        self._processes = max(1, processes)
 
     def batch_rows(self, wanted: int) -> int:
         """Rows of one Arrow batch: no more than about a second's allowance, so that the rate is even."""
@@ -65,7 +72,7 @@ class Pace:
             return
         with self._lock:
             begins = max(self._paid_until, self._clock.monotonic() - SAVED_S)
-            until = self._paid_until = begins + rows / self._rate
+            until = self._paid_until = begins + rows * self._processes / self._rate
         while (left := until - self._clock.monotonic()) > 0:
             self._check()
             self._clock.sleep(min(left, PIECE_S))
