@@ -84,7 +84,8 @@ class BatchSummary:
 
     `api_calls` is None where this process did not make them, `sample_percent` where the batch takes all rows. `notes`
     say what went wrong beside the rows, such as files that could not be removed. `at_work` names the processes that
-    still work on it; `other_snapshots` are chunks that were read from another state of the source than the batch's.
+    still work on it, and `stop_asked` tells whether an operator asked them all to stop; `other_snapshots` are chunks
+    that were read from another state of the source than the batch's.
     """
 
     batch: Batch
@@ -95,6 +96,7 @@ class BatchSummary:
     sample_percent: str | None = None
     notes: tuple[str, ...] = ()
     at_work: tuple[str, ...] = ()
+    stop_asked: bool = False
     other_snapshots: int = 0
     exit_code: ExitCode = ExitCode.DONE
     first_error: Exception | None = None
@@ -102,6 +104,11 @@ class BatchSummary:
     @property
     def refused(self) -> int:
         return sum(table.failed + table.rejected for table in self.tables)
+
+    @property
+    def others_go_on(self) -> bool:
+        """Whether other processes go on with what this one left: they are at work, and nobody asked all to stop."""
+        return bool(self.at_work) and not self.stop_asked
 
     @property
     def is_dry_run(self) -> bool:
@@ -227,6 +234,7 @@ def summarise(
         jobs=len(audit.jobs(batch.batch_id)),
         api_calls=api_calls,
         at_work=tuple(at_work),
+        stop_asked=audit.control(batch.batch_id).stop,
         other_snapshots=sum(
             chunk.staged is not None and chunk.staged.snapshot not in (None, batch.snapshot) for chunk in chunks
         ),

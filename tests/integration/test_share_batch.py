@@ -16,6 +16,7 @@ from tests.integration.cli_migration import PATIENCE_S, Migration, cli_schema, m
 
 from forcelift.audit.records import Batch, BatchState
 from forcelift.cli.main import run_command
+from forcelift.cli.report import next_lines
 from forcelift.errors import ExitCode, StateConflict
 from forcelift.migration import RunOptions, Watcher, batch_status, run_migration
 from forcelift.summary import BatchSummary
@@ -212,7 +213,13 @@ def test_a_stop_reaches_all_and_a_resume_goes_on(shared: Shared) -> None:
 
     runs = [shared.start(batch_id=BATCH), shared.start(join=BATCH)]
     assert request_stop(shared.plan, BATCH, now=False, reason="a test")[1]
-    codes = {run.end().exit_code for run in runs}
+    first = runs[0].end()
+    if first.exit_code == ExitCode.INTERRUPTED:
+        assert len(first.at_work) == 1, "the second has yet to hear of it"
+        shown = next_lines(first, shared.plan)
+        assert len(shown) == 1
+        assert "run --resume" in shown[0], "nobody goes on with what a stop of all left"
+    codes = {first.exit_code, runs[1].end().exit_code}
     assert codes <= {ExitCode.INTERRUPTED, ExitCode.DONE}
     if ExitCode.INTERRUPTED in codes:
         assert shared.source("SELECT state FROM batch") == [("stopped",)]

@@ -157,7 +157,7 @@ def unfinished_line(summary: BatchSummary) -> str | None:
     others = ", ".join(
         f"{chunks} {status}" for status, chunks in sorted(by_status.items()) if status not in _SETTLED_STATUSES
     )
-    who = "those still at work go on" if summary.at_work else "a resume goes on"
+    who = "those still at work go on" if summary.others_go_on else "a resume goes on"
     return f"{settled} of {plural(total, 'chunk')} settled; {who} with the others ({others})"
 
 
@@ -174,7 +174,7 @@ def other_snapshots_line(summary: BatchSummary) -> str | None:
 def next_lines(summary: BatchSummary, plan_file: Path) -> list[str]:
     """The command that goes on, or looks closer."""
     batch_id = summary.batch.batch_id
-    if summary.at_work and summary.batch.state is not BatchState.DONE:
+    if summary.others_go_on and summary.batch.state is not BatchState.DONE:
         return [
             f"still at work on it: {', '.join(summary.at_work)}; what this process left they go on with",
             f"look again:  {again(f'status --batch {batch_id}', plan_file)}",

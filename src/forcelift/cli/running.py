@@ -121,7 +121,7 @@ def run_document(summary: BatchSummary, plan_file: Path, *, seconds: float) -> d
     """The document of `run --json`; described in docs/reference/cli.md."""
     document = summary.document()
     document["run_seconds"] = round(seconds, 3)
-    word = "--join" if summary.at_work else "--resume"
+    word = "--join" if summary.others_go_on else "--resume"
     document["resume_command"] = (
         None if summary.batch.state is BatchState.DONE else again(f"run {word} {summary.batch.batch_id}", plan_file)
     )
