@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from forcelift.audit.records import Chunk, ChunkStatus, ChunkStep, Job, JobDraft, JobKind, JobStep, Part
+from forcelift.audit.records import Chunk, ChunkStatus, ChunkStep, Job, JobDraft, JobKind, JobStep, Part, StagedChunk
 from forcelift.audit.shares import Around, ClaimedChunks, FailedElsewhere, IntentRefused
 from forcelift.errors import LeaseLost
 from forcelift.jobs.board import EngineSettings
@@ -110,6 +110,36 @@ def test_what_is_not_to_be_had_is_waited_for_and_the_runner_stays() -> None:
     assert driver.kinds() == ["ClaimChunks"], "the last one's runner died"
     driver.claim(4)
     assert driver.kinds() == ["StageChunk"]
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_rows_that_an_earlier_process_read_are_counted_once(is_shared: bool) -> None:
+    """They were left out of what progress tells: a table was "40 of 60 rows, done"."""
+    sealed = StagedChunk(
+        source_count=10,
+        extracted=10,
+        transformed=7,
+        rejected=2,
+        duplicate=1,
+        parts=(PART,),
+        rows_file="r",
+        refused_file=None,
+        links_file=None,
+        source_checksum="0",
+    )
+    left = replace(chunk(1), status=ChunkStatus.RUNNING, step=ChunkStep.STAGED, staged=sealed)
+    coordinator = Coordinator(
+        [SPEC],
+        settings=EngineSettings(is_shared=is_shared),
+        governor=Governor(jobs_max=1, api_calls_reserve=0, rng=random.Random(1)),
+    )
+    coordinator.restore(["T"], [left], [])
+    commands = coordinator.start(NOW)
+    for command in commands:
+        if isinstance(command, ClaimChunks):
+            coordinator.on(Answer(command=command, result=ClaimedChunks(chunks=(left,), jobs=())), NOW)
+    figures = coordinator.figures()["T"]
+    assert (figures.rows, figures.extracted, figures.rejected, figures.duplicate) == (10, 10, 2, 1)
 
 
 def test_the_end_waits_for_the_others_and_a_table_is_looked_over_once() -> None:

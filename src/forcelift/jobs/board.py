@@ -159,6 +159,8 @@ class Board:
                 self.count_settled(table, chunk)
                 continue
             table.unfinished += 1
+            if track.phase is not Phase.PENDING:
+                self.count_staged(table, chunk)
             if not track.loaded:
                 table.not_loaded += 1
             if track.phase is Phase.PENDING:
@@ -169,6 +171,15 @@ class Board:
                 extract_first.lay_ready(self, track)
             else:
                 self.active[track.audit_id] = track
+
+    @staticmethod
+    def count_staged(table: TableTrack, chunk: Chunk) -> None:
+        """A chunk that was read before this process had it."""
+        if chunk.staged is not None:
+            staged, figures = chunk.staged, table.figures
+            figures.extracted += staged.extracted
+            figures.rejected += staged.rejected
+            figures.duplicate += staged.duplicate
 
     @staticmethod
     def count_settled(table: TableTrack, chunk: Chunk) -> None:

@@ -135,6 +135,7 @@ def claimed(board: Board, command: ClaimChunks, answer: Answer, now: datetime) -
         known = _take_out(board, share, table, chunk.audit_id)
         track = restore_chunk(table.spec, chunk, jobs[chunk.audit_id])
         board.staged_bytes += track.staged_bytes
+        board.count_staged(table, chunk)
         if track.loaded and not known.loaded:
             table.not_loaded -= 1
         if track.phase is Phase.LOADED:
