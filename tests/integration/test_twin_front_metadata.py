@@ -204,6 +204,24 @@ def test_one_bad_component_rolls_everything_back(client: Client) -> None:
     assert trigger_is_active(client)
 
 
+@pytest.mark.parametrize("formula", ["Amount__c =", "Nope__c = 1", "VLOOKUP(Amount__c)", "Amount__c + 1"])
+def test_a_deploy_with_a_formula_that_cannot_be_computed_fails(client: Client, formula: str) -> None:
+    rule = (
+        f"<validationRules><fullName>Broken</fullName><active>true</active><errorConditionFormula>{formula}"
+        "</errorConditionFormula><errorMessage>no</errorMessage></validationRules>"
+    )
+    files = {
+        "package.xml": package(ValidationRule=["Sale__c.Broken"]),
+        "objects/Sale__c.object": f'<CustomObject xmlns="{METADATA_NS}">{rule}</CustomObject>',
+    }
+    result = deployed(client, make_zip(**files))
+    assert result["status"] == "Failed"
+    (failure,) = result["details"]["componentFailures"]
+    assert (failure["componentType"], failure["problemType"]) == ("ValidationRule", "Error")
+    assert "formula" in failure["problem"]
+    assert client.server.org.automations.find("validation_rules", "Sale__c.Broken") is None
+
+
 def test_without_rollback_the_good_components_stay(client: Client) -> None:
     result = deployed(client, mixed(), rollbackOnError=False)
     assert (result["status"], result["numberComponentErrors"]) == ("SucceededPartial", 1)

@@ -222,6 +222,26 @@ def test_what_a_patch_of_a_validation_rule_refuses(reader: Client, body: dict[st
     assert reader.server.org.automations.current() == before
 
 
+BROKEN_FORMULAS = ["Amount__c =", "Nope__c = 1", "VLOOKUP(Amount__c)", "Amount__c + 1", "((((", "REGEX(Group__c, '(')"]
+
+
+@pytest.mark.parametrize("formula", BROKEN_FORMULAS)
+def test_a_formula_that_cannot_be_computed_is_refused_and_loads_go_on(reader: Client, formula: str) -> None:
+    before = reader.server.org.automations.current()
+    rule = one(reader, "SELECT Id, Metadata FROM ValidationRule WHERE ValidationName = 'No_Zero'")
+    changed = {**rule["Metadata"], "errorConditionFormula": formula}
+    answer = reader.patch(f"{TOOLING}/sobjects/ValidationRule/{rule['Id']}", json={"Metadata": changed})
+    assert error_of(answer) == (400, "FIELD_INTEGRITY_EXCEPTION")
+    fresh = {"FullName": "Sale__c.Broken", "Metadata": changed}
+    answer = reader.post(f"{TOOLING}/sobjects/ValidationRule", json=fresh)
+    assert error_of(answer) == (400, "FIELD_INTEGRITY_EXCEPTION")
+    workflow = one(reader, "SELECT Id, Metadata FROM WorkflowRule")
+    changed = {**workflow["Metadata"], "formula": formula}
+    answer = reader.patch(f"{TOOLING}/sobjects/WorkflowRule/{workflow['Id']}", json={"Metadata": changed})
+    assert error_of(answer) == (400, "FIELD_INTEGRITY_EXCEPTION")
+    assert reader.server.org.automations.current() == before
+
+
 def test_what_is_managed_can_be_read_and_not_changed(reader: Client) -> None:
     record = one(reader, "SELECT Id, Metadata, NamespacePrefix FROM ValidationRule WHERE ValidationName = 'Managed'")
     assert record["NamespacePrefix"] == "pkg"

@@ -33,6 +33,7 @@ from forcelift.twin.automation_models import (
     WorkflowRule,
     automation_problems,
 )
+from forcelift.twin.automation_run import formula_problems
 from forcelift.twin.errors import ApiError, not_found
 from forcelift.twin.field_metadata import field_metadata
 from forcelift.twin.http_core import Call, Reply, empty_reply, json_reply
@@ -345,6 +346,13 @@ def check_automation(org: TwinOrg, automation: Automation, kind: Kind) -> None:
     if problems:
         text = problems[0].removeprefix("automations.").partition(".")[2]
         raise ApiError(400, "FIELD_INTEGRITY_EXCEPTION", text)
+    entry = org.schema.object(automation.object)
+    if entry is not None:
+        # A load computes formulas in SQL: one that cannot be computed would stop the worker at the first row.
+        formulas = formula_problems(Automations(**alone), entry)
+        if formulas:
+            text = f"the twin cannot compute {formulas[0].removeprefix('automations.').partition('.')[2]}"
+            raise ApiError(400, "FIELD_INTEGRITY_EXCEPTION", text)
 
 
 def refuse_managed(automation: Automation) -> None:
