@@ -265,19 +265,26 @@ def test_point_17_the_line_ending_must_match_the_bytes(org: TwinOrg, setting: st
     assert len(run_job(org, "insert", "Plane__c", bytes_of[setting], lineEnding=setting).saved) == 1
 
 
-def test_point_18_and_44_rows_not_looked_at_are_unprocessed_and_abort_keeps_what_was_committed() -> None:
+def test_point_18_rows_not_looked_at_are_unprocessed_and_in_no_other_file(org: TwinOrg) -> None:
+    failed = run_job(org, "insert", "Plane__c", "Nope__c\n1\n2\n")
+    assert failed.job["state"] == "Failed"
+    assert (len(failed.saved), len(failed.failed), len(failed.unprocessed)) == (0, 0, 2)
+
+
+def test_point_44_an_abort_keeps_what_was_committed_and_the_rest_is_unprocessed() -> None:
     with make_org(options=Options(threads=1, commit_batches=1)) as org:
         job = new_job(org)
         org.jobs.put_content(job, [planes(*(f"U{n}" for n in range(25_000))).encode()])
         org.jobs.patch(job, "UploadComplete")
         done = org.step()
+        assert done
         org.jobs.patch(job, "Aborted")
         assert org.step() is None
         ended = finished(org, job)
-        assert (len(ended.saved), len(ended.failed), len(ended.unprocessed)) == (done, 0, 25_000 - (done or 0))
+        assert ended.job["state"] == "Aborted"
+        assert (len(ended.saved), len(ended.failed), len(ended.unprocessed)) == (done, 0, 25_000 - done)
         assert ended.unprocessed[0].keys() == {"Tail__c"}
-        failed = run_job(org, "insert", "Plane__c", "Nope__c\n1\n2\n")
-        assert (len(failed.failed), len(failed.unprocessed)) == (0, 2)
+        assert len(records(org, "Plane__c", "Id")) == done
 
 
 def test_point_19_rows_saved_before_a_job_failed_stay_saved() -> None:
