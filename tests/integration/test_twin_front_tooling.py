@@ -34,8 +34,8 @@ FIELD = {
 }  # fmt: skip
 
 
-def serve(org_facts: dict[str, Any]) -> Iterator[Client]:
-    with TwinOrg.open(schema=schema_from_dict(document(org_facts))) as org:
+def serve(org_facts: dict[str, Any], **more: Any) -> Iterator[Client]:
+    with TwinOrg.open(schema=schema_from_dict({**document(org_facts), **more})) as org:
         with TwinServer(org) as server, Client(server) as made:
             yield made
         assert server.internal_errors == []
@@ -508,3 +508,47 @@ def test_fields_come_while_rows_are_loaded(client: Client) -> None:
     thread.join()
     assert problems == []
     assert client.query("SELECT COUNT() FROM Tenant__c")["totalSize"] >= 1200
+
+
+def test_automations_act_on_fields_that_the_writing_user_does_not_see() -> None:
+    """Goal: rules and fills work on whole records. Method: one user without the fields, by REST and in bulk."""
+    hidden = {
+        "validation_rules": [
+            {
+                "name": "Hidden",
+                "object": "Tenant__c",
+                "formula": "BEGINS(Note__c, 'bad')",
+                "error_message": "hidden is bad",
+            }
+        ],
+        "triggers": [
+            {
+                "name": "Fill",
+                "object": "Tenant__c",
+                "events": ["before insert", "before update"],
+                "effects": [{"effect": "fill", "field": "Note__c", "formula": "Tenant_Code__c"}],
+            }
+        ],
+    }
+    users = [{"username": "etl@kpc.example"}, {"username": "clerk@kpc.example", "unseen_fields": ["Tenant__c.Note__c"]}]
+    for client in serve(SANDBOX, users=users, automations=hidden):
+        server = client.server
+        with Client(server, server.app.sign_in.open_session("clerk@kpc.example")) as clerk:
+            made = clerk.post(f"{BASE}/sobjects/Tenant__c", json={"Tenant_Code__c": "good"})
+            assert made.status_code == 201, made.text
+            refused = clerk.post(f"{BASE}/sobjects/Tenant__c", json={"Tenant_Code__c": "bad"})
+            assert error_of(refused) == (400, "FIELD_CUSTOM_VALIDATION_EXCEPTION")
+            job = clerk.load(b"Tenant_Code__c\nok\nbad\n")
+            assert (job["state"], job["numberRecordsFailed"]) == ("JobComplete", 1)
+            changed = clerk.patch(f"{BASE}/sobjects/Tenant__c/{made.json()['id']}", json={"Name": "x"})
+            assert changed.status_code == 204, changed.text
+            rows = client.query("SELECT Tenant_Code__c, Note__c FROM Tenant__c ORDER BY Tenant_Code__c")["records"]
+            assert [(row["Tenant_Code__c"], row["Note__c"]) for row in rows] == [("good", "good"), ("ok", "ok")]
+            # Switched off by Tooling, the rule lets both ways pass.
+            rule = one(client, "SELECT Id, Metadata FROM ValidationRule WHERE ValidationName = 'Hidden'")
+            off = {"Metadata": {**rule["Metadata"], "active": False}}
+            assert client.patch(f"{TOOLING}/sobjects/ValidationRule/{rule['Id']}", json=off).status_code == 204
+            assert clerk.post(f"{BASE}/sobjects/Tenant__c", json={"Tenant_Code__c": "bad1"}).status_code == 201
+            on = {"Metadata": rule["Metadata"]}
+            assert client.patch(f"{TOOLING}/sobjects/ValidationRule/{rule['Id']}", json=on).status_code == 204
+            assert clerk.load(b"Tenant_Code__c\nbad2\n")["numberRecordsFailed"] == 1

@@ -68,7 +68,7 @@ class GroupRun:
     def execute(self, rows: pl.DataFrame, *, traits: Traits | None = None) -> GroupResult:
         """Insert, update or upsert the rows, whose cells are text as sent, and write an outcome for each."""
         cells = rows.drop(_ROW)
-        read = read_cells(cells, self._task.columns, connect=self._cursor.cursor, traits=traits)
+        read = read_cells(cells, self._sent.columns, connect=self._cursor.cursor, traits=traits)
         return self.execute_read(rows.select(_ROW).hstack(read))
 
     def execute_read(self, rows: pl.DataFrame) -> GroupResult:

@@ -142,7 +142,7 @@ class RecordWriter:
         )
         task = IngestTask(
             schema=self._org.schema, entry=entry, operation=operation, columns=columns, key=key, job=SCRATCH_JOB,
-            user_id=user_id, faults=self._org.row_faults,
+            user_id=user_id, faults=self._org.row_faults, whole=self._org.schema.object(entry.name),
         )  # fmt: skip
         results: list[SaveResult] = []
         now = self._org.clock.now()
