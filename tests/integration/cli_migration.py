@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,6 +139,16 @@ class Migration:
     def wait_for_jobs(self, state: str, at_least: int) -> None:
         """Wait until that many jobs are in a state."""
         wait_until(lambda: len(self.jobs(state)) >= at_least)
+
+    def wait_until_heard(self, wish: str) -> None:
+        """Wait until the run has heard an operator's wish: it looks once a second, and journals what it hears."""
+
+        def is_heard() -> bool:
+            with closing(sqlite3.connect(f"file:{self.audit_file}?mode=ro", uri=True)) as audit:
+                found = audit.execute("SELECT payload FROM journal WHERE action = 'governor'").fetchall()
+            return any(wish in payload for (payload,) in found)
+
+        wait_until(is_heard)
 
     def jobs(self, state: str) -> list[str]:
         answer = httpx.get(

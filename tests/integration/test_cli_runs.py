@@ -197,6 +197,7 @@ def test_stop_from_another_terminal(held: Migration, now: bool) -> None:
         assert (taken.returncode, taken.stdout) == (ExitCode.STATE, "")
         asked = held.document("stop", "--reason", "quarter end", *(["--now"] if now else []))
         assert asked["resume_command"] == "forcelift run --resume busy"
+        held.wait_until_heard("stopping")
         process.wait(60) if now else _work_while_running(held, process)
         assert process.returncode == ExitCode.INTERRUPTED
     status = held.document("status")
