@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 from tests.integration.twin_http_fixtures import BASE
 
-from forcelift.cli.twin import twin
+from forcelift.cli import cli
 from forcelift.errors import StateConflict, UsageError
 
 SCHEMA = """
@@ -121,7 +121,7 @@ def test_what_cannot_be_served(
     bad.write_text("objects: {X__c: {fields: {A__c: {type: strong}}}}\n")
     (tmp_path / "not-a-database").write_bytes(b"something else" * 1000)
     names = {"schema": str(schema_file), "bad": str(bad), "folder": str(tmp_path)}
-    result = CliRunner().invoke(twin, ["serve", *(option.format_map(names) for option in options)])
+    result = CliRunner().invoke(cli, ["twin", "serve", *(option.format_map(names) for option in options)])
     assert isinstance(result.exception, error), result.exception
     assert text in str(result.exception)
     assert result.stdout == ""
@@ -152,11 +152,11 @@ def test_https_with_a_certificate_that_lies_beside_the_data(tmp_path: Path, sche
 def test_a_certificate_without_its_key_is_refused(tmp_path: Path, schema_file: Path) -> None:
     file = tmp_path / "cert.pem"
     file.write_text("nothing")
-    base = ["serve", "--schema", str(schema_file)]
-    alone = CliRunner().invoke(twin, [*base, "--tls-cert", str(file)])
+    base = ["twin", "serve", "--schema", str(schema_file)]
+    alone = CliRunner().invoke(cli, [*base, "--tls-cert", str(file)])
     assert isinstance(alone.exception, UsageError)
     assert "belong together" in alone.exception.message
-    bad = CliRunner().invoke(twin, [*base, "--tls-cert", str(file), "--tls-key", str(file)])
+    bad = CliRunner().invoke(cli, [*base, "--tls-cert", str(file), "--tls-key", str(file)])
     assert isinstance(bad.exception, UsageError)
     assert "no certificate" in bad.exception.message
 
@@ -175,7 +175,7 @@ def test_faults_from_a_file_and_the_command_line(schema_file: Path, tmp_path: Pa
     "fault", ["nope", "lock-storm=many", "field-without-fls=Nope__c.Name", "trigger-exception=Nope__c"]
 )
 def test_faults_that_cannot_be_armed_are_told_before_the_start(schema_file: Path, fault: str) -> None:
-    arguments = ["serve", "--schema", str(schema_file), "--fault", fault]
+    arguments = ["twin", "serve", "--schema", str(schema_file), "--fault", fault]
     with pytest.raises(UsageError) as caught:
-        CliRunner().invoke(twin, arguments, catch_exceptions=False, standalone_mode=False)
+        CliRunner().invoke(cli, arguments, catch_exceptions=False, standalone_mode=False)
     assert caught.value.state == "nothing was changed"
