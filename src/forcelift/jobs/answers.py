@@ -14,7 +14,7 @@ from forcelift.audit.records import Job
 from forcelift.errors import OrgNotFound, TargetError
 from forcelift.jobs.messages import Tally
 from forcelift.jobs.work import TableWork
-from forcelift.protocols.org import IngestJob, Org, ResultKind
+from forcelift.protocols.org import IngestJob, JobState, Org, ResultKind
 from forcelift.protocols.refusals import RefusalReader
 from forcelift.rules import canonical_from_org, normalised_key
 from forcelift.storage import Storage
@@ -57,7 +57,7 @@ class AnswerCollector:
         """All answers, one line for each row sent; `seen` is None where the org no longer knows the job."""
         frames: list[pl.DataFrame] = []
         if seen is not None and job.sf_id is not None:
-            for kind in (ResultKind.SUCCESSFUL, ResultKind.FAILED, ResultKind.UNPROCESSED):
+            for kind in _kinds(seen):
                 if sum(frame.height for frame in frames) >= self._keys.len():
                     break
                 try:
@@ -66,10 +66,19 @@ class AnswerCollector:
                     break  # results are kept for 7 days; what they held is asked for by key below
         answers = pl.concat([pl.DataFrame(schema=ANSWERS), *frames])
         self._refuse_strangers(job, answers)
+        if seen is not None and seen.records_processed is None and answers.height < self._keys.len():
+            seen = self._with_counters(seen)
         # A job that ended without a row has written none, wherever the records of these keys come from.
         touched_none = seen is not None and seen.state.is_terminal and seen.records_processed == 0
         everything = pl.concat([answers, self._missing(answers, ask_org=not touched_none)])
         return everything.with_columns(job=pl.lit(job.job_no, dtype=pl.Int64))
+
+    def _with_counters(self, seen: IngestJob) -> IngestJob | None:
+        """A job that a list showed, which leaves the counters out; None where the org has forgotten it since."""
+        try:
+            return self._org.get_job(seen.id)
+        except OrgNotFound:
+            return None
 
     def _read(self, sf_id: str, kind: ResultKind, name: str) -> pl.DataFrame:
         with self._storage.write(name) as file:
@@ -139,6 +148,20 @@ class AnswerCollector:
                 evidence=pl.lit("queried"),
             )
         )
+
+
+def _kinds(seen: IngestJob) -> list[ResultKind]:
+    """The result files that may hold rows, in the order in which they are fetched.
+
+    Only a job that ended by itself has counters that stand still, and lists of jobs leave them out.
+    """
+    kinds = [ResultKind.SUCCESSFUL, ResultKind.FAILED, ResultKind.UNPROCESSED]
+    if seen.state is JobState.JOB_COMPLETE and seen.records_processed is not None and seen.records_failed is not None:
+        if seen.records_failed == 0:
+            kinds.remove(ResultKind.FAILED)
+        if seen.records_failed >= seen.records_processed:
+            kinds.remove(ResultKind.SUCCESSFUL)
+    return kinds
 
 
 def _shape(frame: pl.DataFrame) -> pl.DataFrame:

@@ -32,7 +32,7 @@ class EngineSettings:
         room_patience_s: How long `extract_first` waits for room on the disk.
         attempts_max: Times a row is sent before its last answer stands.
         resend_delay_s: Pause before the first re-send; doubles with each.
-        poll_first_s, poll_max_s: Pause between looks at closed jobs; grows with the age of the youngest.
+        poll_first_s, poll_max_s: Pause between looks at closed jobs, at least and at most; see `jobs/polling.py`.
         stray_delay_s: Pause between a lost answer to a create and the look for its job.
         abort_settle_s: How long the counters of an aborted job must stand still before its answers are fetched.
         source_tries_max: Times a chunk is read again when the source does not answer.
@@ -90,8 +90,7 @@ class Board:
     intending: int = 0
     in_flight: int = 0
     polling: bool = False
-    next_poll: datetime | None = None
-    poll_pause_s: float = 0.0
+    seconds_per_row: dict[str, float] = field(default_factory=dict)  # of jobs in the org, by object
     skipped: bool = False
     skipped_chunks: int = 0
     doubled_ids: dict[str, tuple[str, ...]] = field(default_factory=dict)

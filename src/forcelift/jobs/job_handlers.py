@@ -173,7 +173,9 @@ class JobHandlers:
         world = self._world
         job = world.audit.job(command.job_no)
         _, work, names = world.chunk(job.audit_id)
-        seen = self._look(job)
+        # Only of a job that ended by itself nothing can change any more; results that are gone since then say so.
+        is_done = command.seen is not None and command.seen.state is JobState.JOB_COMPLETE
+        seen = command.seen if is_done else self._look(job)
         keys = read_part(world.storage, job.part).select(work.key_field.name).collect().to_series()
         collector = AnswerCollector(
             org=world.org,

@@ -99,9 +99,13 @@ class PollJobs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectJob:
-    """Fetch the answers of a job in a terminal state and seal them. -> `Tally`."""
+    """Fetch the answers of a job in a terminal state and seal them. -> `Tally`.
+
+    `seen` is the job as the last look at it showed it, so that the org need not be asked again what is known.
+    """
 
     job_no: int
+    seen: IngestJob | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

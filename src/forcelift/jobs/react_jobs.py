@@ -14,6 +14,7 @@ from forcelift.errors import (
     StorageError,
     TargetError,
 )
+from forcelift.jobs import polling
 from forcelift.jobs.board import Board
 from forcelift.jobs.messages import (
     AbandonJob,
@@ -74,7 +75,7 @@ def closed(board: Board, command: CloseJob, answer: Answer, now: datetime) -> No
     if answer.error is None:
         track.job = answer.result
         track.tries = 0
-        board.next_poll = None
+        polling.closed(track, now)
     elif isinstance(answer.error, OrgUnavailable | OrgLimitReached):
         wait_for_org(board, answer.error, now)
     else:
@@ -135,7 +136,6 @@ def abort_asked(board: Board, command: AbortJob, answer: Answer, now: datetime) 
 
 def polled(board: Board, command: PollJobs, answer: Answer, now: datetime) -> None:
     board.polling = False
-    settings = board.settings
     if answer.error is not None:
         if isinstance(answer.error, OrgUnavailable | LostReply | OrgLimitReached):
             wait_for_org(board, answer.error, now)
@@ -146,8 +146,6 @@ def polled(board: Board, command: PollJobs, answer: Answer, now: datetime) -> No
         for _, track in board.jobs():
             if track.job.job_no in seen:
                 _note(board, track, seen[track.job.job_no], now)
-        board.poll_pause_s = min(settings.poll_max_s, max(settings.poll_first_s, board.poll_pause_s * 1.3))
-    board.next_poll = now + timedelta(seconds=board.poll_pause_s)
 
 
 def _give_up(board: Board, error: Exception) -> None:
@@ -196,9 +194,12 @@ def _note(board: Board, track: JobTrack, seen: IngestJob | None, now: datetime) 
     An abort takes effect late: Salesforce batches that were at work still commit. Answers fetched too early would miss
     their rows, so the counter has to stand still for a while first.
     """
+    track.seen = seen
     if seen is None or seen.state is not JobState.ABORTED:
         track.is_terminal = seen is None or seen.state.is_terminal
+        polling.looked(board, track, now)
         return
     if track.aborted_at is None or track.aborted_count != seen.records_processed:
         track.aborted_at, track.aborted_count = now, seen.records_processed
     track.is_terminal = now - track.aborted_at >= timedelta(seconds=board.settings.abort_settle_s)
+    polling.looked(board, track, now)

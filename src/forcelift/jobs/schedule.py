@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from forcelift.audit.records import JobStep
 from forcelift.errors import ForceliftError
-from forcelift.jobs import extract_first, holds, sharing
+from forcelift.jobs import extract_first, holds, polling, sharing
 from forcelift.jobs.board import Board
 from forcelift.jobs.governor import HOLD_MAX_S
 from forcelift.jobs.messages import (
@@ -83,8 +83,8 @@ def wake_at(board: Board, now: datetime) -> datetime | None:
     if board.governor.hold is not None:
         return max(min(times), now) if times else None  # nothing that needs the org comes before its end
     times.extend(job.retry_at for _, job in board.jobs() if job.retry_at is not None and not job.doing)
-    if board.next_poll is not None and not board.polling and any(_awaits_org(job) for _, job in board.jobs()):
-        times.append(board.next_poll)
+    if not board.polling and (look := polling.next_look(board, polling.waiting(board))) is not None:
+        times.append(look)
     return max(min(times), now) if times else None
 
 
@@ -276,27 +276,21 @@ def _job_command(board: Board, chunk: ChunkTrack, track: JobTrack, number: int, 
         case JobStep.UPLOADED:
             return CloseJob(job_no=number)
         case JobStep.CLOSED if track.is_terminal:
-            return CollectJob(job_no=number)
+            return CollectJob(job_no=number, seen=track.seen)
         case JobStep.CLOSED if board.control.stop_now and not track.abort_asked:
             track.abort_asked = True
             return AbortJob(job_no=number)
     return None
 
 
-def _awaits_org(track: JobTrack) -> bool:
-    return track.job.step is JobStep.CLOSED and not track.is_terminal and track.doing is None
-
-
 def _poll(board: Board, now: datetime) -> Iterator[Command]:
-    waiting = tuple(track.job.job_no for _, track in board.jobs() if _awaits_org(track))
-    if not waiting or board.polling or board.governor.holds(now):
+    if board.polling or board.governor.holds(now):
         return
-    if board.next_poll is None:
-        board.poll_pause_s = board.settings.poll_first_s
-        board.next_poll = now + timedelta(seconds=board.poll_pause_s)
-    if board.next_poll <= now:
+    waiting = polling.waiting(board)
+    look = polling.next_look(board, waiting)
+    if look is not None and look <= now:
         board.polling = True
-        yield PollJobs(job_nos=waiting)
+        yield PollJobs(job_nos=tuple(track.job.job_no for track in waiting))
 
 
 def _wind_up(board: Board, now: datetime) -> Iterator[Command]:

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from forcelift.audit.records import Chunk, ChunkStatus, ChunkStep, Job, JobDraft, JobKind, JobStep, Part
 from forcelift.jobs.messages import Tally
+from forcelift.protocols.org import IngestJob
 
 
 class Phase(StrEnum):
@@ -69,6 +70,10 @@ class JobTrack:
     retry_at: datetime | None = None
     tries: int = 0
     is_terminal: bool = False
+    closed_at: datetime | None = None  # or first seen at work, if it was closed by an earlier process
+    is_timed: bool = False  # `closed_at` is when the org began
+    looked_at: datetime | None = None  # when the org was last seen at work on it
+    seen: IngestJob | None = None  # as the org showed it at the last look; lists leave the counters out
     abort_asked: bool = False
     aborted_at: datetime | None = None  # since when an aborted job's counter stands where it stands
     aborted_count: int | None = None
