@@ -1,4 +1,4 @@
-"""Put together what a plan names: source, org, audit database, storage, and the compiled rules of each table.
+"""Put together what a plan names: source, org, and the compiled rules of each table.
 
 Everything that can be found wrong is found here, before a batch is begun and before the org is asked to change.
 """
@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forcelift.audit import AuditStore, LeaseTimes
 from forcelift.errors import OrgNotFound, PlanError, Problem, SourceError, SourceUnavailable, StateConflict, UsageError
 from forcelift.jobs.tracks import TableSpec
 from forcelift.jobs.work import TableWork
-from forcelift.ledger import Ledger
 from forcelift.plan import LoadedPlan, TablePlan, load_order
 from forcelift.plan.urls import is_loopback
 from forcelift.plan.zones import byte_tables, codec_name
@@ -25,19 +23,9 @@ from forcelift.protocols.clock import Clock
 from forcelift.protocols.org import FieldDescribe, ObjectDescribe, Org
 from forcelift.protocols.refusals import RefusalReader
 from forcelift.protocols.source import SharedSnapshot, Source
-from forcelift.rules import ParentField, SourceDefaults, compile_table, lookup_targets, owner_names, rule_remedy
-from forcelift.storage import FolderStorage
+from forcelift.rules import ParentField, SourceDefaults, compile_table, lookup_targets, owner_names
 
 _DATABASES = frozenset({"sqlite", "duckdb", "postgresql"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """Where a plan keeps what it remembers."""
-
-    audit: AuditStore
-    storage: FolderStorage
-    ledger: Ledger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,22 +42,6 @@ class Compiled:
     @property
     def specs(self) -> list[TableSpec]:
         return [work.spec for work in self.works.values()]
-
-
-@contextmanager
-def open_state(
-    loaded: LoadedPlan, *, clock: Clock, create: bool, lease_times: LeaseTimes | None = None
-) -> Iterator[State]:
-    """Open the audit database and the storage folder of a plan.
-
-    Args:
-        create: Whether they may be new; without it a plan that never ran is told so.
-        lease_times: How soon a silent runner counts as dead; by default as in DESIGN.
-    """
-    root = Path(loaded.staging())
-    with AuditStore.open(loaded.audit_url(), clock=clock, create=create, lease_times=lease_times) as audit:
-        storage = FolderStorage(root)
-        yield State(audit=audit, storage=storage, ledger=Ledger(storage))
 
 
 @contextmanager
@@ -121,13 +93,6 @@ def refusal_reader() -> RefusalReader:
     from forcelift.salesforce import CatalogueReader
 
     return CatalogueReader()
-
-
-def remedy_of(code: str, message: str) -> str:
-    """What to do about rows refused with this code, by a rule or by the org."""
-    from forcelift.salesforce import remedy
-
-    return rule_remedy(code) or remedy(code, message).remedy
 
 
 def _expect_twin(url: str) -> bool | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forcelift.assembly import Compiled, State, cores
+from forcelift.assembly import Compiled, cores
 from forcelift.audit.records import BatchMode
 from forcelift.during.extract.room import refuse_without_room, staging_estimate
 from forcelift.jobs.board import EngineSettings
@@ -12,6 +12,7 @@ from forcelift.plan.urls import scheme_of
 from forcelift.plan.windows import parse_hours
 from forcelift.protocols.source import Source
 from forcelift.retention import keeps_settled
+from forcelift.state import State
 
 GIGABYTE = 1_000_000_000
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from forcelift.assembly import State
 from forcelift.audit import AuditStore, LeaseHolder
 from forcelift.audit.lease import not_shareable
 from forcelift.audit.records import Batch, BatchMode, BatchState
@@ -23,6 +22,7 @@ from forcelift.plan import LoadedPlan, plan_diff, plan_document
 from forcelift.plan.operational import changes_of_meaning
 from forcelift.protocols.source import SharedSnapshot
 from forcelift.rules import SamplePercent
+from forcelift.state import State
 from forcelift.storage import FolderStorage
 
 _UNTOUCHED = "the batch is left as it was; nothing was read or written"

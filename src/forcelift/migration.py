@@ -7,26 +7,22 @@ Re-run:  `resume` goes on with a batch from what is durable; a new run is a new 
 
 from __future__ import annotations
 
-import getpass
-import os
 import random
 import secrets
-import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 
-from forcelift.assembly import Compiled, State, compile_plan, open_org, open_source, open_state, refusal_reader
-from forcelift.audit import Lease, LeaseHolder, LeaseTimes, PerformanceRow
+from forcelift.assembly import Compiled, compile_plan, open_org, open_source, refusal_reader
+from forcelift.audit import Lease, LeaseHolder, LeaseTimes
 from forcelift.audit.batches import SAMPLE_KEY
-from forcelift.audit.records import Asked, Batch, BatchMode, BatchState, ChunkStatus, ChunkStep, Control
+from forcelift.audit.records import Batch, BatchMode, BatchState, ChunkStatus, ChunkStep, Control
 from forcelift.bounds import check_room, engine_settings
 from forcelift.during.extract import ExtractHandlers, ExtractWorld
 from forcelift.during.extract.pace import Pace
 from forcelift.during.extract.record_data import SentRowsJson
-from forcelift.errors import ExitCode, ForceliftError, LeaseLost, StateConflict, StorageError
+from forcelift.errors import ExitCode, ForceliftError, LeaseLost, StateConflict
 from forcelift.jobs.board import EngineSettings
 from forcelift.jobs.coordinator import Coordinator
 from forcelift.jobs.governor import Governor
@@ -39,10 +35,21 @@ from forcelift.plan import LoadedPlan, load_plan, masked_url, plan_document, uns
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.protocols.org import Org
 from forcelift.protocols.source import ExportsSnapshot, Source
+from forcelift.recorded import (
+    BatchStatus,
+    batch_status,
+    batch_summary,
+    find_batch,
+    ledger_faults,
+    locations,
+    open_recorded,
+    owner,
+)
 from forcelift.retention import end_batch, keeps_settled, remove_expired
 from forcelift.rules import SamplePercent
+from forcelift.state import State, open_state
 from forcelift.summary import BatchSummary, summarise
-from forcelift.waiting import WaitJournal, waiting_for
+from forcelift.waiting import WaitJournal
 
 BEAT_PAUSE_S = 5.0
 
@@ -364,20 +371,6 @@ def _end(world: _World, coordinator: Coordinator) -> BatchSummary:
     return summary.with_exit_code(_exit_code(coordinator, summary, stopped=stopped))
 
 
-def ledger_faults(state: State) -> list[str]:
-    """Ledger files that are missing or were changed after they were sealed, of all batches."""
-    faults = []
-    for batch in state.audit.batches():
-        for chunk in state.audit.chunks(batch.batch_id):
-            if chunk.ledger_file is None or chunk.ledger_sha256 is None:
-                continue
-            try:
-                state.storage.verify(chunk.ledger_file, chunk.ledger_sha256)
-            except StorageError as error:
-                faults.append(error.message)
-    return faults
-
-
 def _exit_code(coordinator: Coordinator, summary: BatchSummary, *, stopped: bool) -> ExitCode:
     if coordinator.errors:
         first = coordinator.errors[0]
@@ -385,91 +378,6 @@ def _exit_code(coordinator: Coordinator, summary: BatchSummary, *, stopped: bool
     if not coordinator.is_complete:
         return ExitCode.INTERRUPTED if stopped else ExitCode.TARGET
     return ExitCode.ROWS_REFUSED if summary.refused else ExitCode.DONE
-
-
-def locations(plan_file: str | Path) -> dict[str, str]:
-    """Where a plan's things lie: plan, audit database, ledger, staging. URLs are without secrets."""
-    loaded = load_plan(plan_file)
-    staging = loaded.staging()
-    return {
-        "plan": str(loaded.path),
-        "audit_database": masked_url(loaded.audit_url()),
-        "ledger": f"{staging}/ledger",
-        "staging": staging,
-    }
-
-
-@contextmanager
-def open_recorded(plan_file: str | Path, *, clock: Clock | None = None) -> Iterator[tuple[LoadedPlan, State]]:
-    """The recorded state of a plan, for commands that only look or ask."""
-    loaded = load_plan(plan_file)
-    with open_state(loaded, clock=clock or SystemClock(), create=False) as state:
-        yield loaded, state
-
-
-def find_batch(loaded: LoadedPlan, state: State, batch_id: str | None) -> Batch:
-    """The batch of that name, or the plan's newest. Raises `StateConflict` if there is none."""
-    batch = state.audit.batch(batch_id) if batch_id else state.audit.newest_batch(loaded.plan.project)
-    if batch is None:
-        name = f"batch `{batch_id}`" if batch_id else "batch of this plan"
-        raise StateConflict(f"there is no {name}", hint="begin one with `forcelift run`")
-    return batch
-
-
-def batch_summary(plan_file: str | Path, batch_id: str | None = None) -> BatchSummary:
-    """What became of a batch so far, from audit database and ledger."""
-    with open_recorded(plan_file) as (loaded, state):
-        return summarise(state.audit, state.ledger, find_batch(loaded, state, batch_id))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchStatus:
-    """One batch as the audit database shows it, among all batches of its plan's project.
-
-    Attributes:
-        holder: The process at work on it, the longest of several; None if there is none.
-        runners: All processes at work on it.
-        asked: Who asked for `pause`, `throttle` and `stop`, and why; the last of each.
-        waiting_for: Why nothing is begun right now, with the time until which if known; None if nothing holds it back.
-        performance: Speed of the SUCCESS chunks, by the checklist's query.
-        samples: Of `batches` those that are samples, with their percent.
-    """
-
-    summary: BatchSummary
-    batches: tuple[Batch, ...]
-    holder: LeaseHolder | None
-    runners: tuple[LeaseHolder, ...]
-    control: Control
-    asked: dict[str, Asked]
-    waiting_for: str | None
-    performance: tuple[PerformanceRow, ...]
-    samples: Mapping[str, str]
-
-
-def batch_status(plan_file: str | Path, batch_id: str | None = None, *, clock: Clock | None = None) -> BatchStatus:
-    """How a batch stands, whether or not a process is at work on it; the plan's newest if none is named."""
-    clock = clock or SystemClock()
-    with open_recorded(plan_file, clock=clock) as (loaded, state):
-        batch = find_batch(loaded, state, batch_id)
-        runners = tuple(state.audit.runners(batch.batch_id))
-        holder = next(iter(runners), None)
-        batches = tuple(state.audit.batches(loaded.plan.project))
-        return BatchStatus(
-            summary=summarise(state.audit, state.ledger, batch),
-            batches=batches,
-            holder=holder,
-            runners=runners,
-            control=state.audit.control(batch.batch_id),
-            asked=state.audit.asked(batch.batch_id),
-            waiting_for=waiting_for(state.audit, batch.batch_id, clock.now()) if holder is not None else None,
-            performance=tuple(state.audit.performance(batch.batch_id)),
-            samples=state.audit.sample_percents([one.batch_id for one in batches]),
-        )
-
-
-def owner() -> str:
-    """Who runs this: user, host and process."""
-    return f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
 
 
 __all__: Sequence[str] = (

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from forcelift.assembly import State
 from forcelift.audit.records import Batch, BatchMode, BatchState
 from forcelift.jobs.staged_files import REMOVED, remove_staged
 from forcelift.jobs.work import staging_folder
 from forcelift.ledger import ledger_folder
+from forcelift.state import State
 
 
 def keeps_settled(staged_files: str | int) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from forcelift.audit import AuditStore
 from forcelift.audit.records import Batch, Control
-from forcelift.migration import find_batch, open_recorded, owner
+from forcelift.recorded import find_batch, open_recorded, owner
 
 Ask = Callable[[AuditStore, str, str], Control]
 """Given the audit database, the batch's id and who asks."""

@@ -10,12 +10,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from forcelift.assembly import remedy_of
 from forcelift.audit import AuditStore, tables
 from forcelift.audit.records import Batch, BatchMode
 from forcelift.errors import ExitCode, ForceliftError
 from forcelift.jobs.staged_files import LEFT, REMOVED
-from forcelift.ledger import Ledger
+from forcelift.ledger import LedgerCounts
+from forcelift.remedies import remedy_of
 
 # Of one job: create, upload, close and its three result files. Asking for states is one call for all open jobs.
 API_CALLS_PER_JOB = 6
@@ -165,7 +165,7 @@ class BatchSummary:
 
 def summarise(
     audit: AuditStore,
-    ledger: Ledger,
+    ledger: LedgerCounts,
     batch: Batch,
     *,
     api_calls: int | None = None,

@@ -8,7 +8,8 @@ import polars as pl
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from forcelift.audit.text import fit, fit_text, record_id, short_batch_id, short_name, short_table_name
+from forcelift.audit.columns import fit, record_id
+from forcelift.audit.text import fit_text, short_batch_id, short_name, short_table_name
 
 # Letters of one to four bytes, so that every cut can fall inside one.
 TEXTS = st.text(alphabet="aé\u0e01\U0001f600~0", max_size=40)

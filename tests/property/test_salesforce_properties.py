@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forcelift.errors import OrgUnavailable
-from forcelift.salesforce.catalogue import entries, is_transient, transient_expr
+from forcelift.salesforce.catalogue import entries, is_transient
 from forcelift.salesforce.download import read_pieces
 from forcelift.salesforce.ids import id18
 from forcelift.salesforce.results import scrub, scrub_series, split_error, split_error_expr
 from forcelift.salesforce.soql import quoted, select_in
+from forcelift.salesforce.transient import transient_expr
 
 TEXT = st.text(max_size=60)
 CODES = st.sampled_from(["A", "STRING_TOO_LONG", "InvalidBatch", "DUPLICATE_VALUE"])

@@ -16,9 +16,9 @@ from forcelift.salesforce.catalogue import (
     explain,
     is_transient,
     remedy,
-    transient_expr,
 )
 from forcelift.salesforce.errors_page import to_markdown
+from forcelift.salesforce.transient import transient_expr
 
 LOCK = "unable to obtain exclusive access to this record or 200 records: 001xxx,001yyy"
 RETRIES = "Too many retries of batch save in the presence of Apex triggers with failures"

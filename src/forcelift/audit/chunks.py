@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import polars as pl
 import sqlalchemy as sa
 
 from forcelift.audit import tables
@@ -27,7 +26,6 @@ from forcelift.audit.chunk_rows import (
     start,
 )
 from forcelift.audit.codec import part_document, staged_document, table_from
-from forcelift.audit.failed import replace_failed
 from forcelift.audit.holding import Holding
 from forcelift.audit.journal import append
 from forcelift.audit.moves import check_chunk_move
@@ -43,6 +41,9 @@ from forcelift.audit.records import (
 )
 from forcelift.audit.text import fit_text
 from forcelift.errors import StateConflict
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _MEGABYTE = 1_000_000
 
@@ -222,6 +223,9 @@ class Chunks(Holding):
             change: dict[str, Any] = {"ledger_file": ledger_file, "ledger_sha256": ledger_sha256}
             if status is not ChunkStatus.FAILED:
                 change["step"] = ChunkStep.SETTLED.value
+            # Whoever only reads the audit database does without the libraries that write columns.
+            from forcelift.audit.failed import replace_failed
+
             change |= replace_failed(connection, audit_id, chunk.table_name, failed, now=now)
             payload = {
                 "table": chunk.table_name,

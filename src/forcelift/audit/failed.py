@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from forcelift.audit import tables
-from forcelift.audit.postgresql import copy_rows
-from forcelift.audit.text import fit, record_id, short_table_name
+from forcelift.audit.columns import fit, record_id
+from forcelift.audit.text import short_table_name
 
 FAILED_COLUMNS = ("row", "key", "code", "message", "fields", "data")
 _SLICE_ROWS = 20_000
@@ -95,7 +95,7 @@ def _insert(connection: Connection, failed: pl.DataFrame, *, audit_id: int, tabl
     )
     if connection.dialect.name == "postgresql":
         # COPY took 100,000 records a second where executemany took 36,000.
-        return copy_rows(connection, tables.failed_records, frame.collect())
+        return _copy_rows(connection, tables.failed_records, frame.collect())
     # The driver is called directly: SQLAlchemy's own way turns each row into a dict first and takes five times as long.
     statement = tables.failed_records.insert().compile(dialect=connection.dialect, column_keys=list(_INSERTED))
     rows = frame.select(statement.positiontup or _INSERTED).collect().rows()
@@ -108,3 +108,30 @@ def _as_stored(connection: Connection, now: datetime) -> Any:
     kind = tables.failed_records.c.created_date.type.dialect_impl(connection.dialect)
     convert = kind.bind_processor(connection.dialect)
     return now if convert is None else convert(now)
+
+
+def _copy_rows(connection: Connection, table: sa.Table, rows: pl.DataFrame) -> None:
+    """Write rows by COPY. The frame's columns are named as the table's.
+
+    PostgreSQL's texts cannot hold U+0000; it is written as U+FFFD.
+    """
+    # The text format, since a line `\.` inside a quoted value of CSV ends the data before PostgreSQL 18.
+    escaped = (
+        pl.col(pl.String)
+        .str.replace_all("\\", "\\\\", literal=True)
+        .str.replace_all("\n", "\\n", literal=True)
+        .str.replace_all("\r", "\\r", literal=True)
+        .str.replace_all("\t", "\\t", literal=True)
+        .str.replace_all("\x00", "\ufffd", literal=True)
+    )
+    lines = (
+        rows.lazy()
+        .with_columns(escaped)
+        .select(pl.concat_str(pl.all().cast(pl.String).fill_null("\\N"), separator="\t").str.join("\n"))
+        .collect()
+        .item()
+    )
+    names = ", ".join(rows.columns)
+    driver: Any = connection.connection.driver_connection
+    with driver.cursor() as cursor, cursor.copy(f"COPY {table.name} ({names}) FROM STDIN") as copy:
+        copy.write(lines.encode())

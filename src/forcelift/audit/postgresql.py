@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Any, cast
 from urllib.parse import unquote
 
-import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
@@ -91,33 +90,6 @@ def server_time(connection: Connection) -> datetime:
     """The server's clock at this moment, which goes on within a transaction."""
     now = cast(datetime, connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one())
     return now.astimezone(UTC)
-
-
-def copy_rows(connection: Connection, table: sa.Table, rows: pl.DataFrame) -> None:
-    """Write rows by COPY. The frame's columns are named as the table's.
-
-    PostgreSQL's texts cannot hold U+0000; it is written as U+FFFD.
-    """
-    # The text format, since a line `\.` inside a quoted value of CSV ends the data before PostgreSQL 18.
-    escaped = (
-        pl.col(pl.String)
-        .str.replace_all("\\", "\\\\", literal=True)
-        .str.replace_all("\n", "\\n", literal=True)
-        .str.replace_all("\r", "\\r", literal=True)
-        .str.replace_all("\t", "\\t", literal=True)
-        .str.replace_all("\x00", "\ufffd", literal=True)
-    )
-    lines = (
-        rows.lazy()
-        .with_columns(escaped)
-        .select(pl.concat_str(pl.all().cast(pl.String).fill_null("\\N"), separator="\t").str.join("\n"))
-        .collect()
-        .item()
-    )
-    names = ", ".join(rows.columns)
-    driver: Any = connection.connection.driver_connection
-    with driver.cursor() as cursor, cursor.copy(f"COPY {table.name} ({names}) FROM STDIN") as copy:
-        copy.write(lines.encode())
 
 
 _FAULTS = {

@@ -27,7 +27,7 @@ def verify(plan_file: Path, as_json: bool) -> int:
       forcelift audit verify
     """
     from forcelift.cli.output import data, plural, print_json
-    from forcelift.migration import ledger_faults, open_recorded
+    from forcelift.recorded import ledger_faults, open_recorded
 
     with open_recorded(plan_file) as (_, state):
         faults = state.audit.verify_journal()

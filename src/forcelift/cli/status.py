@@ -22,7 +22,7 @@ def status(plan_file: Path, batch_id: str | None, as_json: bool) -> None:
     """
     from forcelift.cli.output import data, print_json
     from forcelift.cli.status_view import show_batch, show_batches, status_document
-    from forcelift.migration import batch_status
+    from forcelift.recorded import batch_status
 
     seen = batch_status(plan_file, batch_id)
     if as_json:

@@ -14,7 +14,7 @@ from forcelift.audit.records import Batch, BatchState
 from forcelift.cli.options import again
 from forcelift.cli.output import duration, table_lines
 from forcelift.cli.report import other_snapshots_line, show_summary, unfinished_line
-from forcelift.migration import BatchStatus
+from forcelift.recorded import BatchStatus
 
 BATCHES_SHOWN = 10
 STALE_BEAT_S = 60

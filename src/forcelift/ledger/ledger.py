@@ -6,16 +6,13 @@ Re-run:  a chunk that is done again writes the next generation; the audit databa
 
 from __future__ import annotations
 
-import glob
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
-import duckdb
 import polars as pl
 
-from forcelift.errors import StorageError
-from forcelift.storage import Sealed, Storage, segment
+from forcelift.ledger.counts import LedgerCounts
+from forcelift.ledger.names import ACCEPTED, EVIDENCES, OUTCOMES, ledger_name
+from forcelift.storage import Sealed
 
 LEDGER = pl.Schema(
     {
@@ -32,35 +29,17 @@ LEDGER = pl.Schema(
         "job": pl.Int64(),  # our job number; null for rows never sent
     }
 )
-OUTCOMES = frozenset({"created", "updated", "failed", "rejected", "duplicate", "unknown", "rolled_back", "kept"})
-EVIDENCES = frozenset({"result", "queried", "rule", "staged"})
-ACCEPTED = ("created", "updated")
 _HASH_BYTES = 16
 
 
-def ledger_folder(batch_id: str) -> str:
-    """Where a batch's ledger files lie in storage."""
-    return f"ledger/{segment(batch_id)}"
-
-
-def ledger_name(batch_id: str, table_name: str, chunk_no: int, generation: int) -> str:
-    """The name in storage of a chunk's ledger file."""
-    return f"{ledger_folder(batch_id)}/{segment(table_name)}/c{chunk_no:06d}.g{generation:02d}.parquet"
-
-
-class Ledger:
-    """Ledger files in a storage.
+class Ledger(LedgerCounts):
+    """Ledger files in a storage: written, read as frames, and counted.
 
     Args:
         storage: Where they are kept.
         memory_mb: What questions over whole tables may use; beyond it they spill to disk.
         spill: A folder for that; a temporary one of the system if None.
     """
-
-    def __init__(self, storage: Storage, *, memory_mb: int = 512, spill: Path | None = None) -> None:
-        self._storage = storage
-        self._memory_mb = memory_mb
-        self._spill = spill
 
     def write(
         self, batch_id: str, table_name: str, chunk_no: int, generation: int, frame: pl.DataFrame | pl.LazyFrame
@@ -87,7 +66,7 @@ class Ledger:
         """All lines of these files; none of no files."""
         if not files:
             return pl.LazyFrame(schema=LEDGER)
-        return pl.scan_parquet(self._paths(files), glob=False)
+        return pl.scan_parquet(self.paths(files), glob=False)
 
     def accepted_keys(self, files: Sequence[str]) -> pl.LazyFrame:
         """Column `key`: the keys of all rows that the org accepted."""
@@ -106,37 +85,8 @@ class Ledger:
             WHERE outcome IN ('created', 'updated') AND id IS NOT NULL
             GROUP BY id HAVING count(*) > 1 ORDER BY id LIMIT $limit
         """
-        # DuckDB reads patterns in names, too.
-        paths = [glob.escape(str(path)) for path in self._paths(files)]
-        with tempfile.TemporaryDirectory(prefix="forcelift-", dir=self._spill) as folder:
-            settings: dict[str, str | bool | int | float | list[str]] = {
-                "memory_limit": f"{self._memory_mb}MB",
-                "temp_directory": folder,
-                "threads": 2,
-            }
-            with duckdb.connect(config=settings) as connection:
-                found = connection.execute(query, {"files": paths, "limit": limit}).fetchall()
+        found = self._ask(query, files, limit=limit)
         return pl.DataFrame(found, schema={"id": pl.String, "rows": pl.Int64}, orient="row")
-
-    def counts(self, files: Sequence[str]) -> dict[str, int]:
-        """How many rows have each outcome; outcomes without rows are left out."""
-        lines = self.scan(files).group_by("outcome").len().sort("outcome").collect(engine="streaming")
-        return dict(lines.iter_rows())
-
-    def failed_with_id(self, files: Sequence[str]) -> int:
-        """How many failed rows have a record in the org all the same: loaded, but refused by a later job of theirs."""
-        rows = self.scan(files).filter((pl.col("outcome") == "failed") & pl.col("id").is_not_null())
-        return int(rows.select(pl.len()).collect(engine="streaming").item())
-
-    def _paths(self, files: Sequence[str]) -> list[Path]:
-        missing = [name for name in files if not self._storage.exists(name)]
-        if missing:
-            raise StorageError(
-                f"{len(missing)} of {len(files)} ledger files are missing; the first is `{missing[0]}`",
-                state="nothing was done with the others",
-                hint="put back the files from a copy",
-            )
-        return [self._storage.path(name) for name in files]
 
 
 def _check(lines: pl.DataFrame) -> None:

@@ -12,7 +12,6 @@ from enum import StrEnum
 from functools import cache
 from importlib import resources
 
-import polars as pl
 from pydantic import BaseModel, ConfigDict
 from ruamel.yaml import YAML
 
@@ -90,12 +89,12 @@ def entries() -> tuple[Entry, ...]:
 def find(code: str, message: str = "", *, more: Sequence[Entry] = ()) -> Remedy | None:
     """The advice for a code and its message, or None for a code that no catalogue holds. Arguments as of `remedy`."""
     group = [entry for entry in more if _plain(entry.advice.code) == _plain(code)]
-    group += _by_code().get(_plain(code), ())
+    group += by_code().get(_plain(code), ())
     if not group and _plain(code).startswith("txnsecurity"):
-        group = list(_by_code()["txnsecuritymeteringerror"])
+        group = list(by_code()["txnsecuritymeteringerror"])
     if not group:
         return None
-    return next((entry.advice for entry in group if entry.says(message)), _general(group).advice)
+    return next((entry.advice for entry in group if entry.says(message)), general(group).advice)
 
 
 def remedy(code: str, message: str = "", *, more: Sequence[Entry] = ()) -> Remedy:
@@ -124,27 +123,6 @@ def is_transient(code: str, message: str = "") -> bool:
     return remedy(code, message).passing is Passing.YES
 
 
-def transient_expr(code: pl.Expr, message: pl.Expr) -> pl.Expr:
-    """`is_transient` for columns. Null codes are not transient.
-
-    Codes that never pass need no term; a code whose verdict hangs on the message gets a condition for each text.
-    """
-    plain = code.str.to_lowercase().str.replace_all("_", "", literal=True)
-    result = pl.lit(value=False)
-    for name, group in _by_code().items():
-        verdicts = {entry.advice.passing is Passing.YES for entry in group}
-        if verdicts == {False}:
-            continue
-        verdict = pl.lit(value=_general(group).advice.passing is Passing.YES)
-        # Later entries are asked last, so the first entry whose text fits must be the outermost condition.
-        for entry in reversed(group):
-            if entry.pattern is not None and verdicts != {True}:
-                said = message.fill_null("").str.contains(entry.pattern.pattern)
-                verdict = pl.when(said).then(pl.lit(value=entry.advice.passing is Passing.YES)).otherwise(verdict)
-        result = result | ((plain == name).fill_null(value=False) & verdict)
-    return result | plain.str.starts_with("txnsecurity").fill_null(value=False)
-
-
 def explain(text: str, *, more: Sequence[Entry] = ()) -> list[Remedy]:
     """All advice for a code, a message, or a whole error text as a person has it at hand. Empty if nothing fits."""
     words = {_plain(word) for word in re.findall(r"[A-Za-z][A-Za-z0-9_]+", text)}
@@ -158,13 +136,13 @@ def explain(text: str, *, more: Sequence[Entry] = ()) -> list[Remedy]:
     return [entry.advice for entry in chosen]
 
 
-def _general(group: Sequence[Entry]) -> Entry:
+def general(group: Sequence[Entry]) -> Entry:
     """The entry that stands for a code whatever the message: the one without texts, else the last."""
     return next((entry for entry in group if entry.pattern is None), group[-1])
 
 
 @cache
-def _by_code() -> dict[str, tuple[Entry, ...]]:
+def by_code() -> dict[str, tuple[Entry, ...]]:
     groups: dict[str, list[Entry]] = {}
     for entry in entries():
         groups.setdefault(_plain(entry.advice.code), []).append(entry)

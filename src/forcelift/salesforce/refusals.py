@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from forcelift.salesforce.catalogue import is_transient, transient_expr
+from forcelift.salesforce.catalogue import is_transient
 from forcelift.salesforce.results import scrub_series, split_error_expr
+from forcelift.salesforce.transient import transient_expr
 
 LOCK_CODE = "UNABLE_TO_LOCK_ROW"
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from polars.exceptions import PolarsError
 
 from forcelift.errors import DiskFull, StorageError
 
@@ -24,11 +23,17 @@ _HINTS = {
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
+def _of_files() -> tuple[type[Exception], ...]:
+    """The system's errors, and polars' where it is imported; where it is not, it cannot have raised any."""
+    polars = sys.modules.get("polars.exceptions")
+    return (OSError,) if polars is None else (OSError, polars.PolarsError)
+
+
 def error_number(error: BaseException) -> int | None:
     """The system's error number, also of polars' errors, which carry it in their text only."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    found = re.search(r"\(os error (\d+)\)", str(error)) if isinstance(error, (OSError, PolarsError)) else None
+    found = re.search(r"\(os error (\d+)\)", str(error)) if isinstance(error, _of_files()) else None
     return int(found[1]) if found else None
 
 
@@ -55,8 +60,8 @@ def in_words(name: str, verb: str) -> Iterator[None]:
     """Turn the system's errors inside the block into a `StorageError` about that file."""
     try:
         yield
-    except (OSError, PolarsError) as error:
-        if isinstance(error, PolarsError) and error_number(error) is None:
+    except _of_files() as error:
+        if not isinstance(error, OSError) and error_number(error) is None:
             raise
         raise storage_error(error, name, verb) from error
 

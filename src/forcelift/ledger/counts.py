@@ -1,0 +1,63 @@
+"""Questions over ledger files whose answers are numbers. Out of core, and without a library for frames."""
+
+from __future__ import annotations
+
+import glob
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from forcelift.errors import StorageError
+from forcelift.storage import Storage
+
+
+class LedgerCounts:
+    """Ledger files in a storage, counted.
+
+    Args:
+        storage: Where they are kept.
+        memory_mb: What questions over whole tables may use; beyond it they spill to disk.
+        spill: A folder for that; a temporary one of the system if None.
+    """
+
+    def __init__(self, storage: Storage, *, memory_mb: int = 512, spill: Path | None = None) -> None:
+        self._storage = storage
+        self._memory_mb = memory_mb
+        self._spill = spill
+
+    def counts(self, files: Sequence[str]) -> dict[str, int]:
+        """How many rows have each outcome; outcomes without rows are left out."""
+        query = "SELECT outcome, count(*) FROM read_parquet($files) GROUP BY outcome ORDER BY outcome"
+        return dict(self._ask(query, files)) if files else {}
+
+    def failed_with_id(self, files: Sequence[str]) -> int:
+        """How many failed rows have a record in the org all the same: loaded, but refused by a later job of theirs."""
+        query = "SELECT count(*) FROM read_parquet($files) WHERE outcome = 'failed' AND id IS NOT NULL"
+        return int(self._ask(query, files)[0][0]) if files else 0
+
+    def paths(self, files: Sequence[str]) -> list[Path]:
+        """Where these files lie on disk. Raises `StorageError` if one is missing."""
+        missing = [name for name in files if not self._storage.exists(name)]
+        if missing:
+            raise StorageError(
+                f"{len(missing)} of {len(files)} ledger files are missing; the first is `{missing[0]}`",
+                state="nothing was done with the others",
+                hint="put back the files from a copy",
+            )
+        return [self._storage.path(name) for name in files]
+
+    def _ask(self, query: str, files: Sequence[str], **values: Any) -> list[Any]:
+        # A batch that has settled nothing has nothing to count, and its status is shown without this library.
+        import duckdb
+
+        # DuckDB reads patterns in names, too.
+        paths = [glob.escape(str(path)) for path in self.paths(files)]
+        with tempfile.TemporaryDirectory(prefix="forcelift-", dir=self._spill) as folder:
+            settings: dict[str, str | bool | int | float | list[str]] = {
+                "memory_limit": f"{self._memory_mb}MB",
+                "temp_directory": folder,
+                "threads": 2,
+            }
+            with duckdb.connect(config=settings) as connection:
+                return connection.execute(query, {"files": paths, **values}).fetchall()

@@ -1,0 +1,19 @@
+"""Where ledger files lie, and the words that stand in them."""
+
+from __future__ import annotations
+
+from forcelift.storage import segment
+
+OUTCOMES = frozenset({"created", "updated", "failed", "rejected", "duplicate", "unknown", "rolled_back", "kept"})
+EVIDENCES = frozenset({"result", "queried", "rule", "staged"})
+ACCEPTED = ("created", "updated")
+
+
+def ledger_folder(batch_id: str) -> str:
+    """Where a batch's ledger files lie in storage."""
+    return f"ledger/{segment(batch_id)}"
+
+
+def ledger_name(batch_id: str, table_name: str, chunk_no: int, generation: int) -> str:
+    """The name in storage of a chunk's ledger file."""
+    return f"{ledger_folder(batch_id)}/{segment(table_name)}/c{chunk_no:06d}.g{generation:02d}.parquet"

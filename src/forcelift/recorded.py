@@ -1,0 +1,123 @@
+"""What is recorded of a plan's batches, for commands that only look or ask: no source, no org, no rules.
+
+Reads:  the plan file, audit database and ledger.
+Writes: nothing.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from forcelift.audit import LeaseHolder, PerformanceRow
+from forcelift.audit.records import Asked, Batch, Control
+from forcelift.errors import StateConflict, StorageError
+from forcelift.plan import LoadedPlan, load_plan, masked_url
+from forcelift.protocols.clock import Clock, SystemClock
+from forcelift.state import State, open_state
+from forcelift.summary import BatchSummary, summarise
+from forcelift.waiting import waiting_for
+
+
+@contextmanager
+def open_recorded(plan_file: str | Path, *, clock: Clock | None = None) -> Iterator[tuple[LoadedPlan, State]]:
+    """The recorded state of a plan, for commands that only look or ask."""
+    loaded = load_plan(plan_file)
+    with open_state(loaded, clock=clock or SystemClock(), create=False) as state:
+        yield loaded, state
+
+
+def find_batch(loaded: LoadedPlan, state: State, batch_id: str | None) -> Batch:
+    """The batch of that name, or the plan's newest. Raises `StateConflict` if there is none."""
+    batch = state.audit.batch(batch_id) if batch_id else state.audit.newest_batch(loaded.plan.project)
+    if batch is None:
+        name = f"batch `{batch_id}`" if batch_id else "batch of this plan"
+        raise StateConflict(f"there is no {name}", hint="begin one with `forcelift run`")
+    return batch
+
+
+def batch_summary(plan_file: str | Path, batch_id: str | None = None) -> BatchSummary:
+    """What became of a batch so far, from audit database and ledger."""
+    with open_recorded(plan_file) as (loaded, state):
+        return summarise(state.audit, state.counted, find_batch(loaded, state, batch_id))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchStatus:
+    """One batch as the audit database shows it, among all batches of its plan's project.
+
+    Attributes:
+        holder: The process at work on it, the longest of several; None if there is none.
+        runners: All processes at work on it.
+        asked: Who asked for `pause`, `throttle` and `stop`, and why; the last of each.
+        waiting_for: Why nothing is begun right now, with the time until which if known; None if nothing holds it back.
+        performance: Speed of the SUCCESS chunks, by the checklist's query.
+        samples: Of `batches` those that are samples, with their percent.
+    """
+
+    summary: BatchSummary
+    batches: tuple[Batch, ...]
+    holder: LeaseHolder | None
+    runners: tuple[LeaseHolder, ...]
+    control: Control
+    asked: dict[str, Asked]
+    waiting_for: str | None
+    performance: tuple[PerformanceRow, ...]
+    samples: Mapping[str, str]
+
+
+def batch_status(plan_file: str | Path, batch_id: str | None = None, *, clock: Clock | None = None) -> BatchStatus:
+    """How a batch stands, whether or not a process is at work on it; the plan's newest if none is named."""
+    clock = clock or SystemClock()
+    with open_recorded(plan_file, clock=clock) as (loaded, state):
+        batch = find_batch(loaded, state, batch_id)
+        runners = tuple(state.audit.runners(batch.batch_id))
+        holder = next(iter(runners), None)
+        batches = tuple(state.audit.batches(loaded.plan.project))
+        return BatchStatus(
+            summary=summarise(state.audit, state.counted, batch),
+            batches=batches,
+            holder=holder,
+            runners=runners,
+            control=state.audit.control(batch.batch_id),
+            asked=state.audit.asked(batch.batch_id),
+            waiting_for=waiting_for(state.audit, batch.batch_id, clock.now()) if holder is not None else None,
+            performance=tuple(state.audit.performance(batch.batch_id)),
+            samples=state.audit.sample_percents([one.batch_id for one in batches]),
+        )
+
+
+def ledger_faults(state: State) -> list[str]:
+    """Ledger files that are missing or were changed after they were sealed, of all batches."""
+    faults = []
+    for batch in state.audit.batches():
+        for chunk in state.audit.chunks(batch.batch_id):
+            if chunk.ledger_file is None or chunk.ledger_sha256 is None:
+                continue
+            try:
+                state.storage.verify(chunk.ledger_file, chunk.ledger_sha256)
+            except StorageError as error:
+                faults.append(error.message)
+    return faults
+
+
+def locations(plan_file: str | Path) -> dict[str, str]:
+    """Where a plan's things lie: plan, audit database, ledger, staging. URLs are without secrets."""
+    loaded = load_plan(plan_file)
+    staging = loaded.staging()
+    return {
+        "plan": str(loaded.path),
+        "audit_database": masked_url(loaded.audit_url()),
+        "ledger": f"{staging}/ledger",
+        "staging": staging,
+    }
+
+
+def owner() -> str:
+    """Who runs this: user, host and process."""
+    return f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"

@@ -1,0 +1,53 @@
+"""Where a plan keeps what it remembers: audit database, storage, ledger. Opened without source and org."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forcelift.audit import AuditStore, LeaseTimes
+from forcelift.ledger import LedgerCounts
+from forcelift.plan import LoadedPlan
+from forcelift.protocols.clock import Clock
+from forcelift.storage import FolderStorage
+
+if TYPE_CHECKING:
+    from forcelift.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Where a plan keeps what it remembers."""
+
+    audit: AuditStore
+    storage: FolderStorage
+
+    @property
+    def counted(self) -> LedgerCounts:
+        """The ledger for those who only count its rows."""
+        return LedgerCounts(self.storage)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger, to be written and read as frames."""
+        from forcelift.ledger import Ledger  # with polars, which those who only count do without
+
+        return Ledger(self.storage)
+
+
+@contextmanager
+def open_state(
+    loaded: LoadedPlan, *, clock: Clock, create: bool, lease_times: LeaseTimes | None = None
+) -> Iterator[State]:
+    """Open the audit database and the storage folder of a plan.
+
+    Args:
+        create: Whether they may be new; without it a plan that never ran is told so.
+        lease_times: How soon a silent runner counts as dead; by default as in DESIGN.
+    """
+    root = Path(loaded.staging())
+    with AuditStore.open(loaded.audit_url(), clock=clock, create=create, lease_times=lease_times) as audit:
+        yield State(audit=audit, storage=FolderStorage(root))
