@@ -45,8 +45,14 @@ class Compiled:
 
 
 @contextmanager
-def open_source(loaded: LoadedPlan, *, offered: Sequence[SharedSnapshot] = ()) -> Iterator[Source]:
-    """Open the plan's source, in a state that another process offers if that still stands."""
+def open_source(
+    loaded: LoadedPlan, *, memory_mb: int | None = None, offered: Sequence[SharedSnapshot] = ()
+) -> Iterator[Source]:
+    """Open the plan's source, in a state that another process offers if that still stands.
+
+    Args:
+        memory_mb: What a source that caches may keep; its own default if None.
+    """
     from forcelift.source import open_source as open_adapter
 
     settings = loaded.plan.source
@@ -56,6 +62,7 @@ def open_source(loaded: LoadedPlan, *, offered: Sequence[SharedSnapshot] = ()) -
         password=settings.password.get_secret_value() if settings.password else None,
         encoding=codec_name(settings.encoding),
         byte_tables=byte_tables(loaded.plan),
+        memory_mb=memory_mb,
         offered=offered,
     )
     try:

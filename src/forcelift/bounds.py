@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from forcelift.assembly import Compiled, cores
 from forcelift.audit.records import BatchMode
 from forcelift.during.extract.room import refuse_without_room, staging_estimate
@@ -15,6 +17,48 @@ from forcelift.retention import keeps_settled
 from forcelift.state import State
 
 GIGABYTE = 1_000_000_000
+
+SENDERS_MORE = 3
+"""Threads for steps in the audit database and calls that are no upload, beside one for each job."""
+
+_PROGRAM_MB = 192  # the interpreter with its libraries, before the first row
+_READER_MB = 160  # batches of rows between source and files, in each form that the rules give them
+_JOINER_MB = 160  # a chunk's result file and keys
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryShares:
+    """How `limits.memory_mb` is divided among those who hold rows.
+
+    Attributes:
+        source_mb: What a source that caches (DuckDB, files) may keep.
+        scan_mb: For one question over a whole table: repeated keys, samples, records written twice.
+        readers_max, joiners: Chunks that are read, and collected or settled, at once.
+        batch_rows: Rows of one Arrow batch.
+    """
+
+    source_mb: int
+    scan_mb: int
+    readers_max: int
+    joiners: int
+    batch_rows: int
+
+    @classmethod
+    def of(cls, memory_mb: int, *, senders: int) -> MemoryShares:
+        """Divide so much memory; at least one reader and one joiner work, however little there is."""
+        scan_mb = max(64, memory_mb // 4)
+        source_mb = max(64, memory_mb // 8)
+        left = memory_mb - _PROGRAM_MB - source_mb
+        readers = max(1, left // 2 // _READER_MB)
+        joiners = max(1, left // 2 // _JOINER_MB)
+        batch_rows = 50_000 if memory_mb >= 1024 else 20_000 if memory_mb > 512 else 10_000
+        return cls(
+            source_mb=source_mb,
+            scan_mb=scan_mb,
+            readers_max=readers,
+            joiners=min(joiners, senders),
+            batch_rows=batch_rows,
+        )
 
 
 def check_room(loaded: LoadedPlan, state: State, source: Source, compiled: Compiled) -> None:
@@ -31,7 +75,8 @@ def engine_settings(loaded: LoadedPlan, *, mode: BatchMode) -> EngineSettings:
     limits, source = loaded.plan.limits, loaded.plan.source
     # Of a PostgreSQL source's sessions one holds the snapshot and reads nothing.
     sessions = source.limits.sessions - (scheme_of(source.url.get_secret_value()) == "postgresql")
-    readers = max(1, min(cores(), sessions, 4))
+    shares = MemoryShares.of(limits.memory_mb, senders=limits.parallel_jobs + SENDERS_MORE)
+    readers = max(1, min(cores(), sessions, 4, shares.readers_max))
     fast = loaded.plan.target.url.startswith(("twin:", "http:"))  # plain HTTP is for twins on this machine only
     return EngineSettings(
         readers=readers,

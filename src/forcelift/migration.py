@@ -18,7 +18,7 @@ from forcelift.assembly import Compiled, compile_plan, open_org, open_source, re
 from forcelift.audit import Lease, LeaseHolder, LeaseTimes
 from forcelift.audit.batches import SAMPLE_KEY
 from forcelift.audit.records import Batch, BatchMode, BatchState, ChunkStatus, ChunkStep, Control
-from forcelift.bounds import check_room, engine_settings
+from forcelift.bounds import SENDERS_MORE, MemoryShares, check_room, engine_settings
 from forcelift.during.extract import ExtractHandlers, ExtractWorld
 from forcelift.during.extract.pace import Pace
 from forcelift.during.extract.record_data import SentRowsJson
@@ -123,7 +123,11 @@ def run_migration(
     if later := unsupported(loaded.plan):
         raise loaded.error(later)
     earlier = _look_back(loaded, options, clock)
-    with open_source(loaded, offered=earlier.snapshots) as source, open_org(loaded, clock=clock) as org:
+    shares = _shares(loaded)
+    with (
+        open_source(loaded, memory_mb=shares.source_mb, offered=earlier.snapshots) as source,
+        open_org(loaded, clock=clock) as org,
+    ):
         compiled = compile_plan(loaded, source=source, org=org, only=earlier.tables or options.tables or None)
         with open_state(loaded, clock=clock, create=True, lease_times=lease_times) as state:
             batch_id = _batch_id(loaded, options, state, clock)
@@ -144,6 +148,11 @@ def run_migration(
                 world = _World(loaded, batch, state, source, org, compiled, lease, clock, settings)
                 coordinator = world.run(watcher, is_joined=is_joined)
                 return _end(world, coordinator)
+
+
+def _shares(loaded: LoadedPlan) -> MemoryShares:
+    limits = loaded.plan.limits
+    return MemoryShares.of(limits.memory_mb, senders=limits.parallel_jobs + SENDERS_MORE)
 
 
 def _look_back(loaded: LoadedPlan, options: RunOptions, clock: Clock) -> Earlier:
@@ -263,7 +272,7 @@ class _World:
                 positions=compiled.positions,
                 parent_keys=compiled.parent_keys,
                 chunk_rows=chunk_rows if isinstance(chunk_rows, int) else None,
-                batch_rows=self._pace.batch_rows(50_000 if limits.memory_mb >= 1024 else 20_000),
+                batch_rows=self._pace.batch_rows(_shares(loaded).batch_rows),
                 memory_mb=limits.memory_mb,
                 record_detail=retention.record_data,
                 scratch=state.storage.root,
@@ -307,7 +316,8 @@ class _World:
             api_requests_left=lambda: self.org.api_requests_left,
             on_progress=lambda coordinator: self._on_progress(coordinator, watcher),
             readers=self.settings.readers,
-            senders=limits.parallel_jobs + 3,
+            senders=limits.parallel_jobs + SENDERS_MORE,
+            joiners=_shares(self.loaded).joiners,
             disk=self._disk,
         )
         watcher.on_runner(runner.stop)

@@ -16,14 +16,28 @@ from forcelift.audit.records import Control
 from forcelift.jobs.coordinator import Coordinator
 from forcelift.jobs.handlers import dispatch
 from forcelift.jobs.holds import DiskSeen
-from forcelift.jobs.messages import Answer, Command, ControlSeen, PlanTable, StageChunk, StageLinks
+from forcelift.jobs.messages import (
+    Answer,
+    CheckTable,
+    CollectJob,
+    Command,
+    ControlSeen,
+    LoadChunk,
+    PlanTable,
+    SettleChunk,
+    StageChunk,
+    StageLinks,
+    StageResend,
+)
 from forcelift.protocols.clock import Clock
 
 CONTROL_PAUSE_S = 1.0
 CLOCK_LEAP: Final = timedelta(seconds=2)
 """So far the wall clock may run ahead of what was counted before it is believed: the machine slept."""
 
-_HEAVY = (PlanTable, StageChunk, StageLinks)
+_READS = (PlanTable, StageChunk, StageLinks)
+_JOINS = (CollectJob, LoadChunk, SettleChunk, StageResend, CheckTable)
+"""These hold a chunk's keys or answers in memory; all others hold pieces of a file at most."""
 
 
 class Runner:
@@ -36,7 +50,8 @@ class Runner:
         disk: Looks at the staging folder's disk, as often.
         api_requests_left: The org's last word on it.
         on_progress: Called in the calling thread after each turn of the loop.
-        readers, senders: Threads for reading and cleaning, and for everything else.
+        readers, joiners, senders: Threads for reading and cleaning, for collecting and settling, and for all else. Each
+            of the first two holds a good part of a chunk in memory; by default there are as many joiners as senders.
     """
 
     def __init__(
@@ -50,6 +65,7 @@ class Runner:
         on_progress: Callable[[Coordinator], None],
         readers: int,
         senders: int,
+        joiners: int | None = None,
         disk: Callable[[], DiskSeen] | None = None,
     ) -> None:
         self._coordinator, self._handlers, self._clock = coordinator, handlers, clock
@@ -57,6 +73,7 @@ class Runner:
         self._disk = disk
         self._answers: queue.SimpleQueue[Answer | Control] = queue.SimpleQueue()
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="reader")
+        self._joiners = ThreadPoolExecutor(joiners or senders, thread_name_prefix="joiner")
         self._senders = ThreadPoolExecutor(senders, thread_name_prefix="sender")
         self._asked: Control | None = None
         self._began, self._began_monotonic = clock.now(), clock.monotonic()
@@ -94,6 +111,7 @@ class Runner:
                 self._on_progress(self._coordinator)
         finally:
             self._readers.shutdown(wait=True, cancel_futures=True)
+            self._joiners.shutdown(wait=True, cancel_futures=True)
             self._senders.shutdown(wait=True, cancel_futures=True)
 
     def _now(self) -> datetime:
@@ -118,8 +136,12 @@ class Runner:
 
     def _start(self, commands: list[Command]) -> None:
         for command in commands:
-            pool = self._readers if isinstance(command, _HEAVY) else self._senders
-            pool.submit(self._carry_out, command)
+            self._pool(command).submit(self._carry_out, command)
+
+    def _pool(self, command: Command) -> ThreadPoolExecutor:
+        if isinstance(command, _READS):
+            return self._readers
+        return self._joiners if isinstance(command, _JOINS) else self._senders
 
     def _carry_out(self, command: Command) -> None:
         result: Any
