@@ -88,3 +88,19 @@ def test_a_job_that_an_earlier_process_closed_is_asked_for_at_once_and_teaches_n
 
 def test_nothing_to_ask_for_is_no_look() -> None:
     assert polling.next_look(make_board(), []) is None
+
+
+def test_a_clock_that_leaps_teaches_no_pace_of_hours() -> None:
+    """The process was suspended, or the clock was set, while the org worked on a job of seconds."""
+    board, track = make_board(), make_track()
+    polling.closed(track, BEGAN)
+    polling.looked(board, track, BEGAN + timedelta(seconds=4))
+    track.is_terminal = True
+    polling.looked(board, track, BEGAN + timedelta(hours=3))
+    assert board.seconds_per_row["Sales__c"] * 200_000 <= 8
+    for seconds in (1, 7200):
+        unseen = make_track()
+        polling.closed(unseen, BEGAN)
+        unseen.is_terminal = True
+        polling.looked(board, unseen, BEGAN + timedelta(seconds=seconds))
+        assert board.seconds_per_row["Sales__c"] * 200_000 <= 16
