@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from starlette.types import Message
-from tests.integration.twin_http_fixtures import BASE, Client, make_schema, tenants
+from tests.integration.twin_http_fixtures import BASE, CUT, Client, make_schema, tenants
 
 from forcelift.twin import http_perimeter
 from forcelift.twin.fault_orders import NAMED, FaultFileError, FaultOrder, load_orders, named_order, parse_orders
@@ -122,7 +121,7 @@ def test_a_download_of_results_breaks(client: Client) -> None:
     arm(client, "cut-results=500")
     plain = {"Accept-Encoding": "identity"}
     url = f"{BASE}/jobs/ingest/{job['id']}/successfulResults"
-    with pytest.raises(httpx.RemoteProtocolError):
+    with pytest.raises(CUT):
         client.get(url, headers=plain)
     assert len(client.get(url, headers=plain).content.splitlines()) == 3001
 
@@ -130,7 +129,7 @@ def test_a_download_of_results_breaks(client: Client) -> None:
 def test_a_lost_reply_by_name(client: Client) -> None:
     arm(client, "lost-reply")
     body = {"Tenant_Code__c": "LOST", "Name": "x"}
-    with pytest.raises(httpx.RemoteProtocolError):
+    with pytest.raises(CUT):
         client.post(f"{BASE}/sobjects/Tenant__c", json=body)
     assert client.query("SELECT COUNT() FROM Tenant__c WHERE Tenant_Code__c = 'LOST'")["totalSize"] == 1
 

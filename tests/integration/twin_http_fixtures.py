@@ -16,6 +16,9 @@ from forcelift.twin.server import TwinServer
 
 BASE = "/services/data/v66.0"
 
+# A connection that the twin cut: which of these a client sees depends on what was still on its way when it was cut.
+CUT = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
+
 SCHEMA_DOCUMENT: dict[str, Any] = {
     "org": {"name": "Test", "sandbox": False},
     "users": [
