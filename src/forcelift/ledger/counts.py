@@ -49,15 +49,15 @@ class LedgerCounts:
 
     def _ask(self, query: str, files: Sequence[str], **values: Any) -> list[Any]:
         # A batch that has settled nothing has nothing to count, and its status is shown without this library.
-        import duckdb
+        from forcelift.embedded import connect
 
         # DuckDB reads patterns in names, too.
         paths = [glob.escape(str(path)) for path in self.paths(files)]
         with tempfile.TemporaryDirectory(prefix="forcelift-", dir=self._spill) as folder:
-            settings: dict[str, str | bool | int | float | list[str]] = {
+            settings: dict[str, str | bool | int] = {
                 "memory_limit": f"{self._memory_mb}MB",
                 "temp_directory": folder,
                 "threads": 2,
             }
-            with duckdb.connect(config=settings) as connection:
+            with connect(config=settings) as connection:
                 return connection.execute(query, {"files": paths, **values}).fetchall()

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-import duckdb
 import polars as pl
 import pyarrow.parquet as pq
 
+from forcelift.embedded import connect
 from forcelift.errors import SourceChanged
 from forcelift.plan.models import DuplicateRule
 from forcelift.rules.hashing import text_hash
@@ -92,7 +92,7 @@ class DuplicateScan:
         self._has_content = False
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        self._database = duckdb.connect(":memory:")
+        self._database = connect()
         self._database.execute(f"SET memory_limit = '{int(memory_mb)}MB'")
         self._database.execute("SET preserve_insertion_order = false")
         self._database.execute("SET threads = 2")

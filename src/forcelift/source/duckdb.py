@@ -17,6 +17,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from forcelift.embedded import connect
 from forcelift.errors import SourceError
 from forcelift.protocols.source import ADDRESS, ChunkPredicate, Predicate, SourceTable
 from forcelift.source.duckdb_session import configure, duckdb_errors, new_cursor
@@ -301,7 +302,7 @@ class DuckdbSource:
 
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:
     try:
-        return duckdb.connect(str(path.absolute()), read_only=True)
+        return connect(path.absolute(), read_only=True)
     except duckdb.Error as error:
         # Looked at only now: closing the file drops the locks that this process may hold on it through DuckDB.
         with path.open("rb") as file:

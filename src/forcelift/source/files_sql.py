@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import duckdb
 import pyarrow as pa
 
+from forcelift.embedded import connect
 from forcelift.errors import ForceliftError
 from forcelift.source.duckdb_session import configure, duckdb_errors, new_cursor
 from forcelift.source.names import quote
@@ -30,7 +31,7 @@ class Engine:
         """A connection of its own for one query."""
         with self._lock:
             if self._connection is None:
-                self._connection = duckdb.connect(":memory:")
+                self._connection = connect()
                 configure(self._connection, memory_mb=self._memory_mb)
             return new_cursor(self._connection)
 

@@ -18,6 +18,7 @@ import duckdb
 from lark import Lark
 from lark.exceptions import UnexpectedInput, UnexpectedToken
 
+from forcelift.twin.database import connect
 from forcelift.twin.formula_functions import Compiled, FormulaError, Functions, blank
 from forcelift.twin.schema import FieldSchema, ObjectSchema
 from forcelift.twin.values import name as quoted
@@ -58,7 +59,7 @@ def check_formula(formula: str, entry: ObjectSchema, *, wants: str = "boolean") 
             return f"gives {found.kind}, but {wants} is needed"
         columns = {_named(field, old): field.sql_type for field in entry.stored_fields for old in (False, True)}
         listed = ", ".join(f"CAST(NULL AS {kind}) AS {column}" for column, kind in columns.items())
-        with duckdb.connect() as connection:
+        with connect() as connection:
             connection.execute(f"SELECT {found.sql} FROM (SELECT {listed}) WHERE false").fetchall()
     except FormulaError as error:
         return str(error)

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import duckdb
 
+from forcelift.twin.database import connect
 from forcelift.twin.errors import SchemaChanged, StoreError
 from forcelift.twin.schema import FieldSchema, ObjectSchema, Schema
 from forcelift.twin.values import match_key
@@ -42,7 +43,7 @@ class Store:
         if path is not None:
             config["temp_directory"] = f"{path}.tmp"
         try:
-            self._connection = duckdb.connect(":memory:" if path is None else str(path), config=config)
+            self._connection = connect(":memory:" if path is None else str(path), config=config)
         except duckdb.Error as error:
             raise StoreError(f"the twin's data file `{path}` cannot be opened: {error}") from error
         # Trying every method on every column costs more than all else that a load does; this one is small and quick.

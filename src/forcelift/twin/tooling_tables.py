@@ -23,6 +23,7 @@ from forcelift.twin.automation_models import (
     ValidationRule,
     WorkflowRule,
 )
+from forcelift.twin.database import connect
 from forcelift.twin.field_metadata import field_type
 from forcelift.twin.ids import make_id, org_pod
 from forcelift.twin.org import TwinOrg
@@ -170,7 +171,7 @@ class ToolingTables:
                 self._connection = None
 
     def _filled(self) -> duckdb.DuckDBPyConnection:
-        connection = duckdb.connect(":memory:", config={"threads": 1, "memory_limit": "256MB"})
+        connection = connect(config={"threads": 1, "memory_limit": "256MB"})
         connection.execute("CREATE SCHEMA data")
         rows: dict[str, list[dict[str, Any]]] = {entry.name: [] for entry in TOOLING.objects}
         for name, row in tooling_rows(self._org):

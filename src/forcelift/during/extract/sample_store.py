@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-import duckdb
 import polars as pl
 
+from forcelift.embedded import connect
 from forcelift.protocols.source import ADDRESS
 
 _FILE_ROWS = 1_000_000  # rows held in memory before they are written
@@ -62,11 +62,10 @@ class SampleStore:
         self._spills: dict[str, _Spill] = {}
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        self._database = duckdb.connect(":memory:")
+        self._database = connect()
         for setting in (
             f"memory_limit = '{int(memory_mb)}MB'",
             "preserve_insertion_order = false",
-            "enable_progress_bar = false",  # in a notebook or a shell it would be drawn on stdout
             "threads = 2",
             f"temp_directory = {_literal(folder / 'spill')}",
         ):
