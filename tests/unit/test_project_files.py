@@ -176,8 +176,8 @@ def test_duckdb_is_opened_in_one_place_and_draws_no_bar_on_stdout() -> None:
     assert openers == {"embedded.py", "database.py"}
     ask = "SELECT current_setting('enable_progress_bar')"
     script = (
-        "import duckdb, forcelift.embedded, forcelift.twin.database\n"
-        f"for one in (duckdb, forcelift.embedded, forcelift.twin.database): print(one.connect().execute({ask!r}).fetchall())"
+        "import duckdb, forcelift.embedded as ours, forcelift.twin.database as of_twin\n"
+        f"for one in (duckdb, ours, of_twin): print(one.connect().execute({ask!r}).fetchall())"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["[(True,)]", "[(False,)]", "[(False,)]"]
