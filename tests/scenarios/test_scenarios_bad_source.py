@@ -31,11 +31,9 @@ def assert_untouched(project: Project) -> None:
         (b"5,T1,fifth,more\n", "has 4 fields, not 3"),
         (b'5,T1,"never closed\n', "a quoted field is never closed"),
         (b'5,T1,5" pipe\n', "a quote stands inside a field"),
-        (b"5,T1,caf\xe9\n", "bytes that are not UTF-8"),
-        (b"5,T1,\xe0\xb9\n", "bytes that are not UTF-8"),
         (b"\n", "an empty line"),
     ],
-    ids=["too few fields", "too many fields", "open quote", "stray quote", "latin-1", "cut character", "empty line"],
+    ids=["too few fields", "too many fields", "open quote", "stray quote", "empty line"],
 )
 def test_a_broken_file_is_found_before_anything_is_sent(row: bytes, fault: str, tmp_path: Path) -> None:
     """Goal: also the last chunk's fault stops all tables. Method: a good parent table, the fault behind two chunks."""
@@ -43,7 +41,7 @@ def test_a_broken_file_is_found_before_anything_is_sent(row: bytes, fault: str, 
     (tmp_path / "data" / "sales.csv").write_bytes(HEADER + b"".join(GOOD) + row + b"6,T1,sixth\n")
     screen = project.run("--batch", "one")
     assert_clear_error(screen, code=4, says=["sales.csv", "line 6", fault])
-    assert "caf" not in screen.err
+    assert "pipe" not in screen.err
     assert_untouched(project)
 
 
@@ -51,8 +49,8 @@ def test_a_mended_file_is_loaded_by_a_resume(tmp_path: Path) -> None:
     project = copy_case(CASE, tmp_path)
     project.change_plan({"external_id: Sale_Key__c": "external_id: Sale_Key__c\n    where: SALES_ID <> '2'"})
     file = tmp_path / "data" / "sales.csv"
-    file.write_bytes(HEADER + b"".join(GOOD) + b"5,T1,caf\xe9\n")
-    assert_clear_error(project.run(), code=4, says=["sales.csv", "line 6", "bytes that are not UTF-8"])
+    file.write_bytes(HEADER + b"".join(GOOD) + b"5,T1\n")
+    assert_clear_error(project.run(), code=4, says=["sales.csv", "line 6", "has 2 fields, not 3"])
     assert_untouched(project)
     file.write_bytes(HEADER + b"".join(GOOD))
     assert project.run("--resume").code == 0

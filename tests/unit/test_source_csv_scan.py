@@ -69,7 +69,7 @@ def test_broken_rows_are_named_by_their_line(text, line, size):
 
 
 def cut(text: bytes, rows: int, *, fields: int = 2) -> list[tuple[bytes, int, int]]:
-    found = stretches(io.BytesIO(text), start=0, line=0, rows=rows, fields=fields, is_utf8=True)
+    found = stretches(io.BytesIO(text), start=0, line=0, rows=rows, fields=fields)
     return [(text[part.start : part.end], part.line, part.rows) for part in found]
 
 

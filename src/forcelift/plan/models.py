@@ -211,8 +211,7 @@ class FieldRule(Strict):
     number_size: Literal["reject"] = Field(default="reject", description="More integer digits than the field has.")
     encoding_error: Literal["reject", "replace"] = Field(
         default="reject",
-        description="Bytes that the declared encoding lacks. In a table that is in UTF-8 throughout, and of which no "
-        "column names this rule, such bytes stop the run before anything is sent.",
+        description="Bytes that the declared encoding lacks; they reject their row, or become U+FFFD and are counted.",
     )
     encoding: str | None = Field(
         default=None,

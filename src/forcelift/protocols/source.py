@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -17,6 +17,13 @@ Predicate = dict[str, Any]
 
 ADDRESS = "forcelift address"
 """The column in which `Source.locate` says where a row is."""
+
+BROKEN_TEXT: Final = "\x00\U0010fffe"
+"""How a text that is not in the encoding that its source promises is delivered: as this and its bytes in hexadecimal.
+
+So a text column stays one whatever it holds, and a sound one costs nothing: the rules look at each text with a control
+character anyway. No text of a source begins so, since Unicode keeps U+10FFFE from being a character.
+"""
 
 
 class ColumnKind(StrEnum):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from forcelift.rules.sample import SampleKeys, SamplePercent, followed_lookups
     from forcelift.rules.table import CompiledTable
     from forcelift.rules.targets import LookupTarget, ParentField, lookup_targets
-    from forcelift.rules.texts import decoded_text
+    from forcelift.rules.texts import decoded_text, unescape
 
 _PLACES = {
     "canonical_from_org": "canonical",
@@ -53,6 +53,7 @@ _PLACES = {
     "ParentField": "targets",
     "lookup_targets": "targets",
     "decoded_text": "texts",
+    "unescape": "texts",
 }
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     "plain_text",
     "row_hash",
     "rule_remedy",
+    "unescape",
 ]
 
 

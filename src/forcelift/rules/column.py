@@ -68,10 +68,7 @@ class Column:
         """
         if values.dtype == pl.Binary:
             values, broken = texts.decode(values, self.codec or "utf-8")
-            if self.rule.encoding_error == "reject":
-                found.refuse("encoding_error", self.place, broken)
-            else:
-                found.change("encoding_error", self.place, broken)
+            self._doubt_bytes(broken, found)
         if values.dtype in (pl.Categorical, pl.Enum):
             values = values.cast(pl.String)
         without_default: pl.Series | None = None
@@ -88,8 +85,14 @@ class Column:
         return self.rule.values is not None or self.rule.date_format is not None
 
     def _mend(self, raw: pl.Series, found: Findings) -> tuple[pl.Series, pl.Series | None]:
-        """Steps 5 to 10. Also gives the rows that became null by a later rule than `empty`, which takes no default."""
+        """Steps 4 to 10. Also gives the rows that became null by a later rule than `empty`, which takes no default."""
         suspects = texts.suspects(raw)
+        if suspects.len():
+            part, broken = texts.unescape(raw.gather(suspects))
+            if broken.len():
+                self._doubt_bytes(suspects.gather(broken), found)
+                raw = raw.clone().scatter(suspects, part)
+                suspects = texts.suspects(raw)
         if suspects.len():
             raw = raw.clone().scatter(suspects, self._trim(raw.gather(suspects), suspects, found))
         if self.rule.values is not None:
@@ -106,6 +109,13 @@ class Column:
             found.change("unicode", self.place, (composed != raw).fill_null(False).arg_true())
             raw = composed
         return raw, special
+
+    def _doubt_bytes(self, broken: pl.Series, found: Findings) -> None:
+        """Step 4: rows with bytes that the encoding lacks, which stand as U+FFFD in the text from here on."""
+        if self.rule.encoding_error == "reject":
+            found.refuse("encoding_error", self.place, broken)
+        else:
+            found.change("encoding_error", self.place, broken)
 
     def _trim(self, part: pl.Series, rows: pl.Series, found: Findings) -> pl.Series:
         trimmed = part.str.strip_chars(texts.BLANKS)

@@ -13,6 +13,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from forcelift.protocols.source import BROKEN_TEXT
+
 BLANKS = "\t\n\x0b\x0c\r "
 OUTER_BLANKS = r"^[\t-\r ]|[\t-\r ]$"
 CONTROLS = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}]"
@@ -87,6 +89,17 @@ def decode(values: pl.Series, codec: str) -> tuple[pl.Series, pl.Series]:
             return _decode_distinct(values, codec)
     text, broken = _decode_single_byte(values, codec) if _is_single_byte(codec) else _decode_distinct(values, codec)
     return _without_c1(text, broken) if codec == "tis-620" else (text, broken)
+
+
+def unescape(values: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """The texts, those that came as `BROKEN_TEXT` with U+FFFD for what is not UTF-8; and the rows (u32) of these."""
+    rows = values.str.starts_with(BROKEN_TEXT).fill_null(False).arg_true()
+    if not rows.len():
+        return values, rows
+    raw = values.gather(rows).str.strip_prefix(BROKEN_TEXT).str.decode("hex", strict=False)
+    held = raw.is_not_null()  # a real text that happens to begin so has no bytes in hexadecimal behind it
+    rows, raw = rows.filter(held), raw.filter(held)
+    return (values.clone().scatter(rows, decode(raw, "utf-8")[0]), rows) if rows.len() else (values, rows)
 
 
 def decoded_text(values: pl.Series, codec: str) -> pl.Series:

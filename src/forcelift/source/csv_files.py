@@ -20,7 +20,8 @@ from isal import igzip, isal_zlib
 
 from forcelift.errors import SourceError
 from forcelift.protocols.source import Column, ColumnKind
-from forcelift.source.csv_scan import BLOCK_BYTES, CsvFault, NotUtf8, nth_row_end, shrink, stretches
+from forcelift.source.broken_text import as_utf8
+from forcelift.source.csv_scan import BLOCK_BYTES, CsvFault, nth_row_end, shrink, stretches
 from forcelift.source.file_numbers import numbers_of
 from forcelift.source.file_table import FileTable, Piece
 from forcelift.source.files_sql import Engine, where_tail
@@ -62,7 +63,7 @@ class CsvFormat:
                     state=UNTOUCHED,
                     hint="give all files of the folder the same columns in the same order",
                 )
-        arrow = pa.string() if self._checks_utf8(table) else pa.binary()
+        arrow = pa.string() if self._is_text(table) else pa.binary()
         return tuple(Column(name=name, kind=ColumnKind.TEXT, declared="text", arrow=arrow) for name in names)
 
     def rows_estimate(self, table: FileTable) -> int | None:
@@ -72,28 +73,23 @@ class CsvFormat:
     def pieces(self, table: FileTable, *, rows: int) -> Iterator[Piece]:
         """Stretches of whole rows, as bytes; offsets in a `.csv.gz` are those of the unpacked text.
 
-        The whole file is checked on the way: quotes, the number of fields of each row, and UTF-8 where it is declared.
+        The whole file is checked on the way: quotes, and the number of fields of each row.
         """
         self.columns(table)
-        checked = self._checks_utf8(table)
         for file in table.files:
             names, start, line = self._header(table, file)
             with _reading(file) as content:
                 content.seek(start)
                 try:
-                    for part in stretches(
-                        content, start=start, line=line, rows=rows, fields=len(names), is_utf8=checked
-                    ):
+                    for part in stretches(content, start=start, line=line, rows=rows, fields=len(names)):
                         yield Piece(file=file, first=part.start, last=part.end, rows=part.rows, line=part.line)
-                except NotUtf8 as fault:
-                    raise _not_decodable(file, fault.line, self._encoding) from None
                 except CsvFault as fault:
                     raise _broken(file, fault.line, fault.message) from None
 
     def read(
         self, table: FileTable, columns: Sequence[Column], pieces: Sequence[Piece] | None, *, batch_rows: int
     ) -> Iterator[pa.RecordBatch]:
-        """Stream the rows. Quotes, field counts and UTF-8 are checked as pieces are cut; the latter two here again."""
+        """Stream the rows. Quotes and field counts are checked as pieces are cut, the latter here again, with UTF-8."""
         names = [column.name for column in self.columns(table)]
         whole = self.pieces(table, rows=PIECE_ROWS_MAX) if pieces is None else iter(pieces)
         for piece in whole:
@@ -128,7 +124,7 @@ class CsvFormat:
             before += rows
         return counted
 
-    def _checks_utf8(self, table: FileTable) -> bool:
+    def _is_text(self, table: FileTable) -> bool:
         return self._is_utf8 and table.name not in self._byte_tables
 
     def _header(self, table: FileTable, file: Path) -> tuple[list[str], int, int]:
@@ -148,7 +144,7 @@ class CsvFormat:
         try:
             rows = list(csv.reader(io.StringIO(head[mark:end].decode(encoding), newline=""), strict=True))
         except UnicodeDecodeError as error:
-            raise _not_decodable(file, 0, encoding) from error
+            raise _not_decodable(file, encoding) from error
         except csv.Error as error:
             raise _broken(file, 0, "its quotes are not closed as they should be") from error
         names = rows[0] if rows else []
@@ -199,40 +195,41 @@ class CsvFormat:
                         null_values=[""],
                         strings_can_be_null=True,
                         quoted_strings_can_be_null=True,
+                        check_utf8=False,  # done below, so that one such value costs its row and not the file
                     ),
                 )
                 for batch in reader:
                     for at in range(0, batch.num_rows, batch_rows):
-                        yield as_schema(batch.slice(at, batch_rows), schema)
+                        yield _checked(as_schema(batch.slice(at, batch_rows), schema))
             except (pa.ArrowException, *_FILE_ERRORS) as error:
-                checked = any(pa.types.is_string(column.arrow) for column in columns)
-                raise self._explain(piece, bad_rows, error, is_utf8=checked) from None
-
-    def _explain(
-        self, piece: Piece, bad_rows: Sequence[pa_csv.InvalidRow], error: Exception, *, is_utf8: bool
-    ) -> SourceError:
-        """Arrow's messages quote the row, so the fault is told anew, with the line looked up."""
-        if bad_rows:
-            row = bad_rows[0]
-            line = _line_of_row(piece, (row.number or 1) - 1)
-            return _broken(piece.file, line, f"the row has {row.actual_columns} fields, not {row.expected_columns}")
-        if is_utf8 and (bad_line := _line_of_bad_utf8(piece)) is not None:
-            return _not_decodable(piece.file, bad_line, self._encoding)
-        if not isinstance(error, pa.ArrowException):
-            return _unreadable(piece.file, error)
-        return SourceError(
-            f"a row of `{piece.file.name}` after line {piece.line + 1} cannot be read ({type(error).__name__})",
-            state=_NOT_READ,
-            hint=f"a row must not be longer than {ROW_BYTES_MAX >> 20} MB",
-        )
+                raise _explained(piece, bad_rows, error) from None
 
 
-def _not_decodable(file: Path, line: int, encoding: str) -> SourceError:
+def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
+    arrays = [as_utf8(array) if pa.types.is_string(array.type) else array for array in batch.columns]
+    return pa.RecordBatch.from_arrays(arrays, schema=batch.schema)
+
+
+def _explained(piece: Piece, bad_rows: Sequence[pa_csv.InvalidRow], error: Exception) -> SourceError:
+    """Arrow's messages quote the row, so the fault is told anew, with the line looked up."""
+    if bad_rows:
+        row = bad_rows[0]
+        line = _line_of_row(piece, (row.number or 1) - 1)
+        return _broken(piece.file, line, f"the row has {row.actual_columns} fields, not {row.expected_columns}")
+    if not isinstance(error, pa.ArrowException):
+        return _unreadable(piece.file, error)
     return SourceError(
-        f"`{file.name}`, line {line + 1}: bytes that are not {encoding.upper()}",
+        f"a row of `{piece.file.name}` after line {piece.line + 1} cannot be read ({type(error).__name__})",
         state=_NOT_READ,
-        hint="name the encoding of the files with `source.encoding`, or of a table or column with `encoding:`; "
-        "`encoding_error: reject` on the column refuses such rows alone",
+        hint=f"a row must not be longer than {ROW_BYTES_MAX >> 20} MB",
+    )
+
+
+def _not_decodable(file: Path, encoding: str) -> SourceError:
+    return SourceError(
+        f"`{file.name}`, line 1: bytes that are not {encoding.upper()}",
+        state=_NOT_READ,
+        hint="name the encoding of the files with `source.encoding`, or of the table with `encoding:`",
     )
 
 
@@ -342,18 +339,3 @@ def _line_of_row(piece: Piece, row: int) -> int:
         line += block.count(b"\n")
         inside = ends_inside
     return line
-
-
-def _line_of_bad_utf8(piece: Piece) -> int | None:
-    line, pending = piece.line, b""
-    for block in _blocks(piece):
-        text = pending + block
-        pending = b""
-        try:
-            text.decode()
-        except UnicodeDecodeError as error:
-            if error.end < len(text) or len(text) - error.start > 3:
-                return line + text.count(b"\n", 0, error.start)
-            pending = text[error.start :]
-        line += text.count(b"\n") - pending.count(b"\n")
-    return line if pending else None

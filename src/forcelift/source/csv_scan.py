@@ -1,5 +1,5 @@
-"""The structure of a CSV file, found at the speed of bytes: where rows end, whether its quotes obey RFC 4180, whether
-each row has its number of fields and each byte its place in UTF-8.
+"""The structure of a CSV file, found at the speed of bytes: where rows end, whether its quotes obey RFC 4180, and
+whether each row has its number of fields.
 
 Splitting a block at its quotes leaves every second piece outside of quoted text; joined again they are the block with
 each quoted part shrunk to a quote. Rows end at the line feeds of that text, and a fault of quoting is a quote in it
@@ -12,8 +12,6 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
-
-import pyarrow as pa
 
 BLOCK_BYTES = 4 << 20
 _ALL_BUT_SEPARATORS = bytes(sorted(set(range(256)) - set(b",\n")))
@@ -31,10 +29,6 @@ class CsvFault(Exception):
         super().__init__(message)
         self.message = message
         self.line = line
-
-
-class NotUtf8(CsvFault):
-    """Bytes that are no UTF-8."""
 
 
 @dataclass(slots=True)
@@ -198,50 +192,6 @@ class _Widths:
         return f"the row has {width} fields, not {self.fields}"
 
 
-@dataclass(slots=True, kw_only=True)
-class _Utf8:
-    """Checks bytes block by block; a character may be cut by the end of a block."""
-
-    line: int
-    _cut: bytes = b""
-
-    def feed(self, block: bytes) -> None:
-        """Take the next bytes. Raises `NotUtf8`."""
-        text = self._cut + block if self._cut else block
-        end = _last_character(text)
-        self._cut = text[end:]
-        if not text.isascii():
-            self._check(text[:end])
-        self.line += text.count(b"\n", 0, end)
-
-    def finish(self) -> None:
-        """End of the bytes. Raises `NotUtf8` if it cuts a character."""
-        if self._cut:
-            raise NotUtf8("", line=self.line)
-
-    def _check(self, text: bytes) -> None:
-        try:
-            pa.array([text], pa.string())  # twice as fast as Python's decoder
-        except pa.ArrowInvalid:
-            try:
-                text.decode()
-            except UnicodeDecodeError as error:
-                raise NotUtf8("", line=self.line + text.count(b"\n", 0, error.start)) from None
-            raise
-
-
-def _last_character(text: bytes) -> int:
-    """The end of the last whole character: at most three bytes back, where more are to follow."""
-    for back in range(1, min(4, len(text) + 1)):
-        byte = text[-back]
-        if byte < 0x80:
-            return len(text)
-        if byte >= 0xC0:
-            needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return len(text) - back if needed > back else len(text)
-    return len(text)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
     """Whole rows of one file: bytes `start` to `end` (not included); `line` is that of the first row, from 0."""
@@ -252,24 +202,19 @@ class Stretch:
     rows: int
 
 
-def stretches(
-    file: IO[bytes], *, start: int, line: int, rows: int, fields: int, is_utf8: bool = False
-) -> Iterator[Stretch]:
+def stretches(file: IO[bytes], *, start: int, line: int, rows: int, fields: int) -> Iterator[Stretch]:
     """Cut the rows from byte `start` to the end of the file into stretches of `rows`, in one pass that checks them all.
 
     Args:
         file: Positioned at `start`.
         line: Line of the first row, from 0.
         fields: How many each row must have. With one, empty lines at the end of the file are rows.
-        is_utf8: Check that all bytes are UTF-8.
     Raises:
         CsvFault: Quotes or the number of fields are broken; its line counts from the file's first.
-        NotUtf8: Bytes are no UTF-8.
     """
     blanks_are_rows = fields == 1
     structure = CsvStructure(lines=line)
     widths = _Widths(fields=fields)
-    encoding = _Utf8(line=line)
     begins = _Ends(block=b"", inside=False, rows=0, line=line)  # the last block in which a row ended
     offset = begun = start
     begun_line, begun_rows, cut_rows = line, 0, 0
@@ -277,8 +222,6 @@ def stretches(
     ending = b"\n"  # the line ends that the bytes so far end with
     while block := file.read(BLOCK_BYTES):
         inside, rows_before, lines_before = structure.inside, structure.rows, structure.lines
-        if is_utf8:
-            encoding.feed(block)
         shrunk = structure.feed(block)
         if not blanks_are_rows and _has_blank_line((ending + shrunk).rstrip(b"\r\n")):
             raise _blank_line(block, inside=inside, ending=ending, line=lines_before)
@@ -302,8 +245,6 @@ def stretches(
             begun, begun_line, begun_rows = end, next_line, begun_rows + rows
         offset += len(block)
     structure.finish()
-    if is_utf8:
-        encoding.finish()
     if structure.ends_open and (wrong := widths.finish()) is not None:
         raise CsvFault(wrong.message, line=begins.line_behind_last)
     left = structure.rows - begun_rows + (1 if structure.ends_open else 0)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from forcelift.errors import SourceError
 from forcelift.protocols.source import ADDRESS, Column, ColumnKind
+from forcelift.source.broken_text import as_utf8
 from forcelift.source.duckdb_session import duckdb_errors
 from forcelift.source.file_table import FileTable, Piece
 from forcelift.source.files_sql import Engine
@@ -140,9 +141,8 @@ def _convert(batch: pa.RecordBatch, columns: Sequence[Column], *, file: Path) ->
         try:
             arrays.append(_to_type(array, column))
         except pa.ArrowException as error:
-            fault = "text that is not UTF-8" if column.kind is ColumnKind.TEXT else "a value that does not fit its type"
             raise SourceError(
-                f"column `{column.name}` of `{file.name}` holds {fault}",
+                f"column `{column.name}` of `{file.name}` holds a value that does not fit its type",
                 state="the chunk was not read; nothing of it was sent",
                 hint="mend the file, or leave the column out of the plan",
             ) from error
@@ -154,6 +154,4 @@ def _to_type(array: pa.Array, column: Column) -> pa.Array:
         # The shortest decimal of a narrow float is lost when it is widened bit by bit: 0.1 would be 0.10000000149.
         array = array.cast(pa.float32()).cast(pa.string())
     converted = array if array.type == column.arrow else array.cast(column.arrow)
-    if column.kind is ColumnKind.TEXT:
-        converted.validate(full=True)
-    return converted
+    return as_utf8(converted) if column.kind is ColumnKind.TEXT else converted

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from forcelift.errors import SourceError
 from forcelift.protocols.source import ChunkPredicate, Predicate, SharedSnapshot, SourceTable
+from forcelift.source.broken_text import as_utf8
 from forcelift.source.names import quote
 from forcelift.source.postgresql_address import address_column, among_condition
 from forcelift.source.postgresql_catalog import Shape, describe_shape, find_relation, parts, planned_rows, relations
@@ -208,9 +209,7 @@ class PostgresqlSource:
     ) -> pa.RecordBatch:
         arrays = [decoded(array, one) for array, one in zip(batch.columns, columns, strict=False)]
         if self._check_text:
-            for array, one in zip(arrays, columns, strict=True):
-                if pa.types.is_string(array.type):
-                    _require_utf8(array, table=table, column=one.column.name)
+            arrays = [as_utf8(array) if pa.types.is_string(array.type) else array for array in arrays]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def _name_misfit(self, table: str, columns: Sequence[PostgresColumn], tail: str) -> None:
@@ -229,19 +228,6 @@ class PostgresqlSource:
                     hint=f"find the rows by `SELECT * FROM {quote(table)} WHERE {condition}`; mend them, or read the "
                     "column as text by a view (see Sources, PostgreSQL)",
                 ) from None
-
-
-def _require_utf8(array: pa.Array, *, table: str, column: str) -> None:
-    try:
-        array.validate(full=True)
-    except pa.ArrowInvalid:
-        raise SourceError(
-            f"column `{column}` of table `{table}` holds bytes that are not UTF-8; the database's encoding is "
-            "SQL_ASCII, which takes any",
-            state="the chunk was not read; nothing of it was sent",
-            hint="name the encoding that the text is stored in with `encoding:`; `encoding_error: reject` on the "
-            "column refuses such rows alone",
-        ) from None
 
 
 def _sample_tail(connection: Connection, shape: Shape, *, where: str | None, rows: int) -> str:

@@ -23,13 +23,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from forcelift.protocols.source import ADDRESS, ChunkPredicate, Column, ColumnKind, Predicate, SourceTable
+from forcelift.source.broken_text import as_utf8
 from forcelift.source.names import pick_columns, quote, quote_text, require_file, unknown_table
 from forcelift.source.sqlite_columns import Reading, reading
 from forcelift.source.sqlite_queries import (
     Shape,
     among_condition,
     count,
-    encoding_error,
     key_chunks,
     misfit_error,
     rowid_chunks,
@@ -287,16 +287,11 @@ class SqliteSource:
             raise misfit_error(connection, shape, columns, readings, tail)
         arrays: list[pa.Array] = []
         position = 0
-        for column, how in zip(columns, readings, strict=True):
+        for how in readings:
             width = len(how.parts)
             taken = parts[position : position + width]
             position += width
-            for part in taken:
-                try:
-                    part.validate(full=True)
-                except pa.ArrowInvalid:
-                    raise encoding_error(connection, shape, column, tail) from None
-            arrays.append(how.build(taken))
+            arrays.append(how.build([as_utf8(part) if pa.types.is_string(part.type) else part for part in taken]))
         schema = schema_of(columns)
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 

@@ -13,7 +13,7 @@ from forcelift.errors import SourceError
 from forcelift.protocols.source import ChunkPredicate, Column, Predicate, SourceTable
 from forcelift.source.names import pick_columns, quote, quote_text
 from forcelift.source.sqlite_columns import Reading
-from forcelift.source.sqlite_session import Connection, batches, fetch
+from forcelift.source.sqlite_session import Connection, fetch
 from forcelift.source.sqlite_slices import (
     address_of,
     bound_columns,
@@ -181,32 +181,3 @@ def misfit_error(
 
 def _rowid_too(shape: Shape) -> str:
     return f", {shape.rowid}" if shape.rowid else ""
-
-
-def encoding_error(connection: Connection, shape: Shape, column: Column, tail: str) -> SourceError:
-    name = quote(column.name)
-    query = (
-        f"SELECT 0, X'' UNION ALL SELECT * FROM (SELECT {shape.rowid or '0'}, "
-        f"CASE WHEN typeof({name}) = 'text' THEN CAST({name} AS BLOB) END {tail} LIMIT -1)"
-    )
-    place = ""
-    for batch in batches(connection, query, batch_rows=10_000):
-        rowids, texts = batch.columns
-        broken = [at for at, text in enumerate(texts.to_pylist()) if text is not None and not _is_utf8(text)]
-        if broken:
-            place = f" in the row with rowid {rowids[broken[0]].as_py()}" if shape.rowid else ""
-            break
-    return SourceError(
-        f"column `{column.name}` of table `{shape.table.name}` holds bytes that are not UTF-8{place}",
-        state="the chunk was not read; nothing of it was sent",
-        hint="name the encoding that the text is stored in with `encoding:`; `encoding_error: reject` on the column "
-        "refuses such rows alone",
-    )
-
-
-def _is_utf8(text: bytes) -> bool:
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -8,7 +8,7 @@ from typing import Literal
 import polars as pl
 
 from forcelift.jobs.work import TableWork
-from forcelift.rules import CompiledTable, decoded_text, plain_text
+from forcelift.rules import CompiledTable, decoded_text, plain_text, unescape
 
 MASK = "***"
 Detail = Literal["masked", "none", "full"]
@@ -41,6 +41,8 @@ def _shown(values: pl.Series, codecs: Mapping[str, str]) -> pl.Series:
     if kind == pl.Binary:
         codec = codecs.get(values.name)
         return values.bin.encode("hex") if codec is None else decoded_text(values, codec).alias(values.name)
+    if kind == pl.String:
+        return unescape(values)[0]
     if kind.is_decimal():
         return plain_text(values)
     if kind.is_float() and not values.is_finite().all():
