@@ -28,6 +28,7 @@ from forcelift.jobs.coordinator import Coordinator
 from forcelift.jobs.governor import Governor
 from forcelift.jobs.handlers import job_handlers
 from forcelift.jobs.holds import DiskSeen
+from forcelift.jobs.late_strays import abort_late_strays
 from forcelift.jobs.runner import Runner
 from forcelift.jobs.world import JobWorld
 from forcelift.joining import Earlier, check_same, leave, look_back, sweep, write_marker
@@ -281,23 +282,22 @@ class _World:
                 own_fence=own_fence,
             )
         )
-        self._jobs = job_handlers(
-            JobWorld(
-                batch=batch,
-                org=org,
-                audit=self.audit,
-                lease=lease,
-                storage=state.storage,
-                ledger=state.ledger,
-                clock=clock,
-                refusals=refusal_reader(),
-                record_data=SentRowsJson(retention.record_data),
-                rows_per_day=limits.rows_per_day,
-                keep_staged=keeps_settled(retention.staged_files),
-                works=compiled.works,
-                own_fence=own_fence,
-            )
+        self._job_world = JobWorld(
+            batch=batch,
+            org=org,
+            audit=self.audit,
+            lease=lease,
+            storage=state.storage,
+            ledger=state.ledger,
+            clock=clock,
+            refusals=refusal_reader(),
+            record_data=SentRowsJson(retention.record_data),
+            rows_per_day=limits.rows_per_day,
+            keep_staged=keeps_settled(retention.staged_files),
+            works=compiled.works,
+            own_fence=own_fence,
         )
+        self._jobs = job_handlers(self._job_world)
 
     def run(self, watcher: Watcher, *, is_joined: bool) -> Coordinator:
         limits, audit = self.loaded.plan.limits, self.state.audit
@@ -321,7 +321,10 @@ class _World:
             disk=self._disk,
         )
         watcher.on_runner(runner.stop)
+        abort_late_strays(self._job_world)
         runner.run()
+        if not coordinator.is_lost:
+            abort_late_strays(self._job_world)
         return coordinator
 
     def _disk(self) -> DiskSeen:

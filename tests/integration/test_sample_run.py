@@ -412,3 +412,33 @@ def test_a_selection_that_was_changed_is_not_used(tmp_path, monkeypatch):
     frame = pl.read_parquet(file)
     frame.head(frame.height - 1).write_parquet(file)
     assert_clear_error(project.run("--resume"), code=3, says=["was changed after it was sealed"])
+
+
+def test_a_stop_in_the_middle_of_a_draw_shows_that_nothing_is_planned(tmp_path, monkeypatch):
+    """Also a window that closes then: the draw is given up and begun anew, and takes the same rows."""
+    from forcelift.during.extract import sample_draw
+    from forcelift.errors import ReadingStopped
+
+    project = make_project(tmp_path, "sqlite")
+    noted = sample_draw._Draw._noted
+    given_up = []
+
+    def end_the_hours(self, table, frame, hashes):
+        if table == "regions" and not given_up:
+            given_up.append(table)
+            raise ReadingStopped("the hours have ended")
+        return noted(self, table, frame, hashes)
+
+    def stop(self, table, frame, hashes):
+        raise RuntimeError("the process dies here")
+
+    monkeypatch.setattr(sample_draw._Draw, "_noted", stop)
+    assert project.run("--sample-percent", PERCENT, "--batch", "b").code == 70
+    status = run_words("status", "--plan", str(project.plan))
+    assert "no table is cut into chunks yet, as its sample is not drawn" in status.out
+    assert "object" not in status.out
+    assert "run --resume b" in status.out
+    monkeypatch.setattr(sample_draw._Draw, "_noted", end_the_hours)
+    assert project.run("--resume", "b").code == 1
+    assert given_up == ["regions"]
+    assert keys_of(look(project)[0]) == wanted_keys()

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,14 @@ from tests.integration.cli_migration import (
     write_plan,
 )
 
-from forcelift.errors import ExitCode
+from forcelift.errors import ExitCode, LostReply, StorageError
+from forcelift.jobs.chunk_handlers import ChunkHandlers
 from forcelift.jobs.coordinator import Coordinator
+from forcelift.jobs.job_handlers import JobHandlers
+from forcelift.jobs.messages import CreateJob, FindStray, SettleChunk
 from forcelift.migration import RunOptions, Watcher, batch_status, run_migration
 from forcelift.protocols.clock import SystemClock
-from forcelift.protocols.org import Org
+from forcelift.protocols.org import JobRequest, Org
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.server import TwinServer
 
@@ -182,6 +186,7 @@ def test_pause_throttle_and_resume_do_what_they_say(held: Migration) -> None:
         assert "month end" in shown
         assert "at most 1 jobs at once" in shown
         assert "no reason given" in shown
+        assert "stands still" in shown, "a rate of before the pause would look like one that goes on"
         held.document("resume")
         most = 0
         while process.poll() is None:
@@ -275,6 +280,64 @@ def test_staged_files_stay_as_long_as_the_plan_says(migration: Migration, keep: 
     assert migration.run("run", "--batch", "kept").returncode == ExitCode.ROWS_REFUSED
     assert bool(staged_files(migration)) == stays
     check_end(migration, "kept")
+
+
+def test_files_kept_until_the_batch_is_done_outlive_one_that_failed(migration: Migration) -> None:
+    """A failed batch is not done: its resume may need them. The resume that ends it removes them."""
+    change_plan(migration, "chunks: ", "retention: {staged_files: until_done}\nchunks: ")
+    settle = ChunkHandlers.settle
+
+    def fail(self: ChunkHandlers, command: SettleChunk) -> Any:
+        raise StorageError("the ledger cannot be written")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ChunkHandlers, "settle", fail)
+        assert migration.run("run", "--batch", "kept").returncode == ExitCode.STATE
+    assert ChunkHandlers.settle is settle
+    assert audit(migration, "SELECT state FROM batch") == [("failed",)]
+    assert staged_files(migration)
+    assert migration.run("run", "--resume").returncode == ExitCode.ROWS_REFUSED
+    assert staged_files(migration) == []
+    check_end(migration, "kept")
+
+
+def test_a_job_that_came_late_is_aborted_by_whoever_leaves_or_goes_on(migration: Migration) -> None:
+    """Goal: no open job is left of a process that was killed between creating a job and saying so.
+
+    Method: the first create is lost, and the org does not show its job when it is asked; only then, by the hand of the
+    test, the org gets the job, as from a process that stood still. A look-alike of another operation stays.
+    """
+    create, find = JobHandlers.create, JobHandlers.find_stray
+    lost: list[JobRequest] = []
+    late: list[str] = []
+    orgs: list[Org] = []
+
+    def lose(self: JobHandlers, command: CreateJob) -> Any:
+        if lost:
+            return create(self, command)
+        job = self._world.audit.job(command.job_no)
+        lost.append(JobRequest(object=job.object, operation=job.operation, external_id_field=job.external_id_field))
+        raise LostReply("nobody knows")
+
+    def find_none(self: JobHandlers, command: FindStray) -> Any:
+        found = find(self, command)
+        orgs.append(self._world.org)
+        late.append(orgs[0].create_job(lost[0]).id)
+        late.append(orgs[0].create_job(replace(lost[0], operation="insert", external_id_field=None)).id)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JobHandlers, "create", lose)
+        patch.setattr(JobHandlers, "find_stray", find_none)
+        done = run_migration(migration.plan, RunOptions(batch_id="late"))
+    assert done.exit_code is ExitCode.ROWS_REFUSED, done.errors
+    ours, other = late
+    assert ours not in migration.jobs("Open")
+    assert ours in migration.jobs("Aborted")
+    assert other in migration.jobs("Open"), "no intent of ours was of that operation"
+    told = audit(migration, "SELECT payload FROM journal WHERE action = 'late_job_aborted'")
+    assert [json.loads(payload)["sf_id"] for (payload,) in told] == [ours]
+    check_end(migration, "late")
 
 
 def staged_files(migration: Migration) -> list[Path]:

@@ -41,6 +41,9 @@ def show_summary(console: Console, summary: BatchSummary) -> None:
     """Print what became of every row: counts per object, changes, refused rows by code."""
     for words in sample_lines(summary):
         console.print(words)
+    if not summary.tables:
+        console.print(_nothing_planned(summary))
+        return
     names = DRY_COLUMNS if summary.is_dry_run else COLUMNS
     rows = [(table.object, *_numbers([table], names)) for table in summary.tables]
     if len(rows) > 1:
@@ -54,6 +57,12 @@ def show_summary(console: Console, summary: BatchSummary) -> None:
             console.print(line)
     for note in summary.notes:
         console.print(Text(f"note: {note}"))
+
+
+def _nothing_planned(summary: BatchSummary) -> str:
+    """What stands where a table would have no lines: a batch begins by drawing its sample and cutting its tables."""
+    drawing = ", as its sample is not drawn" if summary.sample_percent is not None else ""
+    return f"no table is cut into chunks yet{drawing}; nothing was read to be sent, and nothing was sent"
 
 
 def sample_lines(summary: BatchSummary) -> Iterator[str]:

@@ -18,6 +18,7 @@ from forcelift.recorded import BatchStatus
 
 BATCHES_SHOWN = 10
 STALE_BEAT_S = 60
+_ENDED = ("SUCCESS", "PARTIAL", "FAILED", "SKIPPED", "ROLLED_BACK")
 
 
 def status_document(seen: BatchStatus, plan_file: Path) -> dict[str, Any]:
@@ -115,8 +116,9 @@ def show_batch(console: Console, seen: BatchStatus, plan_file: Path) -> None:
     if seen.waiting_for:
         console.print(f"waiting: {seen.waiting_for}")
     console.print()
-    _show_chunks(console, seen)
-    console.print()
+    if summary.tables:
+        _show_chunks(console, seen)
+        console.print()
     show_summary(console, summary)
     if (later := other_snapshots_line(summary)) is not None:
         console.print()
@@ -155,14 +157,17 @@ def _state_words(seen: BatchStatus) -> str:
 
 def _show_chunks(console: Console, seen: BatchStatus) -> None:
     rows = []
+    # The rate is of chunks that have ended; of a table that stands still it would look like one that is going on.
+    is_held = seen.holder is not None and (seen.control.paused or seen.waiting_for is not None)
     for table in seen.summary.tables:
+        stands = is_held and any(status not in _ENDED for status in table.chunks_by_status)
         words = ", ".join(f"{chunks} {status}" for status, chunks in sorted(table.chunks_by_status.items()))
         rows.append(
             (
                 table.table,
                 words,
                 duration(table.seconds) if table.seconds else "-",
-                f"{table.rows_per_second:,.0f}" if table.seconds else "-",
+                "stands still" if stands else f"{table.rows_per_second:,.0f}" if table.seconds else "-",
             )
         )
     if rows:

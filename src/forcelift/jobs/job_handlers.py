@@ -22,6 +22,7 @@ from forcelift.audit.records import (
 from forcelift.audit.shares import IntentRefused
 from forcelift.errors import LeaseLost, OrgNotFound, OrgRefused, OrgUnavailable, TargetError
 from forcelift.jobs.answers import AnswerCollector, doubt_duplicates, tally
+from forcelift.jobs.late_strays import NOT_SHOWN
 from forcelift.jobs.messages import (
     AbandonJob,
     AbortJob,
@@ -77,7 +78,7 @@ class JobHandlers:
             world.audit.job_created(job.job_no, created.id)
         except LeaseLost:
             # This process stood still between the check and here, and its chunk has gone on without it. Nobody else
-            # knows this job's id. If the abort fails too, the org removes it: an open job without data does nothing.
+            # knows this job's id. If the abort fails too, `late_strays` finds it, or the org removes it one day.
             with suppress(TargetError):
                 world.org.abort_job(created.id)
             raise
@@ -106,7 +107,7 @@ class JobHandlers:
             world.audit.journal(
                 "strays_left_alone", {"job_no": job.job_no, "sf_ids": ids}, batch_id=world.batch.batch_id
             )
-        world.audit.job_abandoned(job.job_no, "the org does not show it")
+        world.audit.job_abandoned(job.job_no, NOT_SHOWN)
         return None
 
     def upload(self, command: UploadJob) -> Job:
