@@ -7,18 +7,28 @@ import threading
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from tests.integration.cli_migration import PATIENCE_S, Migration, cli_schema, make_source, soql_count, write_plan
+from tests.integration.cli_migration import (
+    PATIENCE_S,
+    Migration,
+    cli_schema,
+    make_source,
+    soql_count,
+    wait_until,
+    write_plan,
+)
 
 from forcelift.audit.records import Batch, BatchState
 from forcelift.cli.main import run_command
 from forcelift.cli.report import next_lines
 from forcelift.errors import ExitCode, StateConflict
 from forcelift.migration import RunOptions, Watcher, batch_status, run_migration
+from forcelift.steering import request_pause, request_resume, request_stop
 from forcelift.summary import BatchSummary
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.server import TwinServer
@@ -209,8 +219,6 @@ def test_who_is_refused(shared: Shared, tmp_path: Path) -> None:
 
 
 def test_a_stop_reaches_all_and_a_resume_goes_on(shared: Shared) -> None:
-    from forcelift.steering import request_stop
-
     runs = [shared.start(batch_id=BATCH), shared.start(join=BATCH)]
     assert request_stop(shared.plan, BATCH, now=False, reason="a test")[1]
     first = runs[0].end()
@@ -225,6 +233,56 @@ def test_a_stop_reaches_all_and_a_resume_goes_on(shared: Shared) -> None:
         assert shared.source("SELECT state FROM batch") == [("stopped",)]
         assert shared.start(resume=BATCH).end().exit_code == ExitCode.DONE
     assert soql_count(shared.server, "Tenant__c") == ROWS
+
+
+def out_of_hours() -> str:
+    """Hours that are hours away."""
+    opens = (datetime.now(UTC).hour + 6) % 24
+    return f'limits: {{window: "{opens:02}:00-{(opens + 1) % 24:02}:00 UTC"}}\n'
+
+
+HELD = {
+    "pause": ("", "paused by"),
+    "window": (out_of_hours(), "outside of `limits.window`"),
+    "disk": ("thresholds: {disk_usage_warning: 0.001, disk_usage_critical: 0.002}\n", "the staging folder's disk is"),
+}
+
+
+@pytest.mark.parametrize("kind", list(HELD))
+def test_what_holds_one_runner_back_holds_all(kind: str, shared: Shared) -> None:
+    """Method: two runners are let go under a pause, outside of the hours or with a disk too full; a beat goes by."""
+    settings, reason = HELD[kind]
+    text = shared.plan.read_text(encoding="utf-8")
+    shared.plan.write_text(text + settings, encoding="utf-8")
+    runs = [shared.start(batch_id=BATCH), shared.start(join=BATCH)]
+    if kind == "pause":
+        assert request_pause(shared.plan, BATCH, reason="a test")[1]
+    for run in runs:
+        run.may_go.set()
+    before = beats(shared)
+    assert len(before) == 2
+    wait_until(lambda: all(after != before[fence] for fence, after in beats(shared).items()))
+    assert shared.source("SELECT count(*) FROM chunk WHERE claim IS NOT NULL") == [(0,)]
+    assert shared.source("SELECT count(*) FROM batch_table") == [(0,)], "nothing was read"
+    status = batch_status(shared.plan)
+    assert reason in (status.waiting_for or f"paused by {status.asked['pause'].by}")
+    if kind == "pause":
+        assert request_resume(shared.plan, BATCH, reason=None)[1]
+    else:
+        assert request_stop(shared.plan, BATCH, now=False, reason="a test")[1]
+    codes = {run.end().exit_code for run in runs}
+    if kind != "pause":
+        assert codes == {ExitCode.INTERRUPTED}
+        # How a batch is carried out may change between its runs.
+        shared.plan.write_text(text, encoding="utf-8")
+        codes = {shared.start(resume=BATCH).end().exit_code}
+    assert codes == {ExitCode.DONE}
+    assert soql_count(shared.server, "Tenant__c") == ROWS
+
+
+def beats(shared: Shared) -> dict[int, datetime]:
+    """The last sign of life of each runner."""
+    return {one.fence: one.heartbeat for one in batch_status(shared.plan).runners}
 
 
 def test_a_batch_on_sqlite_cannot_be_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

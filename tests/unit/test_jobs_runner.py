@@ -121,3 +121,31 @@ def test_the_disk_is_looked_at_before_anything_begins() -> None:
     ).run()
     assert order[:3] == ["looked", "looked", "planned"]
     assert coordinator.is_complete
+
+
+def test_a_wish_asked_before_is_heard_before_anything_begins() -> None:
+    """As of a paused batch that another process joins: it is let go at the third look."""
+    order: list[str] = []
+
+    def plan_table(command: PlanTable) -> TablePlanned:
+        order.append("planned")
+        return TablePlanned(chunks=())
+
+    def control() -> Control:
+        order.append("asked")
+        return Control(paused=len(order) < 3, by="op")
+
+    governor = Governor(jobs_max=1, api_calls_reserve=0, rng=random.Random(1))
+    coordinator = Coordinator([SPEC], settings=EngineSettings(dry_run=True), governor=governor)
+    Runner(
+        coordinator,
+        {PlanTable: plan_table},
+        clock=SystemClock(),
+        control=control,
+        api_requests_left=lambda: None,
+        on_progress=lambda coordinator: None,
+        readers=1,
+        senders=1,
+    ).run()
+    assert order[:4] == ["asked", "asked", "asked", "planned"]
+    assert coordinator.is_complete

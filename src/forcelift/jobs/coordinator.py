@@ -44,8 +44,12 @@ class Coordinator:
         for name in planned:
             self._board.add_chunks(self._board.tables[name], chunks_of[name], jobs_of)
 
-    def start(self, now: datetime) -> list[Command]:
-        """The first commands."""
+    def start(self, now: datetime, *, control: Control | None = None, disk: DiskSeen | None = None) -> list[Command]:
+        """The first commands, given under what is known by then: wishes asked earlier, and how full the disk is."""
+        if control is not None:
+            self._board.hear(control)
+        if disk is not None:
+            self._board.holds.see_disk(disk)
         return next_commands(self._board, now)
 
     def on(self, event: Event, now: datetime) -> list[Command]:

@@ -85,10 +85,12 @@ class Runner:
     def run(self) -> None:
         """Run until the coordinator is finished. Errors of handlers end up in `Coordinator.errors`, not here."""
         try:
-            # The disk is looked at before anything is begun, or what is nearly full would take a chunk for each reader.
-            first = None if self._disk is None else self._disk()
-            now = self._now()
-            self._start(self._coordinator.start(now) if first is None else self._coordinator.on(first, now))
+            # The disk is looked at before anything is begun, or what is nearly full would take a chunk for each reader;
+            # and the wishes, or who joins a paused batch would begin a table and a chunk.
+            disk = None if self._disk is None else self._disk()
+            wishes = self._control()
+            changed = wishes if wishes != self._coordinator.control else None
+            self._start(self._coordinator.start(self._now(), control=changed, disk=disk))
             next_control = self._clock.monotonic()
             while not self._coordinator.is_finished:
                 now = self._now()
