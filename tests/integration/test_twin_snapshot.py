@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.integration.twin_front_fixtures import AUTOMATIONS, PRODUCTION, TOOLING, document, one, tooling
 from tests.integration.twin_http_fixtures import BASE, SCHEMA_DOCUMENT, Client, tenants
@@ -14,7 +17,7 @@ from tests.integration.twin_http_fixtures import BASE, SCHEMA_DOCUMENT, Client, 
 from forcelift.cli.main import run_command
 from forcelift.errors import OrgNotFound
 from forcelift.salesforce import AuthSettings, SalesforceOrg, connect
-from forcelift.salesforce.snapshot import take_snapshot
+from forcelift.salesforce.snapshot import _Reader, take_snapshot
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.schema_file import load_schema, schema_from_dict
 from forcelift.twin.server import TwinServer
@@ -197,3 +200,87 @@ def test_the_command_writes_a_file_that_serve_takes(
     assert load_schema(out).object("Sale__c") is None
     assert one(origin, "SELECT COUNT(Id) n FROM ApexTrigger")["n"] == 1
     assert origin.get(f"{TOOLING}").status_code == 200
+
+
+FAR = 'VLOOKUP($ObjectType.Sale__c.Fields.Name, $ObjectType.Sale__c.Fields.Name, "x") = "y"'
+
+
+def test_an_org_with_formulas_that_the_twin_cannot_read_is_served_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Goal: one formula beyond the subset costs that rule its effect, and nothing else.
+
+    Method: the snapshot of such an org, served again by the command; notes, Tooling, loads and a switch there and back.
+    """
+    rule = {"name": "Far", "object": "Sale__c", "formula": FAR, "error_message": "no", "error_field": "Amount__c"}
+    mine = {"name": "No_Zero", "object": "Sale__c", "formula": "Amount__c = 0", "error_message": "not zero"}
+    managed = {"name": "Off", "object": "Sale__c", "formula": "$User.Alias = 'x'", "error_message": "no",
+               "active": False, "namespace": "pkg"}  # fmt: skip
+    workflow = {"name": "Wide", "object": "Sale__c", "condition": "Tenant__r.Owner.IsActive"}
+    content = {
+        **SCHEMA_DOCUMENT,
+        "automations": {"validation_rules": [rule, mine, managed], "workflow_rules": [workflow]},
+    }
+    plan, out = tmp_path / "forcelift.yaml", tmp_path / "org.json"
+    with TwinOrg.open(schema=schema_from_dict(content)) as org, TwinServer(org) as server:
+        plan.write_text(PLAN.format(url=server.url))
+        monkeypatch.setenv("TWIN_TOKEN", server.access_token)
+        assert run_command(["twin", "snapshot", "--plan", str(plan), "--out", str(out), "--json"]) == 0
+    told = [note for note in json.loads(capsys.readouterr().out)["notes"] if "cannot read" in note]
+    assert told == json.loads(out.read_text())["notes"][-3:]
+    assert told[0].startswith("validation rule Sale__c.Far is active in the org, but acts on nothing here: ")
+    assert "reaches beyond the record" in told[0]
+    assert told[1].startswith("validation rule Sale__c.Off is inactive: ")
+    assert told[2].startswith("workflow rule Sale__c.Wide is active in the org, but acts on nothing here: ")
+    command = [sys.executable, "-m", "forcelift", "twin", "serve", "--schema", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            first = json.loads(process.stdout.readline())
+            headers = {"Authorization": f"Bearer {first['access_token']}"}
+            with httpx.Client(base_url=first["url"], headers=headers) as client:
+                found = client.get(
+                    f"{TOOLING}/query", params={"q": "SELECT Id, Active, ValidationName FROM ValidationRule"}
+                )
+                rules = {row["ValidationName"]: row for row in found.json()["records"]}
+                assert {name: row["Active"] for name, row in rules.items()} == {
+                    "Far": True, "No_Zero": True, "Off": False,
+                }  # fmt: skip
+                sale = {"Sale_Id__c": "a", "Must__c": "x", "Amount__c": 0}
+                refused = client.post(f"{BASE}/sobjects/Sale__c", json=sale).json()
+                assert [error["message"] for error in refused] == ["not zero"], "the rules beside it act"
+                made = client.post(f"{BASE}/sobjects/Sale__c", json={**sale, "Amount__c": 1})
+                assert made.status_code == 201
+                url = f"{TOOLING}/sobjects/ValidationRule/{rules['Far']['Id']}"
+                saved = client.get(url).json()["Metadata"]
+                assert saved["errorConditionFormula"] == FAR
+                for active in (False, True):
+                    body = {"FullName": "Sale__c.Far", "Metadata": {**saved, "active": active}}
+                    assert client.patch(url, json=body).status_code == 204
+                    assert client.get(url).json()["Metadata"] == {**saved, "active": active}
+                    control = {"Authorization": f"Bearer {first['control_token']}"}
+                    unread = client.get("/__twin__/state", headers=control).json()["unread_rules"]
+                    assert [(each["name"], each["active"]) for each in unread] == [
+                        ("Sale__c.Far", active), ("Sale__c.Off", False), ("Sale__c.Wide", True),
+                    ]  # fmt: skip
+                other = {**saved, "errorConditionFormula": "VLOOKUP(Amount__c)"}
+                assert client.patch(url, json={"Metadata": other}).json()[0]["errorCode"] == "FIELD_INTEGRITY_EXCEPTION"
+                readable = {**saved, "errorConditionFormula": "Amount__c = 3", "errorMessage": "not three"}
+                assert client.patch(url, json={"Metadata": readable}).status_code == 204
+                three = client.post(f"{BASE}/sobjects/Sale__c", json={**sale, "Sale_Id__c": "b", "Amount__c": 3})
+                assert three.json()[0]["message"] == "not three", "a formula that can be read acts at once"
+        finally:
+            process.terminate()
+        assert process.stderr is not None
+        shown = [line for line in process.stderr.read().splitlines() if line.startswith("note: ")]
+        assert shown == [f"note: {note}" for note in told]
+
+
+def test_of_two_rules_with_one_name_the_orgs_own_is_taken(origin: Client) -> None:
+    org = connected(origin)
+    reader = _Reader(org, lambda _: None)
+    org.close()
+    packaged = {"object": "Sale__c", "name": "No_zero", "namespace": "pkg"}
+    own = {"object": "sale__c", "name": "No_Zero", "namespace": None}
+    assert reader._once("validation_rules", iter([packaged, own])) == [own]
+    assert reader.notes == ["validation_rules: pkg__No_zero has the name of another; left out"]

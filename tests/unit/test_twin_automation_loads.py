@@ -113,10 +113,29 @@ def test_rules_see_prior_values_and_values_that_the_file_does_not_give() -> None
         ("TRUE" + " " * 5_000, "longer than 5000"),
     ],
 )
-def test_formulas_beyond_the_subset_are_refused_when_the_org_is_opened(formula: str, says: str) -> None:
+def test_a_rule_whose_formula_is_beyond_the_subset_is_kept_and_acts_on_nothing(formula: str, says: str) -> None:
     assert says in str(check_formula(formula, trip_schema()))
-    with pytest.raises(SchemaError, match=r"automations\.validation_rules\.Rule\.formula"):
-        make_org(automations=rule(formula))
+    with make_org(automations=rule(formula)) as org:
+        (unread,) = org.automations.unread()
+        assert (unread.full_name, unread.active) == ("Trip__c.Rule", True)
+        assert says in unread.reason
+        assert org.automations.active_on("Trip__c").validation_rules == ()
+        (kept,) = org.automations.current().validation_rules
+        assert (kept.active, kept.formula) == (True, formula)
+        assert load(org, "Ext__c,Place__c\na,x\n", "insert").failed == []
+
+
+@pytest.mark.parametrize(
+    "automations",
+    [
+        trigger({"effect": "reject", "message": "no", "when": "VLOOKUP(Place__c)"}),
+        trigger({"effect": "fill", "field": "Loose__c", "formula": "VLOOKUP(Place__c)"}),
+        {"flows": [{"name": "F", "object": "Trip__c", "condition": "VLOOKUP(Place__c)"}]},
+    ],
+)
+def test_effects_are_the_twins_own_language_and_refused_when_the_org_is_opened(automations: dict[str, Any]) -> None:
+    with pytest.raises(SchemaError, match=r"automations\.\w+\.\w+\..*VLOOKUP"):
+        make_org(automations=automations)
 
 
 def test_triggers_reject_rows_fill_fields_and_see_only_their_events() -> None:

@@ -168,6 +168,8 @@ def serve(
         except TwinError as error:
             raise _told(error) from error
         stack.callback(server.stop)
+        for rule in org.automations.unread():
+            click.echo(f"note: {rule.note}", err=True)
         _print_first_line(server, data_file)
         stopped.wait()
 

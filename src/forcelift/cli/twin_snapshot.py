@@ -80,7 +80,14 @@ def objects_of(loaded: LoadedPlan) -> tuple[str, ...]:
 
 
 def check_snapshot(document: dict[str, Any]) -> dict[str, int]:
-    """Prove that a twin can be made of the document; tell what is in it. Raises TargetError."""
+    """Prove that a twin can be made of the document; tell what is in it.
+
+    A note is added to it for each rule with a formula that the twin cannot read.
+
+    Raises:
+        TargetError: No twin can be made of it.
+    """
+    from forcelift.twin.automation_checks import unread_rules
     from forcelift.twin.errors import SchemaError
     from forcelift.twin.schema_file import schema_from_dict
 
@@ -91,6 +98,7 @@ def check_snapshot(document: dict[str, Any]) -> dict[str, int]:
             f"no twin can be made of what the org tells: {error}", state="no file was written",
             hint="leave the object out with `--object` and `--no-lookups`, and report it",
         ) from error  # fmt: skip
+    document["notes"] += [rule.note for rule in unread_rules(schema.automations, schema)]
     return {
         "objects": len(document["describes"]),
         "fields": sum(len(entry["fields"]) for entry in document["describes"]),

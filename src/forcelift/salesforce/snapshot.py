@@ -159,11 +159,23 @@ class _Reader:
         for part, read in parts.items():
             self._progress(part.replace("_", " "))
             try:
-                found[part] = list(read())
+                found[part] = self._once(part, read())
             except OrgRefused as refused:
                 self.notes.append(f"{part}: the org refused to list them ({refused.code}); none were taken")
         self._note_duplicate_rules(set(fields))
         return found
+
+    def _once(self, part: str, rules: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+        """A package may bring a name that the org has too; a twin keeps one of each name, the org's own first."""
+        kept: dict[tuple[str, str], dict[str, Any]] = {}
+        for rule in sorted(rules, key=lambda rule: rule["namespace"] is not None):
+            # Triggers and flows are named once in an org, the others once on their object.
+            key = ("" if part in ("triggers", "flows") else rule["object"].lower(), rule["name"].lower())
+            if key in kept:
+                self.notes.append(f"{part}: {rule['namespace']}__{rule['name']} has the name of another; left out")
+            else:
+                kept[key] = rule
+        return list(kept.values())
 
     def _entities(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
         for part in _parts(names):

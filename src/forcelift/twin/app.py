@@ -182,6 +182,7 @@ class TwinApp:
             "open_cursors": self.pages.open_cursors,
             "jobs": self._jobs_by_state(),
             "faults": self.desk.as_json(),
+            "unread_rules": [rule.as_json() for rule in self.org.automations.unread()],
             "internal_errors": errors,
         }
 

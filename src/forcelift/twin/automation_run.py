@@ -32,7 +32,7 @@ from forcelift.twin.automation_models import (
     Trigger,
 )
 from forcelift.twin.columns import Column
-from forcelift.twin.formulas import check_formula, compile_formula
+from forcelift.twin.formulas import compile_formula
 from forcelift.twin.ingest_task import IngestTask, filled_by_default
 from forcelift.twin.schema import FieldSchema, ObjectSchema
 from forcelift.twin.store import table
@@ -89,37 +89,6 @@ def chunk_cost_ms(automations: Automations, rows: int) -> float:
     """What the automations of an object cost a chunk of so many rows, in milliseconds of the org's clock."""
     costs = [effect for effect in _effects(automations) if isinstance(effect, TakeTime)]
     return sum(cost.row_ms * rows + cost.chunk_ms for cost in costs)
-
-
-def formula_problems(automations: Automations, entry: ObjectSchema) -> list[str]:
-    """What the twin cannot compute of the formulas of automations on one object, each with its place."""
-    found: list[tuple[str, str | None, str]] = [
-        (f"validation_rules.{rule.name}.formula", rule.formula, "boolean") for rule in automations.validation_rules
-    ]
-    for workflow in automations.workflow_rules:
-        place = f"workflow_rules.{workflow.name}"
-        found.append((f"{place}.condition", workflow.condition, "boolean"))
-        found += [(f"{place}.field_updates.{update.field}", update.formula, "any") for update in workflow.field_updates]
-    for trigger in automations.triggers:
-        found += _effect_formulas(f"triggers.{trigger.name}", trigger.effects)
-    for flow in automations.flows:
-        found.append((f"flows.{flow.name}.condition", flow.condition, "boolean"))
-        for version in flow.versions:
-            found += _effect_formulas(f"flows.{flow.name}.versions.{version.number}", version.effects)
-    checked = (
-        (place, check_formula(formula, entry, wants=kind)) for place, formula, kind in found if formula is not None
-    )
-    return [f"automations.{place}: {problem}" for place, problem in checked if problem is not None]
-
-
-def _effect_formulas(place: str, effects: Sequence[Effect]) -> list[tuple[str, str | None, str]]:
-    found: list[tuple[str, str | None, str]] = []
-    for number, effect in enumerate(effects, start=1):
-        if not isinstance(effect, TakeTime):
-            found.append((f"{place}.effects.{number}.when", effect.when, "boolean"))
-        if isinstance(effect, FillField):
-            found.append((f"{place}.effects.{number}.formula", effect.formula, "any"))
-    return found
 
 
 class AutomationRun:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import duckdb
 
+from forcelift.twin.automation_checks import Looked, Unread, unread_rules
 from forcelift.twin.automation_models import (
     KINDS,
     Automation,
@@ -25,6 +26,7 @@ from forcelift.twin.automation_models import (
     read_automations,
 )
 from forcelift.twin.ids import make_id
+from forcelift.twin.schema import Schema
 from forcelift.twin.store import Store
 
 DECLARED: Final = "automations_declared"
@@ -42,8 +44,10 @@ KEY_PREFIXES: Final[dict[Kind, str]] = {
 class AutomationState:
     """The automations of one org. Safe to use from several threads."""
 
-    def __init__(self, store: Store, declared: Automations, *, pod: str) -> None:
+    def __init__(self, store: Store, schema: Schema, *, pod: str) -> None:
+        declared = schema.automations
         self._store = store
+        self._schema = schema
         self._pod = pod
         self._lock = threading.Lock()
         self._revision = 0
@@ -57,19 +61,30 @@ class AutomationState:
             self._now = merge(earlier=earlier, declared=declared, now=now)
             store.set_info(cursor, DECLARED, json.dumps(automations_json(declared)))
             self._save(cursor)
+        self._looked: Looked = {}
+        self._unread = unread_rules(self._now, schema, self._looked)
 
     def current(self) -> Automations:
         """All automations, active or not."""
         return self._now
 
     def active_on(self, object_name: str) -> Automations:
-        """Only what is active on that object now."""
+        """Only what is active on that object now, without rules whose formulas the twin cannot read."""
         key = object_name.lower()
         with self._lock:
             found = self._active.get(key)
             if found is None:
-                found = self._active[key] = self._now.active_on(object_name)
+                idle = {(each.kind, each.full_name.lower()) for each in self._unread}
+                found = self._active[key] = _without(self._now.active_on(object_name), idle)
             return found
+
+    def unread(self) -> tuple[Unread, ...]:
+        """The rules that act on nothing here because of their formulas, active in the org or not."""
+        return tuple(self._unread)
+
+    def schema_changed(self) -> None:
+        """Look at the formulas again: a field that one of them names may be there now."""
+        self._take(unread_rules(self._now, self._schema, self._looked))
 
     @property
     def revision(self) -> int:
@@ -125,9 +140,13 @@ class AutomationState:
             except BaseException:
                 self._now, self._numbers = before, numbers
                 raise
-            with self._lock:
-                self._active.clear()
-            self._revision += 1
+            self._take(unread_rules(self._now, self._schema, self._looked))
+
+    def _take(self, unread: list[Unread]) -> None:
+        with self._lock:
+            self._unread = unread
+            self._active.clear()
+        self._revision += 1
 
     def _save(self, cursor: duckdb.DuckDBPyConnection) -> None:
         for kind, entry in self._now.each():
@@ -151,6 +170,14 @@ def merge(*, earlier: Automations, declared: Automations, now: Automations) -> A
         made = [entry for name, entry in present.items() if name not in old and name not in new]
         lists[kind] = (*(entry for entry in kept if entry is not None), *made)
     return Automations(**lists, apex_tests=declared.apex_tests)
+
+
+def _without(automations: Automations, idle: set[tuple[Kind, str]]) -> Automations:
+    kept: dict[str, Any] = {
+        kind: tuple(each for each in getattr(automations, kind) if (kind, each.full_name.lower()) not in idle)
+        for kind in KINDS
+    }
+    return replace(automations, **kept) if idle else automations
 
 
 def _key(kind: Kind, full_name: str) -> str:

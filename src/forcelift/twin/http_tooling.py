@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC
 from typing import Any, Final
 
+from forcelift.twin.automation_checks import check_automation, refuse_managed
 from forcelift.twin.automation_metadata import (
     flow_definition_metadata,
     flow_metadata,
@@ -25,15 +26,12 @@ from forcelift.twin.automation_metadata import (
 )
 from forcelift.twin.automation_models import (
     Automation,
-    Automations,
     Kind,
     RecordFlow,
     Trigger,
     ValidationRule,
     WorkflowRule,
-    automation_problems,
 )
-from forcelift.twin.automation_run import formula_problems
 from forcelift.twin.errors import ApiError, not_found
 from forcelift.twin.field_metadata import field_metadata
 from forcelift.twin.http_core import Call, Reply, empty_reply, json_reply
@@ -337,28 +335,6 @@ class ToolingCalls:
             return []
         field = entry.field(row[1]) or entry.hidden_field(row[1])
         return [] if field is None else list(field.reference_to)
-
-
-def check_automation(org: TwinOrg, automation: Automation, kind: Kind) -> None:
-    """Raises ApiError 400 if the automation does not fit the org's objects."""
-    alone: dict[str, Any] = {kind: (automation,)}
-    problems = automation_problems(Automations(**alone), org.schema.object)
-    if problems:
-        text = problems[0].removeprefix("automations.").partition(".")[2]
-        raise ApiError(400, "FIELD_INTEGRITY_EXCEPTION", text)
-    entry = org.schema.object(automation.object)
-    if entry is not None:
-        # A load computes formulas in SQL: one that cannot be computed would stop the worker at the first row.
-        formulas = formula_problems(Automations(**alone), entry)
-        if formulas:
-            text = f"the twin cannot compute {formulas[0].removeprefix('automations.').partition('.')[2]}"
-            raise ApiError(400, "FIELD_INTEGRITY_EXCEPTION", text)
-
-
-def refuse_managed(automation: Automation) -> None:
-    if automation.namespace is not None:
-        text = f"Cannot modify managed object: entity={automation.full_name}, namespace={automation.namespace}"
-        raise ApiError(400, "INSUFFICIENT_ACCESS_OR_READONLY", text)
 
 
 def refuse_columns(body: dict[str, Any], verb: str) -> None:

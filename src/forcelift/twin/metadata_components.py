@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from xml.etree.ElementTree import Element
 
+from forcelift.twin.automation_checks import check_automation, refuse_managed
 from forcelift.twin.automation_metadata import (
     duplicate_rule_metadata,
     flow_definition_metadata,
@@ -36,7 +37,6 @@ from forcelift.twin.automation_models import (
 )
 from forcelift.twin.errors import ApiError
 from forcelift.twin.field_metadata import field_metadata
-from forcelift.twin.http_tooling import check_automation, refuse_managed
 from forcelift.twin.metadata_zip import element_values, metadata_xml
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.soap import children, read_xml, text_of

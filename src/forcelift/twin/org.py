@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import duckdb
 
-from forcelift.twin.automation_run import formula_problems
+from forcelift.twin.automation_checks import effect_problems
 from forcelift.twin.automation_state import AutomationState
 from forcelift.twin.clock import Clock, SystemClock
 from forcelift.twin.custom_fields import CustomFields, with_made_fields
@@ -71,7 +71,7 @@ class TwinOrg:
         self.schema_changed_at = clock.now()
         self.schema_lock = threading.RLock()
         self.fields = CustomFields(self, pod=self._pod)
-        self.automations = AutomationState(store, schema.automations, pod=self._pod)
+        self.automations = AutomationState(store, schema, pod=self._pod)
         self.automations.on_change(partial(show_automations, self))
         with store.write_meta() as cursor:
             show_automations(self, cursor, self.automations.current())
@@ -126,7 +126,7 @@ class TwinOrg:
                 raise SchemaError(
                     ["a new org needs a schema; the file holds none yet"], source=str(path) if path else None
                 )
-            _check_formulas(schema or stored, source=str(path) if path else None)
+            _check_effects(schema or stored, source=str(path) if path else None)
             if stored is None:
                 assert schema is not None  # checked above
                 schema = with_standard_objects(schema)
@@ -189,6 +189,7 @@ class TwinOrg:
         with self.store.write() as cursor:
             self.store.install_schema(cursor, changed, earlier=self.schema)
         self.schema.adopt(changed)
+        self.automations.schema_changed()
         self.schema_changed_at = self.clock.now()
 
     def new_id(self, prefix: str) -> str:
@@ -271,15 +272,9 @@ class TwinOrg:
         self.close()
 
 
-def _check_formulas(schema: Schema | None, *, source: str | None) -> None:
-    """Raises SchemaError for formulas of automations that the twin cannot compute."""
-    if schema is None or schema.automations.is_empty:
-        return
-    problems = [
-        problem
-        for entry in schema.objects
-        for problem in formula_problems(schema.automations.declared_on(entry.name), entry)
-    ]
+def _check_effects(schema: Schema | None, *, source: str | None) -> None:
+    """Raises SchemaError for formulas of declared effects that the twin cannot compute."""
+    problems = [] if schema is None else effect_problems(schema.automations, schema)
     if problems:
         raise SchemaError(problems, source=source)
 
