@@ -109,12 +109,14 @@ def test_jwt_signs_in_and_the_token_works(client: Client, keys: tuple[str, str],
 
 
 @pytest.mark.parametrize(
-    "end", [f"{START.timestamp() + 180:.0f}", int(START.timestamp() * 1000) + 300], ids=["text", "milliseconds"]
+    "end",
+    [f"{START.timestamp() + 180.5:.0f}", int(START.timestamp() * 1000) + 300, int(START.timestamp())],
+    ids=["text", "milliseconds", "now"],
 )
 def test_jwt_ends_as_known_clients_write_them(
     client: Client, keys: tuple[str, str], clock: ManualClock, end: str | int
 ) -> None:
-    """simple-salesforce writes text, the Salesforce CLI milliseconds; real orgs sign both in."""
+    """simple-salesforce writes text, the Salesforce CLI milliseconds, CumulusCI now; real orgs sign all of them in."""
     document = claims(clock, exp=end)
     answer = client.post(TOKEN, data=assertion(keys[0], document), headers={"Authorization": ""})
     assert answer.status_code == 200, answer.text
@@ -125,14 +127,17 @@ def test_jwt_ends_as_known_clients_write_them(
     [
         ({"aud": "https://test.salesforce.com"}, "invalid_grant", "audience is invalid"),
         ({"aud": None}, "invalid_grant", "audience is invalid"),
-        ({"exp": int(START.timestamp())}, "invalid_grant", "assertion expired"),
+        ({"exp": int(START.timestamp()) - 60}, "invalid_grant", "assertion expired"),
+        ({"exp": int(START.timestamp()) + 3600}, "invalid_grant", "invalid assertion"),
+        ({"exp": int(START.timestamp()) + 241}, "invalid_grant", "invalid assertion"),
+        ({"exp": 99_999_999_999}, "invalid_grant", "invalid assertion"),
         ({"exp": "soon"}, "invalid_grant", "invalid assertion"),
         ({"exp": True}, "invalid_grant", "invalid assertion"),
         ({"exp": None}, "invalid_grant", "invalid assertion"),
         ({"exp": float("nan")}, "invalid_grant", "invalid assertion"),
         ({"exp": float("inf")}, "invalid_grant", "invalid assertion"),
         ({"exp": 10**400}, "invalid_grant", "invalid assertion"),
-        ({"exp": str(int(START.timestamp()) - 1)}, "invalid_grant", "assertion expired"),
+        ({"exp": str(int(START.timestamp()) - 3600)}, "invalid_grant", "assertion expired"),
         ({"iss": ["key-jwt"]}, "invalid_client_id", "client identifier invalid"),
         ({"iss": "who"}, "invalid_client_id", "client identifier invalid"),
         ({"sub": "nobody@kpc.example"}, "invalid_grant", "authentication failure"),
