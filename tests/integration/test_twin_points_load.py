@@ -70,6 +70,10 @@ def test_point_01_the_put_looks_at_nothing_and_a_bad_header_fails_the_job_later(
     job_id = client.create_job(object="Plane__c")
     put = client.put_csv(job_id, b'\x00\xff not,a\r\ncsv "')
     assert (put.status_code, put.content) == (201, b"")
+    assert client.close_job(job_id).json()["state"] == "UploadComplete"
+    client.server.org.run_until_idle()
+    garbage = client.get(f"{INGEST}/{job_id}").json()
+    assert (garbage["state"], garbage["numberRecordsProcessed"], garbage["numberRecordsFailed"]) == ("Failed", 0, 0)
     for content in (b"Nope__c\n1\n", b"Tail__c,Nope__c,Worse__c\nx,1,2\n"):
         job = loaded(client, content)
         assert (job["state"], job["numberRecordsProcessed"], job["numberRecordsFailed"]) == ("Failed", 0, 0)
@@ -91,10 +95,14 @@ def test_point_03_create_and_patch_answer_short_jobs(client: Client) -> None:
     created = client.post(INGEST, json={"object": "Plane__c", "operation": "insert"}).json()
     assert "contentUrl" in created
     absent = {"jobType", "numberRecordsProcessed", "numberRecordsFailed", "retries", "totalProcessingTime"}
+    absent |= {"apiActiveProcessingTime", "apexProcessingTime"}
+    opened = client.get(f"{INGEST}/{created['id']}").json()
+    assert ("contentUrl" in opened, opened["jobType"]) == (True, "V2Ingest")
     assert not absent & set(created)
     client.put_csv(created["id"], b"Tail__c\np3\n")
     closed = client.close_job(created["id"]).json()
     assert set(created) - set(closed) == {"contentUrl", "lineEnding", "columnDelimiter"}
+    assert set(closed) <= set(created)
     assert "contentUrl" not in client.get(f"{INGEST}/{created['id']}").json()
     client.server.org.run_until_idle()
     ended = client.get(f"{INGEST}/{created['id']}").json()
@@ -128,11 +136,17 @@ def test_point_06_results_come_in_any_order_and_numbers_in_javas_form(org: TwinO
     assert big.failed[0]["Miles__c"] == "9.12260031E8"
 
 
-def test_point_07_failed_rows_have_no_id(org: TwinOrg) -> None:
-    first = run_job(org, "insert", "Plane__c", planes("F1"))
-    [record] = [row["sf__Id"] for row in first.saved]
-    done = run_job(org, "update", "Plane__c", write_csv(["Id", "Tail__c"], [[record, "much too long a text"]]))
-    assert [(row["sf__Id"], row["Id"]) for row in done.failed] == [("", record)]
+def test_point_07_failed_rows_have_no_id_whatever_the_operation(org: TwinOrg) -> None:
+    [record] = [row["sf__Id"] for row in run_job(org, "insert", "Plane__c", planes("F1")).saved]
+    long = "much too long a text"
+    updated = run_job(org, "update", "Plane__c", write_csv(["Id", "Tail__c"], [[record, long]]))
+    assert [(row["sf__Id"], row["Id"]) for row in updated.failed] == [("", record)]
+    for operation, key in (("insert", None), ("upsert", "Tail__c")):
+        done = run_job(org, operation, "Plane__c", write_csv(["Tail__c"], [[long]]), key=key)
+        assert [row["sf__Id"] for row in done.failed] == [""]
+    run_job(org, "delete", "Plane__c", f"Id\n{record}\n")
+    again = run_job(org, "delete", "Plane__c", f"Id\n{record}\n")
+    assert [(row["sf__Id"], row["Id"]) for row in again.failed] == [("", record)]
 
 
 def test_point_08_errors_end_with_the_fields_and_two_dashes(org: TwinOrg) -> None:
@@ -144,6 +158,12 @@ def test_point_08_errors_end_with_the_fields_and_two_dashes(org: TwinOrg) -> Non
     assert errors["b"].endswith(":Loose__c --")
     lost = run_job(org, "insert", "Trip__c", "Place__c,Plane__r.Tail__c\nx,none\n")
     assert lost.failed[0]["sf__Error"].endswith("in entity Plane__c:--")
+    needed = {"type": "string", "length": 9, "required": True}
+    with make_org(objects={"Pair__c": {"fields": {"One__c": needed, "Two__c": needed}}}) as other:
+        both = run_job(other, "insert", "Pair__c", 'One__c\n""\n')
+        assert both.failed[0]["sf__Error"] == (
+            "REQUIRED_FIELD_MISSING:Required fields are missing: [One__c, Two__c]:One__c,Two__c --"
+        )
 
 
 def test_point_09_empty_is_ignored_and_na_is_null(org: TwinOrg) -> None:
@@ -151,6 +171,8 @@ def test_point_09_empty_is_ignored_and_na_is_null(org: TwinOrg) -> None:
     run_job(org, "upsert", "Trip__c", head + "k,x,kept,\nn,x,gone,#N/A\n", key="Ext__c")
     stored = "Ext__c", "Loose__c", "State__c"
     assert sorted(records(org, "Trip__c", *stored)) == [("k", "kept", "New"), ("n", "gone", None)]
+    run_job(org, "insert", "Plane__c", "Tail__c,Name\nsmall,#n/a\n")
+    assert records(org, "Plane__c", "Name") == [("#n/a",)], "only this spelling is null"
     run_job(org, "upsert", "Trip__c", head + "k,,,\nn,,#N/A,\n", key="Ext__c")
     assert sorted(records(org, "Trip__c", *stored)) == [("k", "kept", "New"), ("n", None, None)]
 
@@ -191,6 +213,10 @@ def test_point_12_an_unknown_parent_fails_its_row_alone_and_wholly(org: TwinOrg)
         "b": "INVALID_FIELD:Foreign key external ID: nope not found for field Tail__c in entity Plane__c:--"
     }
     assert sorted(records(org, "Trip__c", "Ext__c")) == [("a",), ("c",)]
+    again = "Ext__c,Place__c,Loose__c,Plane__r.Tail__c\na,new,new,nope\nc,new,new,P\n"
+    assert len(run_job(org, "upsert", "Trip__c", again, key="Ext__c").failed) == 1
+    stored = records(org, "Trip__c", "Ext__c", "Place__c", "Loose__c", "Plane__c IS NULL")
+    assert sorted(stored) == [("a", "x", None, False), ("c", "new", "new", False)], "its other columns are lost too"
 
 
 def test_point_13_copies_in_a_chunk_all_fail_and_over_chunks_the_later_one_updates(org: TwinOrg) -> None:
@@ -234,6 +260,13 @@ def test_point_14_keys_ignore_case_and_blanks_unless_unique_and_case_sensitive(o
     done = run_job(org, "insert", "Trip__c", "Ext__c,Code__c,Place__c\nc,AB,x\nAb,d,x\n")
     assert [row["Ext__c"] for row in done.saved] == ["c"]
     assert done.failed[0]["sf__Error"].startswith("DUPLICATE_VALUE:duplicate value found: Ext__c duplicates value on")
+    run_job(org, "insert", "Plane__c", planes("Tail"))
+    run_job(org, "insert", "Trip__c", "Ext__c,Place__c,Loose__c\nl,x,loose\n")
+    not_unique = run_job(org, "upsert", "Trip__c", "Loose__c,Place__c\nLOOSE ,z\n", key="Loose__c")
+    assert not_unique.saved[0]["sf__Created"] == "false"
+    parent = run_job(org, "insert", "Trip__c", "Ext__c,Place__c,Plane__r.Tail__c\np,x,tAIL \n")
+    assert parent.failed == []
+    assert run_job(org, "insert", "Trip__c", "Code__c,Place__c\nab,x\n").failed[0]["sf__Error"].startswith("DUPL")
 
 
 def test_point_15_both_forms_of_an_id_name_the_same_record(org: TwinOrg) -> None:
@@ -245,6 +278,10 @@ def test_point_15_both_forms_of_an_id_name_the_same_record(org: TwinOrg) -> None
     assert sorted(records(org, "Plane__c", "Name")) == [("a",), ("b",)]
     wrong = ids["I1"][:15].swapcase()
     assert run_job(org, "update", "Plane__c", f"Id,Name\n{wrong},c\n").failed
+    many = run_job(org, "insert", "Plane__c", planes(*(f"M{n}" for n in range(70))))
+    made = [row["sf__Id"] for row in many.saved]
+    assert len({each[:15].lower() for each in made}) < 70, "the short forms of some differ in case only"
+    assert len({each.lower() for each in made}) == 70
 
 
 def test_point_16_a_byte_order_mark_kills_the_header(org: TwinOrg) -> None:
@@ -287,15 +324,44 @@ def test_point_44_an_abort_keeps_what_was_committed_and_the_rest_is_unprocessed(
         assert len(records(org, "Plane__c", "Id")) == done
 
 
-def test_point_19_rows_saved_before_a_job_failed_stay_saved() -> None:
+def test_point_44_a_batch_that_runs_while_the_job_is_aborted_still_commits() -> None:
+    """Goal: counters and files settle after the abort was answered. Method: abort from within the work on a batch."""
+    with make_org(options=Options(threads=1, commit_batches=1)) as org:
+        job = new_job(org)
+        org.jobs.put_content(job, [planes(*(f"U{n}" for n in range(15_000))).encode()])
+        org.jobs.patch(job, "UploadComplete")
+        asked = org.processor._active_on
+
+        def aborting(name: str) -> Any:
+            assert org.jobs.patch(job, "Aborted")["state"] == "Aborted"
+            assert finished(org, job).saved == []
+            return asked(name)
+
+        org.processor._active_on = aborting
+        done = org.step()
+        assert done
+        assert org.step() is None
+        ended = finished(org, job)
+        assert (ended.job["state"], ended.job["numberRecordsProcessed"]) == ("Aborted", done)
+        assert (len(ended.saved), len(ended.unprocessed)) == (done, 15_000 - done)
+        assert len(records(org, "Plane__c", "Id")) == done
+
+
+@pytest.mark.parametrize(("operation", "twice"), [("upsert", 0), ("insert", 10_000)])
+def test_point_19_rows_saved_before_a_job_failed_stay_and_only_an_upsert_can_be_sent_again_whole(
+    operation: str, twice: int
+) -> None:
+    key = "Loose__c" if operation == "upsert" else None  # an external ID that is not unique
     with make_org(options=Options(threads=1, commit_batches=1), limits={"rows_per_day": 15_000}) as org:
-        content = planes(*(f"V{n}" for n in range(20_000)))
-        done = run_job(org, "upsert", "Plane__c", content, key="Tail__c")
-        assert (done.job["state"], len(done.saved)) == ("Failed", 10_000)
-        clock_of(org).advance(timedelta(days=1))
-        again = run_job(org, "upsert", "Plane__c", planes(*(row["Tail__c"] for row in done.unprocessed)), key="Tail__c")
-        assert {row["sf__Created"] for row in again.saved} == {"true"}
-        assert len(records(org, "Plane__c", "Id")) == 20_000
+        content = write_csv(["Loose__c", "Place__c"], [[f"V{n}", "x"] for n in range(20_000)])
+        done = run_job(org, operation, "Trip__c", content, key=key)
+        assert (done.job["state"], len(done.saved), len(done.unprocessed)) == ("Failed", 10_000, 10_000)
+        assert len(records(org, "Trip__c", "Id")) == 10_000
+        org.usage.override("rows_per_day", 40_000)
+        again = run_job(org, operation, "Trip__c", content, key=key)
+        assert (again.job["state"], again.failed) == ("JobComplete", [])
+        assert len(records(org, "Trip__c", "Id")) == 20_000 + twice
+        assert len(set(records(org, "Trip__c", "Loose__c"))) == 20_000
 
 
 def test_the_days_salesforce_batches_are_counted_and_capped() -> None:
@@ -401,9 +467,13 @@ def test_point_28_whole_numbers_have_no_decimal_point(org: TwinOrg) -> None:
 
 
 def test_point_29_dates_must_exist_and_know_no_zone(org: TwinOrg) -> None:
-    content = "Place__c,Day__c,At__c\na,2026-02-30,\nb,2026-02-28,2026-02-28T23:30:00.999-01:00\nc,2026-02-28Z,\n"
+    content = "Place__c,Day__c,At__c\na,2026-02-30,\nd,2026-02-28T23:30:00.000-05:00,\n"
+    content += "b,2026-02-28,2026-02-28T23:30:00.999-01:00\nc,2026-02-28Z,\n"
     done = run_job(org, "insert", "Trip__c", content)
-    assert [row["Place__c"] for row in done.failed] == ["a"]
+    # Some ways into an org drop the time of a datetime given for a date. The twin takes none, so nobody relies on one.
+    assert done.errors("Place__c").keys() == {"a", "d"}
+    assert all(row["sf__Error"].startswith("INVALID_TYPE_ON_FIELD_IN_RECORD:Day: ") for row in done.failed)
+    assert records(org, "Trip__c", "Day__c", where="Place__c = 'c'") == [(date(2026, 2, 28),)]
     assert records(org, "Trip__c", "Day__c", "At__c", where="Place__c = 'b'") == [
         (date(2026, 2, 28), datetime(2026, 3, 1, 0, 30))
     ]
@@ -434,16 +504,61 @@ def test_point_31_a_deleted_row_frees_its_key_and_no_upsert_matches_it(org: Twin
     assert done.saved[0]["sf__Created"] == "true"
     assert done.saved[0]["sf__Id"] != first
     assert len(records(org, "Plane__c", "Id", where="true")) == 2
+    run_job(org, "delete", "Plane__c", f"Id\n{done.saved[0]['sf__Id']}\n")
+    assert run_job(org, "insert", "Plane__c", planes("Z")).failed == [], "the key is free for an insert as well"
+    assert run_job(org, "insert", "Plane__c", planes("z")).failed, "and taken again"
 
 
-def test_point_32_automations_act_on_bulk_loads_and_switched_off_they_do_not() -> None:
-    rule = {"name": "No_Z", "object": "Plane__c", "formula": "BEGINS(Tail__c, 'Z')", "error_message": "no Z",
-            "error_field": "Tail__c"}  # fmt: skip
-    for active in (True, False):
-        with make_org(automations={"validation_rules": [{**rule, "active": active}]}) as org:
-            done = run_job(org, "insert", "Plane__c", planes("A", "Z"))
-            errors = ["FIELD_CUSTOM_VALIDATION_EXCEPTION:no Z:Tail__c --"] if active else []
+@pytest.mark.parametrize(
+    ("kind", "automation", "off", "error"),
+    [
+        (
+            "validation_rules",
+            {"name": "No_Z", "formula": "BEGINS(Tail__c, 'Z')", "error_message": "no Z", "error_field": "Tail__c"},
+            {"active": False},
+            "FIELD_CUSTOM_VALIDATION_EXCEPTION:no Z:Tail__c --",
+        ),
+        (
+            "triggers",
+            {"name": "Trg", "effects": [{"effect": "reject", "message": "no Z", "when": "BEGINS(Tail__c, 'Z')"}]},
+            {"active": False},
+            "FIELD_CUSTOM_VALIDATION_EXCEPTION:no Z:--",
+        ),
+        (
+            "flows",
+            {
+                "name": "Flw",
+                "condition": "BEGINS(Tail__c, 'Z')",
+                "versions": [{"number": 1, "effects": [{"effect": "reject", "message": "no Z", "how": "exception"}]}],
+                "active_version": 1,
+            },
+            {"active_version": 0},
+            'CANNOT_EXECUTE_FLOW_TRIGGER:We can\'t save this record because the "Flw" process failed. '
+            "System.DmlException: no Z:--",
+        ),
+        (
+            "duplicate_rules",
+            {"name": "Dup", "match_fields": ["Name"]},
+            {"active": False},
+            "DUPLICATES_DETECTED:Use one of these records?:--",
+        ),
+    ],
+)
+def test_point_32_automations_act_on_bulk_loads_and_switched_off_they_do_not(
+    kind: str, automation: dict[str, Any], off: dict[str, Any], error: str
+) -> None:
+    for changes, errors in (({}, [error]), (off, [])):
+        with make_org(automations={kind: [{**automation, "object": "Plane__c", **changes}]}) as org:
+            rows = [[f"A{n}", f"A{n}"] for n in range(CHUNK)]
+            done = run_job(org, "insert", "Plane__c", write_csv(["Tail__c", "Name"], [*rows, ["Z", "A0"]]))
             assert [row["sf__Error"] for row in done.failed] == errors
+
+
+def test_point_32_assignment_rules_need_to_be_asked_for(org: TwinOrg) -> None:
+    """The twin has no assignment rules: a load without an Id of one leaves the owner alone, and the job says so."""
+    plain = run_job(org, "insert", "Plane__c", planes("A"))
+    assert "assignmentRuleId" not in plain.job
+    assert records(org, "Plane__c", "OwnerId") == [(org.users[0].id,)]
 
 
 def test_point_35_a_field_that_the_user_cannot_see_looks_like_a_wrong_header(org: TwinOrg) -> None:
@@ -460,6 +575,10 @@ def test_point_38_jobs_vanish_with_their_results_after_seven_days(org: TwinOrg) 
         org.results(job, "successfulResults")
     assert caught.value.http_status == 404
     assert list(org.store.uploads.iterdir()) == []
+    other = run_job(org, "insert", "Plane__c", planes("X")).job["id"]
+    org.jobs.delete(other)
+    with pytest.raises(ApiError):
+        org.results(other, "successfulResults")
 
 
 def test_point_39_a_job_is_open_for_a_day_at_most(org: TwinOrg) -> None:
@@ -495,13 +614,34 @@ def test_point_41_a_put_that_was_stored_although_its_reply_was_lost_cannot_be_se
     assert loaded(client, b"Tail__c\nlost1\n")["numberRecordsFailed"] == 0
 
 
+def test_point_41_a_put_that_broke_off_or_met_a_dead_session_has_stored_nothing(client: Client) -> None:
+    """Goal: the job tells which it was. Method: a PUT that is cut, and one whose session ends; the rows come once."""
+    cut = client.create_job(object="Plane__c")
+    client.arm({"action": "cut_request", "method": "PUT", "path": f"{cut}/batches", "after_bytes": 8})
+    with pytest.raises(httpx.TransportError):
+        client.put_csv(cut, planes(*(f"c{n}" for n in range(20_000))).encode())
+    assert client.get(f"{INGEST}/{cut}").json()["state"] == "Open"
+    client.close_job(cut)
+    client.server.org.run_until_idle()
+    ended = client.get(f"{INGEST}/{cut}").json()
+    assert (ended["state"], ended["numberRecordsProcessed"]) == ("JobComplete", 0)
+    job_id = client.create_job(object="Plane__c")
+    dead = client.put_csv(job_id, b"Tail__c\nonce\n", Authorization="Bearer 00Dgone!x")
+    assert (dead.status_code, dead.json()[0]["errorCode"]) == (401, "INVALID_SESSION_ID")
+    assert client.put_csv(job_id, b"Tail__c\nonce\n").status_code == 201, "the whole body again, with a new session"
+    client.close_job(job_id)
+    client.server.org.run_until_idle()
+    assert [row["Tail__c"] for row in client.results(job_id, "successfulResults")] == ["once"]
+
+
 def test_point_42_a_create_whose_reply_was_lost_leaves_an_open_job_that_the_list_shows(client: Client) -> None:
     client.arm({"action": "lose_reply", "method": "POST", "path": "jobs/ingest$"})
     before = {job["id"] for job in client.get(INGEST).json()["records"]}
     with pytest.raises(httpx.TransportError):
         client.create_job(object="Trip__c")
     stray = [job for job in client.get(INGEST).json()["records"] if job["id"] not in before]
-    assert [(job["object"], job["state"]) for job in stray] == [("Trip__c", "Open")]
+    me = client.server.org.users[0].id
+    assert [(job["object"], job["state"], job["createdById"]) for job in stray] == [("Trip__c", "Open", me)]
     client.server.org.run_until_idle()
     assert client.get(f"{INGEST}/{stray[0]['id']}").json()["state"] == "Open"
 
@@ -535,11 +675,17 @@ def test_point_47_a_record_type_must_be_one_of_the_object(org: TwinOrg) -> None:
 
 def test_point_48_masters_are_locked_and_optional_lookups_are_not() -> None:
     with crowded_org() as org:
-        assert run_timed(org, load_legs(org, 40_000)).failed
+        first = run_timed(org, load_legs(org, 40_000))
+        assert first.failed
         plane = run_timed(org, new_job(org), planes("L")).saved[0]["sf__Id"]
         rows = [["x", plane]] * 40_000
         done = run_timed(org, new_job(org, "insert", "Trip__c"), write_csv(["Place__c", "Plane__c"], rows))
         assert done.failed == []
+        # An update that does not name the master locks it all the same.
+        update = write_csv(["Id", "Plane__c"], [[row["sf__Id"], plane] for row in first.saved])
+        locked = run_timed(org, new_job(org, "update", "Leg__c"), update)
+        assert {row["sf__Error"].partition(":")[0] for row in locked.failed} == {"UNABLE_TO_LOCK_ROW"}
+        assert 0 < len(locked.failed) < len(first.saved)
 
 
 def test_the_header_of_empty_result_files_stands_there(org: TwinOrg) -> None:

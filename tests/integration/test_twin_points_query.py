@@ -277,6 +277,21 @@ def test_point_27_decimals_are_rounded_and_integer_digits_are_not(client: Client
     refused(create(client, Amount__c=1e16), "NUMBER_OUTSIDE_VALID_RANGE")
 
 
+def test_point_28_an_int_takes_no_decimal_point_and_a_double_takes_none_or_one(client: Client) -> None:
+    for wrong in ("250.0", 250.5):
+        error = refused(create(client, Count__c=wrong), "INVALID_TYPE_ON_FIELD_IN_RECORD")
+        assert error["fields"] == ["Count__c"]
+    made(client, Code__c="p28", Count__c=250, Amount__c=250)
+
+
+def test_point_29_dates_must_exist_and_have_no_time(client: Client) -> None:
+    for wrong in ("2026-02-30", "2026-02-28T23:30:00.000-05:00"):
+        refused(create(client, Day__c=wrong), "INVALID_TYPE_ON_FIELD_IN_RECORD")
+    shop = made(client, Code__c="p29", Day__c="2026-02-28", At__c="2026-02-28T23:30:00.999-01:00")
+    record = client.get(f"{BASE}/sobjects/Shop__c/{shop}").json()
+    assert (record["Day__c"], record["At__c"]) == ("2026-02-28", "2026-03-01T00:30:00.000+0000")
+
+
 def test_point_30_deletes_of_repeated_ids_and_of_what_fell_with_its_master(client: Client) -> None:
     shop = made(client, Code__c="p30")
     till = client.post(f"{BASE}/sobjects/Till__c", json={"Shop__c": shop}).json()["id"]

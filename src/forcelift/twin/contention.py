@@ -19,6 +19,8 @@ import duckdb
 from forcelift.twin.columns import Column
 from forcelift.twin.ingest_task import BATCH_ROWS, CHUNK_ROWS, IngestTask
 from forcelift.twin.schema import FieldSchema
+from forcelift.twin.store import table
+from forcelift.twin.values import name as quoted
 from forcelift.twin.values import row_error
 
 LOCK_FAILURES_MAX: Final = 100
@@ -70,6 +72,13 @@ def refuse_locked(
         return {}
     wanted = [f"SELECT pos, {column.value} AS lock FROM twin_round" for column in locking_columns(task, locked)]
     wanted.append("SELECT pos, record AS lock FROM twin_round")
+    # The master of a stored detail is locked too, whether the save names it or not, and when the save changes it.
+    wanted += [
+        f"SELECT r.pos, t.{quoted(field.name)} AS lock FROM twin_round r "
+        f"JOIN {table(task.entry)} t ON t.rowid = r.place"
+        for field in task.record.stored_fields
+        if field.master_detail
+    ]
     cursor.execute(
         "CREATE OR REPLACE TEMP TABLE twin_lock AS WITH batches AS (SELECT chunk // "
         f"{_CHUNKS} AS batch, row_number() OVER (ORDER BY min(ord)) - 1 AS turn FROM twin_round GROUP BY ALL), "
