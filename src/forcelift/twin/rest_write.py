@@ -153,7 +153,11 @@ class RecordWriter:
                     DeleteRun(cursor, task, now=now).execute(rows)
                 else:
                     active = self._org.automations.active_on(entry.name)
-                    GroupRun(cursor, task, now=now, inserts_left=inserts_left, automations=active).execute(rows)
+                    run = GroupRun(cursor, task, now=now, inserts_left=inserts_left, automations=active)
+                    if columns:
+                        run.execute(rows)
+                    else:  # a record without any value: there are no cells to read, and a frame of none has no height
+                        run.execute_read(rows.with_columns(error=pl.lit(None, dtype=pl.String)))
                 results = take_outcomes(cursor)
                 if all_or_none and any(result.error for result in results):
                     raise RollBack
