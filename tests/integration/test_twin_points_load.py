@@ -688,6 +688,18 @@ def test_point_48_masters_are_locked_and_optional_lookups_are_not() -> None:
         assert 0 < len(locked.failed) < len(first.saved)
 
 
+def test_point_48_roll_ups_are_described_not_written_and_read_as_null(org: TwinOrg) -> None:
+    """The twin computes none, as its page says: a count that looked right by chance would be worse than none."""
+    described = {field["name"]: field for field in org.describe("Trip__c")["fields"]}["Sum__c"]
+    assert (described["calculated"], described["createable"], described["updateable"]) == (True, False, False)
+    trip = run_job(org, "insert", "Trip__c", "Place__c\nx\n").saved[0]["sf__Id"]
+    run_job(org, "insert", "Leg__c", f"Trip__c\n{trip}\n")
+    with TwinServer(org, work=False) as server, Client(server) as client:
+        assert client.query("SELECT Sum__c FROM Trip__c")["records"][0]["Sum__c"] is None
+    refused = run_job(org, "insert", "Trip__c", "Place__c,Sum__c\nx,1\n")
+    assert refused.failed[0]["sf__Error"].startswith("INVALID_FIELD_FOR_INSERT_UPDATE:")
+
+
 def test_the_header_of_empty_result_files_stands_there(org: TwinOrg) -> None:
     job = run_job(org, "insert", "Plane__c", "Tail__c\n").job
     assert (job["state"], job["numberRecordsProcessed"]) == ("JobComplete", 0)
