@@ -349,3 +349,12 @@ def test_parents_that_triggers_lock_stand_in_the_way_of_other_batches() -> None:
                 {"UNABLE_TO_LOCK_ROW": failed} if failed else {}
             )
             assert len(done.saved) == 10_200 - failed
+
+
+def test_a_rule_acts_once_the_field_that_it_names_is_there() -> None:
+    with make_org(automations=rule("Fresh__c = 'bad'")) as org:
+        assert [unread.full_name for unread in org.automations.unread()] == ["Trip__c.Rule"]
+        org.fields.create("Trip__c.Fresh__c", {"type": "Text", "label": "Fresh", "length": 9})
+        org.fields.grant("Trip__c", "Fresh__c")
+        assert org.automations.unread() == ()
+        assert [each.name for each in org.automations.active_on("trip__c").validation_rules] == ["Rule"]

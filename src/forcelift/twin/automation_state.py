@@ -50,6 +50,7 @@ class AutomationState:
         self._schema = schema
         self._pod = pod
         self._lock = threading.Lock()
+        self._look_lock = threading.Lock()
         self._revision = 0
         self._active: dict[str, Automations] = {}
         self._listeners: list[Callable[[duckdb.DuckDBPyConnection, Automations], None]] = []
@@ -84,7 +85,7 @@ class AutomationState:
 
     def schema_changed(self) -> None:
         """Look at the formulas again: a field that one of them names may be there now."""
-        self._take(unread_rules(self._now, self._schema, self._looked))
+        self._look()
 
     @property
     def revision(self) -> int:
@@ -140,13 +141,15 @@ class AutomationState:
             except BaseException:
                 self._now, self._numbers = before, numbers
                 raise
-            self._take(unread_rules(self._now, self._schema, self._looked))
+            self._look()
 
-    def _take(self, unread: list[Unread]) -> None:
-        with self._lock:
-            self._unread = unread
-            self._active.clear()
-        self._revision += 1
+    def _look(self) -> None:
+        with self._look_lock:  # of two changes at once, the later look sees both
+            unread = unread_rules(self._now, self._schema, self._looked)
+            with self._lock:
+                self._unread = unread
+                self._active.clear()
+            self._revision += 1
 
     def _save(self, cursor: duckdb.DuckDBPyConnection) -> None:
         for kind, entry in self._now.each():
