@@ -71,9 +71,9 @@ class GroupRun:
         read = read_cells(cells, self._sent.columns, connect=self._cursor.cursor, traits=traits)
         return self.execute_read(rows.select(_ROW).hstack(read))
 
-    def execute_read(self, rows: pl.DataFrame) -> GroupResult:
-        """The same for rows whose cells `read_cells` has read already."""
-        rows, keys_repeat = self._refuse_keys(rows)
+    def execute_read(self, rows: pl.DataFrame, *, keys_differ: bool = False) -> GroupResult:
+        """The same for rows whose cells `read_cells` has read already. `keys_differ`: as `surely_differ` says it."""
+        rows, keys_repeat = self._refuse_keys(rows, keys_differ=keys_differ)
         failed = pl.col("error").is_not_null()
         if rows["error"].null_count() < rows.height:
             self._write_outcomes(rows.filter(failed).select("row_no", "error"))
@@ -96,7 +96,7 @@ class GroupRun:
         column = self._task.column_of(self._task.key)
         return None if column is None or self._task.key is None else (column.value, self._task.key)
 
-    def _refuse_keys(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, bool]:
+    def _refuse_keys(self, rows: pl.DataFrame, *, keys_differ: bool) -> tuple[pl.DataFrame, bool]:
         """Fail rows without a key, and all copies of a key within one chunk of 200; tell whether keys still repeat."""
         task = self._task
         if task.key is None or rows.is_empty():
@@ -109,11 +109,11 @@ class GroupRun:
             rows = rows.with_columns(
                 error=pl.when(pl.col("error").is_null() & lacking).then(pl.lit(missing)).otherwise("error")
             )
-        if column is None:
+        if column is None or keys_differ:
             return rows, False
         key = values.match_key(task.key, column.value)
         good = rows.filter(pl.col("error").is_null()).select("row_no", "ord", "chunk", column.value)
-        if _surely_differ(good[column.value]):
+        if surely_differ(good[column.value]):
             return rows, False
         with shown(self._cursor, "twin_keys", good):
             several = self._cursor.execute(f"SELECT count({key}) > count(DISTINCT {key}) FROM twin_keys").fetchone()
@@ -419,7 +419,7 @@ class GroupRun:
         return answer
 
 
-def _surely_differ(keys: pl.Series) -> bool:
+def surely_differ(keys: pl.Series) -> bool:
     """True if no two keys are equal, whatever their case; False if that takes a closer look."""
     if keys.dtype != pl.String:
         return keys.n_unique() == keys.len()

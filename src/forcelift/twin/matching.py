@@ -37,8 +37,8 @@ def find_records(
         )
         return
     cursor.execute(
-        f"CREATE OR REPLACE TEMP TABLE twin_places AS SELECT t.rowid AS place FROM {table(entry)} t JOIN "
-        f"(SELECT DISTINCT hash(w.k) AS h FROM ({wanted}) w(k) WHERE w.k IS NOT NULL) h ON t.{hash_column(field)} = h.h"
+        f"CREATE OR REPLACE TEMP TABLE twin_places AS SELECT t.rowid AS place FROM {table(entry)} t SEMI JOIN "
+        f"(SELECT hash(w.k) AS h FROM ({wanted}) w(k) WHERE w.k IS NOT NULL) h ON t.{hash_column(field)} = h.h"
     )
     # Hashes of several values may be equal, so the values themselves decide.
     any_place = cursor.execute("SELECT count(*) FROM twin_places").fetchone()

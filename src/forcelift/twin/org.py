@@ -40,11 +40,12 @@ class Options:
     """How the twin runs; none of it changes what it answers, except `strict_results`.
 
     `commit_batches` Salesforce batches of 10,000 rows are committed together. `strict_results` refuses result files of
-    jobs that have not ended. `threads` None gives the database half of the cores.
+    jobs that have not ended. `threads` None gives the database half of the cores. `memory_mb` is what the database may
+    keep in memory; None: 1024 for an org in memory, and for one in a file as much as its widest object needs.
     """
 
     commit_batches: int = 25
-    memory_mb: int = 1024
+    memory_mb: int | None = None
     threads: int | None = None
     strict_results: bool = False
 
@@ -139,6 +140,7 @@ class TwinOrg:
                         _install_rows(cursor, schema, clock.now(), org_pod(_stored_seed(store)))
             store.check_hashes(schema)
             drop_orphans(store)
+            store.bound_memory(schema)
             return cls(
                 store,
                 schema,
@@ -188,6 +190,7 @@ class TwinOrg:
         """
         with self.store.write() as cursor:
             self.store.install_schema(cursor, changed, earlier=self.schema)
+        self.store.bound_memory(changed)
         self.schema.adopt(changed)
         self.automations.schema_changed()
         self.schema_changed_at = self.clock.now()

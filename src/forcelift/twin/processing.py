@@ -24,7 +24,7 @@ from forcelift.twin.columns import Column, bind_columns
 from forcelift.twin.deletes import DeleteRun
 from forcelift.twin.errors import CsvRefused, StoreError
 from forcelift.twin.ids import make_ids
-from forcelift.twin.ingest import GroupRun
+from forcelift.twin.ingest import GroupRun, surely_differ
 from forcelift.twin.ingest_task import BATCH_ROWS, CHUNK_ROWS, IngestTask
 from forcelift.twin.jobs import IngestJobs, Job
 from forcelift.twin.pace import BATCH_S_MAX, Pace
@@ -48,6 +48,8 @@ class _Work:
     task: IngestTask
     row_count: int
     rows: pl.DataFrame
+    keys_differ: bool
+    """True if no two rows are about the same record, as far as their keys tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +219,10 @@ class Processor:
         rows = upload.cells
         if job.operation not in DELETES:
             rows = read_cells(rows, columns, connect=self._store.cursor, traits=upload.traits)
-        return _Work(job=job, task=task, row_count=upload.row_count, rows=rows)
+        column = task.column_of(key)
+        # Looked at here, for the whole job, since reading goes on beside the work on another job.
+        differ = column is not None and job.operation not in DELETES and surely_differ(rows[column.value])
+        return _Work(job=job, task=task, row_count=upload.row_count, rows=rows, keys_differ=differ)
 
     def _remaining(self, work: _Work, queue: Queue) -> list[int]:
         """Batches not yet done, in the order of work: not that of the file, for batches run in parallel.
@@ -253,7 +258,7 @@ class Processor:
                     inserts_left=self._usage.records_left(),
                     automations=automations,
                     contention=self._pace.contention(automations),
-                ).execute_read(frame)
+                ).execute_read(frame, keys_differ=work.keys_differ)
             self._requeues.write(cursor, work.job.number, queue, group, locked=result.requeued, late=late)
             note_batches(cursor, work.job.number, group)
             size = sum(self._size(work, batch) for batch in fresh)
