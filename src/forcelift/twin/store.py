@@ -28,7 +28,8 @@ FORMAT: Final = "2"
 # Of an org in memory, which has its records there, and of any org while it is opened.
 MEMORY_MB: Final = 1024
 # Of an org in a file: a bound for the database, which would else keep what it has read and written until it is full.
-# A save holds some blocks of 256 KiB for each column at once; 0.8 MB a column is known to do for 200 columns and 500.
+# A save holds some blocks of 256 KiB for each column at once: with 256 MB, 200 columns failed, and
+# 500; 200 ran with 384 MB, 500 with 400.
 _FILE_MEMORY_MB: Final = 256
 _COLUMN_MEMORY_MB: Final = 1
 
