@@ -20,6 +20,9 @@ CLIENTS ?= optional
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export UV_LINK_MODE ?= copy
+# Compiled while installing, as pip does: where the environment keeps Python from writing bytecode, each start of a
+# process would compile all libraries again, which takes longer than anything else that a short command does.
+export UV_COMPILE_BYTECODE ?= 1
 
 INSTALL := sh .ci/install .venv
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -111,6 +114,7 @@ $(PYTHON):
 	@echo "installing forcelift and what it needs"
 	@$(INSTALL) --require-hashes -r $(LOCKS)/build.txt -r $(LOCKS)/base.txt
 	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@$(PYTHON) -m compileall -q src
 	@touch $@
 
 .venv/.demo: $(LOCKS)/demo.txt .venv/.base
