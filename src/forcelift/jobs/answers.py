@@ -65,13 +65,14 @@ class AnswerCollector:
                 except OrgNotFound:
                     break  # results are kept for 7 days; what they held is asked for by key below
         answers = pl.concat([pl.DataFrame(schema=ANSWERS), *frames])
-        self._refuse_strangers(job, answers)
+        answered = self._refuse_strangers(job, answers)
         if seen is not None and seen.records_processed is None and answers.height < self._keys.len():
             seen = self._with_counters(seen)
         # A job that ended without a row has written none, wherever the records of these keys come from.
         touched_none = seen is not None and seen.state.is_terminal and seen.records_processed == 0
-        everything = pl.concat([answers, self._missing(answers, ask_org=not touched_none)])
-        return everything.with_columns(job=pl.lit(job.job_no, dtype=pl.Int64))
+        if answered.len() < self._keys.len():
+            answers = pl.concat([answers, self._missing(answered, ask_org=not touched_none)])
+        return answers.with_columns(job=pl.lit(job.job_no, dtype=pl.Int64))
 
     def _with_counters(self, seen: IngestJob) -> IngestJob | None:
         """A job that a list showed, which leaves the counters out; None where the org has forgotten it since."""
@@ -82,10 +83,11 @@ class AnswerCollector:
 
     def _read(self, sf_id: str, kind: ResultKind, name: str) -> pl.DataFrame:
         with self._storage.write(name) as file:
-            size = 0
-            for piece in self._org.results(sf_id, kind):
-                size += len(piece)
-                file.write(piece)
+            # Written by the path: what is read at once and never sealed needs no hash.
+            with file.path.open("wb") as result:
+                for piece in self._org.results(sf_id, kind):
+                    result.write(piece)
+                size = result.tell()
             if size == 0:
                 return pl.DataFrame(schema=ANSWERS)
             wanted = {ResultKind.SUCCESSFUL: ["sf__Id", "sf__Created"], ResultKind.FAILED: ["sf__Id", "sf__Error"]}
@@ -114,10 +116,18 @@ class AnswerCollector:
             read = frame.select(key, kind=pl.lit("open"))
         return _shape(read.with_columns(evidence=pl.lit("result")))
 
-    def _refuse_strangers(self, job: Job, answers: pl.DataFrame) -> None:
-        """An answer that fits no row, or two for one row, means that the join cannot be trusted."""
-        strangers = answers.join(self._keys.to_frame(), on="key", how="anti", nulls_equal=True).height
-        doubled = answers.height - answers["key"].n_unique()
+    def _refuse_strangers(self, job: Job, answers: pl.DataFrame) -> pl.Series:
+        """An answer that fits no row, or two for one row, means that the join cannot be trusted.
+
+        Returns:
+            The places, among the keys sent, of the rows that were answered.
+        """
+        # One join of texts finds strangers and doubles, and what it gives shows what is missing without another.
+        places = answers.select("key").join(
+            self._keys.to_frame().with_row_index("place"), on="key", how="left", nulls_equal=True
+        )["place"]
+        strangers = places.null_count()
+        doubled = places.len() - strangers - places.drop_nulls().n_unique()
         if strangers or doubled:
             raise TargetError(
                 f"the results of Salesforce job `{job.sf_id}` do not fit what was sent: {strangers:,} answers have no "
@@ -125,12 +135,12 @@ class AnswerCollector:
                 state="the chunk is left as it is; nothing of these results was recorded",
                 hint=f"look at the external ID field `{self._work.key_field.name}`: its values come back changed",
             )
+        return places
 
-    def _missing(self, answers: pl.DataFrame, *, ask_org: bool) -> pl.DataFrame:
+    def _missing(self, answered: pl.Series, *, ask_org: bool) -> pl.DataFrame:
         """Rows without an answer: those that the org holds nevertheless are `unknown`, the others still to be sent."""
-        missing = self._keys.to_frame().join(answers.select("key"), on="key", how="anti")
-        if missing.height == 0:
-            return pl.DataFrame(schema=ANSWERS)
+        is_missing = pl.repeat(True, self._keys.len(), dtype=pl.Boolean, eager=True).scatter(answered, False)
+        missing = self._keys.filter(is_missing).to_frame()
         if not ask_org:
             return _shape(missing.with_columns(kind=pl.lit("open"), evidence=pl.lit("result")))
         field = self._work.key_field
@@ -206,17 +216,27 @@ def merge_answers(answers: Iterator[pl.DataFrame] | Iterable[pl.DataFrame]) -> p
     frames = [frame.with_columns(order=pl.lit(number)) for number, frame in enumerate(answers)]
     if not frames:
         return pl.DataFrame(schema={**ANSWERS, "was_created": pl.Boolean()})
+    together = pl.concat(frames).with_columns(was_created=pl.col("kind") == "created")
+    names = [*ANSWERS.names(), "was_created"]
+    if len(frames) == 1:  # one job answers once for each key
+        return together.select(names)
+    # Few rows are sent twice, and merging costs many times what passing on does.
+    is_repeated = together["key"].is_duplicated()
+    merged = _merge_repeated(together.filter(is_repeated))
+    return pl.concat([together.filter(~is_repeated).select(names), merged.select(names)])
+
+
+def _merge_repeated(answers: pl.DataFrame) -> pl.DataFrame:
     last = {name: pl.col(name).sort_by("order").last() for name in ANSWERS.names() if name not in ("key", "id")}
     merged = (
-        pl.concat(frames)
-        .lazy()
+        answers.lazy()
         .group_by("key")
         .agg(
             id=pl.col("id").sort_by("order").drop_nulls().last(),
-            was_created=(pl.col("kind") == "created").any(),
+            was_created=pl.col("was_created").any(),
             **last,
         )
         .collect()
     )
     sticky = pl.when((pl.col("kind") == "updated") & pl.col("was_created")).then(pl.lit("created"))
-    return merged.with_columns(kind=sticky.otherwise(pl.col("kind"))).select(*ANSWERS.names(), "was_created")
+    return merged.with_columns(kind=sticky.otherwise(pl.col("kind")))

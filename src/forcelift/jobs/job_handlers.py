@@ -16,6 +16,7 @@ import polars as pl
 
 from forcelift.audit.records import (
     BudgetRefused,
+    Chunk,
     Job,
     JobStep,
 )
@@ -173,11 +174,11 @@ class JobHandlers:
     def collect(self, command: CollectJob) -> Tally:
         world = self._world
         job = world.audit.job(command.job_no)
-        _, work, names = world.chunk(job.audit_id)
+        chunk, work, names = world.chunk(job.audit_id)
         # Only of a job that ended by itself nothing can change any more; results that are gone since then say so.
         is_done = command.seen is not None and command.seen.state is JobState.JOB_COMPLETE
         seen = command.seen if is_done else self._look(job)
-        keys = read_part(world.storage, job.part).select(work.key_field.name).collect().to_series()
+        keys = self._keys_sent(chunk, job, work.key_field.name)
         collector = AnswerCollector(
             org=world.org,
             storage=world.storage,
@@ -202,6 +203,22 @@ class JobHandlers:
             error_message=error,
         )
         return result
+
+    def _keys_sent(self, chunk: Chunk, job: Job, key_field: str) -> pl.Series:
+        """The keys in a job's file, in its order.
+
+        The files of a first load hold the staged rows that nothing kept back, one after the other, and reading those
+        rows' keys costs a tenth of reading the file again.
+        """
+        parts = chunk.staged.parts if chunk.staged is not None else ()
+        if chunk.staged is None or job.part not in parts:
+            return read_part(self._world.storage, job.part).select(key_field).collect().to_series()
+        before = sum(part.rows for part in parts[: parts.index(job.part)])
+        staged = pl.scan_parquet(self._world.storage.path(chunk.staged.rows_file), glob=False)
+        sent = staged.filter(pl.col("outcome").is_null()).select("key").collect().to_series()
+        if sent.len() != sum(part.rows for part in parts):
+            raise AssertionError(f"{sent.len()} rows were staged and {sum(part.rows for part in parts)} written")
+        return sent.slice(before, job.part.rows)
 
     def _check_ours(self, job: Job) -> None:
         """Raise `LeaseLost` if batch or chunk are another's: asked before each call that changes a job in the org."""
@@ -243,7 +260,7 @@ class JobHandlers:
 
     def _seal(self, name: str, frame: pl.DataFrame) -> str:
         with self._world.storage.write(name) as file:
-            frame.write_parquet(file.path, compression="zstd")
+            frame.write_parquet(file.path, compression="lz4")  # read once more, then removed
             return str(file.commit().name)
 
 

@@ -67,7 +67,10 @@ def settle_rows(
         link_rows: What became of the links before they were sent, as `LinkResult.rows`; None without links.
         link_answers: Merged answers of the link jobs.
     """
-    sent = rows.join(answers.rename({"code": "org_code", "fields": "org_fields"}), on="key", how="left")
+    told = answers.select(
+        "key", "kind", "id", "message", "evidence", "job", "was_created", org_code="code", org_fields="fields"
+    )
+    sent = rows.join(told, on="key", how="left", maintain_order="left")
     staged = pl.col("outcome").is_not_null()
     # A row that was to be sent and has no answer must never look settled.
     outcome = pl.coalesce("outcome", pl.col("kind").replace("open", "unknown"), pl.lit("unknown"))
@@ -86,7 +89,9 @@ def settle_rows(
     )
     if link_rows is not None and link_answers is not None:
         ledger = _with_links(ledger, link_rows, link_answers)
-    ledger = ledger.select(LEDGER.names()).cast(LEDGER).sort("row")
+    ledger = ledger.select(LEDGER.names()).cast(LEDGER)
+    if not ledger["row"].is_sorted():
+        ledger = ledger.sort("row")
     if ledger.height != rows.height:
         raise AssertionError(f"{rows.height} rows became {ledger.height} outcomes")
     return Settlement(ledger=ledger, outcomes=dict(ledger.group_by("outcome").len().iter_rows()))

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from forcelift.rules import numbers
 
@@ -46,6 +45,8 @@ def subtract(left: pl.Series, right: pl.Series) -> Calculated:
 
 def multiply(left: pl.Series, right: pl.Series) -> Calculated:
     """Exact products of two columns of operands, of up to 36 digits after the point."""
+    import pyarrow.compute as pc  # takes long to import, and few plans compute
+
     wide = [pc.cast(side.rechunk().to_arrow().cast(pa.large_string()), _WIDE) for side in (left, right)]
     product = pl.from_arrow(pc.cast(pc.multiply(*wide), pa.large_string()))
     assert isinstance(product, pl.Series)

@@ -11,7 +11,6 @@ from functools import cache
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from forcelift.protocols.source import BROKEN_TEXT
 
@@ -138,6 +137,8 @@ def _decode_single_byte(values: pl.Series, codec: str) -> tuple[pl.Series, pl.Se
     rows = values.is_not_null().arg_true()
     if not rows.len():
         return values.cast(pl.String), _no_rows()
+    import pyarrow.compute as pc  # wraps hundreds of functions when it is imported, and few plans need one
+
     array = values.drop_nulls().rechunk().to_arrow().cast(pa.large_binary())
     whole = pa.LargeListArray.from_arrays(pa.array([0, len(array)], pa.int64()), array)
     joined = pc.binary_join(whole, pa.scalar(b"\x00", pa.large_binary()))[0].as_py().decode(codec, errors="replace")

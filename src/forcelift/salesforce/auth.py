@@ -17,7 +17,6 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import httpx
-import jwt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from forcelift.errors import SignInFailed, TargetError, UsageError
@@ -143,6 +142,8 @@ def expired(settings: AuthSettings) -> SignInFailed:
 
 
 def _assertion(settings: AuthSettings, *, url: httpx.URL, clock: Clock) -> str:
+    import jwt  # with the cryptography below it, which no other flow needs
+
     host = "test" if is_sandbox_host(url.host) else "login"
     claims = {
         "iss": settings.client_id,

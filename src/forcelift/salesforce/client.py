@@ -6,10 +6,10 @@ import logging
 import os
 import ssl
 from dataclasses import dataclass
-from importlib import metadata
 
 import httpx
 
+from forcelift import __version__
 from forcelift.errors import UsageError
 from forcelift.salesforce.hosts import is_loopback
 
@@ -60,7 +60,7 @@ def make_client(
             timeout=settings.timeout(changes=True),
             limits=httpx.Limits(max_connections=settings.connections_max, max_keepalive_connections=16),
             headers={
-                "User-Agent": f"Forcelift/{metadata.version('forcelift')}",
+                "User-Agent": f"Forcelift/{__version__}",
                 "Sforce-Call-Options": "client=Forcelift",
                 "Accept": "application/json",
                 "Accept-Encoding": "gzip",

@@ -57,6 +57,12 @@ def _checked(content: Content, *, size: int, what: str) -> Iterator[bytes]:
     sent = 0
     waiting = bytearray()
     for part in content():
+        if not waiting and len(part) >= PIECE_BYTES:  # as it should be: nothing is copied
+            sent += len(part)
+            if sent > size:
+                raise _wrong_size(what, size)
+            yield part
+            continue
         waiting += part
         if len(waiting) >= PIECE_BYTES:
             sent += len(waiting)
