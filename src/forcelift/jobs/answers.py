@@ -6,7 +6,9 @@ its header, and success + failed + unprocessed is the number of rows uploaded.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import polars as pl
 
@@ -72,6 +74,9 @@ class AnswerCollector:
         touched_none = seen is not None and seen.state.is_terminal and seen.records_processed == 0
         if answered.len() < self._keys.len():
             answers = pl.concat([answers, self._missing(answered, ask_org=not touched_none)])
+        else:
+            # In the order of the rows sent, so that settling finds them without another join.
+            answers = answers[answered.arg_sort()]
         return answers.with_columns(job=pl.lit(job.job_no, dtype=pl.Int64))
 
     def _with_counters(self, seen: IngestJob) -> IngestJob | None:
@@ -92,11 +97,11 @@ class AnswerCollector:
                 return pl.DataFrame(schema=ANSWERS)
             wanted = {ResultKind.SUCCESSFUL: ["sf__Id", "sf__Created"], ResultKind.FAILED: ["sf__Id", "sf__Error"]}
             columns = [*wanted.get(kind, []), self._work.key_field.name]
-            first = pl.read_csv(file.path, n_rows=1, infer_schema=False, raise_if_empty=False, glob=False)
-            lacking = set(columns) - set(first.columns)
-            if lacking and first.height == 0:
-                return pl.DataFrame(schema=ANSWERS)  # of a job that never took a row the org does not know our columns
+            lacking = set(columns) - set(_header(file.path))
             if lacking:
+                first = pl.read_csv(file.path, n_rows=1, infer_schema=False, raise_if_empty=False, glob=False)
+                if first.height == 0:
+                    return pl.DataFrame(schema=ANSWERS)  # a job that never took a row does not know our columns
                 raise TargetError(
                     f"the {kind.value} of Salesforce job `{sf_id}` lack the column {', '.join(sorted(lacking))}",
                     state="nothing of these results was recorded",
@@ -172,6 +177,12 @@ def _kinds(seen: IngestJob) -> list[ResultKind]:
         if seen.records_failed >= seen.records_processed:
             kinds.remove(ResultKind.SUCCESSFUL)
     return kinds
+
+
+def _header(path: Path) -> list[str]:
+    """The names of a CSV file's columns; none of an empty file."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return next(csv.reader(file), [])
 
 
 def _shape(frame: pl.DataFrame) -> pl.DataFrame:

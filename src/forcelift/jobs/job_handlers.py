@@ -260,7 +260,8 @@ class JobHandlers:
 
     def _seal(self, name: str, frame: pl.DataFrame) -> str:
         with self._world.storage.write(name) as file:
-            frame.write_parquet(file.path, compression="lz4")  # read once more, then removed
+            # Read once more and then removed: packing it would cost more than it saves.
+            frame.write_parquet(file.path, compression="uncompressed", statistics=False)
             return str(file.commit().name)
 
 

@@ -70,7 +70,7 @@ def settle_rows(
     told = answers.select(
         "key", "kind", "id", "message", "evidence", "job", "was_created", org_code="code", org_fields="fields"
     )
-    sent = rows.join(told, on="key", how="left", maintain_order="left")
+    sent = _join_answers(rows, told)
     staged = pl.col("outcome").is_not_null()
     # A row that was to be sent and has no answer must never look settled.
     outcome = pl.coalesce("outcome", pl.col("kind").replace("open", "unknown"), pl.lit("unknown"))
@@ -95,6 +95,17 @@ def settle_rows(
     if ledger.height != rows.height:
         raise AssertionError(f"{rows.height} rows became {ledger.height} outcomes")
     return Settlement(ledger=ledger, outcomes=dict(ledger.group_by("outcome").len().iter_rows()))
+
+
+def _join_answers(rows: pl.DataFrame, told: pl.DataFrame) -> pl.DataFrame:
+    """Staged rows beside the answers to them: by key, in the rows' order."""
+    is_sent = rows["outcome"].is_null()
+    # Most often the answers stand in the order of the rows that were sent. Then comparing the keys is the whole join.
+    if told.height == is_sent.sum() and rows["key"].filter(is_sent).equals(told["key"]):
+        places = pl.select(pl.when(is_sent).then(is_sent.cum_sum() - 1)).to_series()
+        answers = told.drop("key")
+        return rows.hstack(answers if is_sent.all() else answers[places])
+    return rows.join(told, on="key", how="left", maintain_order="left")
 
 
 def _with_links(ledger: pl.DataFrame, link_rows: pl.DataFrame, link_answers: pl.DataFrame) -> pl.DataFrame:

@@ -59,7 +59,7 @@ class Ledger(LedgerCounts):
         lines = frame.collect() if isinstance(frame, pl.LazyFrame) else frame
         _check(lines)
         with self._storage.write(ledger_name(batch_id, table_name, chunk_no, generation)) as file:
-            lines.write_parquet(file.path, compression="zstd")
+            lines.write_parquet(file.path, compression="zstd", compression_level=1)
             return file.commit()
 
     def scan(self, files: Sequence[str]) -> pl.LazyFrame:
