@@ -38,8 +38,15 @@ class Task:
     csv_files: tuple[Path, ...]
     rows: int
     folder: Path
+    plan: str = sales.PLAN
     memory_mb: int = 2048
     job_seconds: float = 0.0
+    keeps_answers: bool = True
+
+    @property
+    def answers(self) -> Path | None:
+        """Where the sink keeps its answers for the next turn; None where there is no other turn."""
+        return self.folder / "answers" if self.keeps_answers else None
 
     def fresh(self, name: str) -> Path:
         """An empty folder for one run."""
@@ -71,14 +78,34 @@ def forcelift(task: Task) -> Usage:
 
 def forcelift_alone(task: Task) -> Usage:
     """Loading alone: a batch whose files are all staged is ended, and its resume is measured."""
-    folder = task.fresh("forcelift-alone")
-    with running_sink(job_seconds=task.job_seconds) as sink:
-        plan = _plan(task, folder, sink)
-        _stage_all(plan, folder, token=sink.token)
+    folder, staged = task.folder / "forcelift-alone", task.folder / "staged"
+    if task.folder not in _STAGED_AT:
+        task.fresh("staged")
+        with running_sink() as sink:
+            _stage_all(_plan(task, task.fresh(folder.name), sink), folder, token=sink.token)
+            _STAGED_AT[task.folder] = int(sink.url.rpartition(":")[2])
+        staged.rmdir()
+        folder.rename(staged)
+    shutil.rmtree(folder, ignore_errors=True)
+    # Sealed files are replaced or removed, never changed, so each turn may have them as links.
+    shutil.copytree(staged, folder, copy_function=_link_or_copy)
+    with running_sink(answers=task.answers, job_seconds=task.job_seconds, port=_STAGED_AT[task.folder]) as sink:
+        plan = folder / "forcelift.yaml"
         before = sink.counts()
         env = {"SF_ACCESS_TOKEN": sink.token}
         cpu, wall, peak = run([[*_forcelift(), "run", "--resume", "--plan", str(plan)]], env=env, log=folder / "log")
         return _usage(task, sink, before, cpu, wall, peak)
+
+
+_STAGED_AT: Final[dict[Path, int]] = {}
+"""By a task's folder, the port of the sink for which its batch was staged: the batch goes on at the same address."""
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    if source.endswith((".csv", ".parquet")):
+        os.link(source, target)
+    else:
+        shutil.copy2(source, target)
 
 
 def simple_salesforce(task: Task) -> Usage:
@@ -154,7 +181,7 @@ def check_same_work(task: Task) -> int:
 
 
 def _measured(task: Task, commands: Callable[[SinkAddress], list[list[str]]], folder: Path, **settings: str) -> Usage:
-    with running_sink(job_seconds=task.job_seconds) as sink:
+    with running_sink(answers=task.answers, job_seconds=task.job_seconds) as sink:
         prepared = commands(sink)
         before = sink.counts()
         env = {"SF_ACCESS_TOKEN": sink.token, **settings}
@@ -180,7 +207,7 @@ def _node() -> Path:
 
 def _plan(task: Task, folder: Path, sink: SinkAddress) -> Path:
     path = folder / "forcelift.yaml"
-    text = sales.PLAN.format(
+    text = task.plan.format(
         database=task.database.absolute(), url=sink.url, state=folder.absolute(), memory_mb=task.memory_mb
     )
     path.write_text(text, encoding="utf-8")

@@ -43,18 +43,34 @@ class SinkAddress:
             return counts
 
 
+def compile_all(*folders: Path) -> None:
+    """Compile Python files, as pip does when it installs: else each start compiles libraries where that is not kept."""
+    here = [str(folder) for folder in folders if folder.exists()]
+    subprocess.run([sys.executable, "-m", "compileall", "-q", *here], check=False, stdout=subprocess.DEVNULL)
+
+
 def client_cores() -> set[int]:
     """The two cores that clients run on; the sink has the others, if there are any."""
     return set(sorted(os.sched_getaffinity(0))[:2])
 
 
 @contextmanager
-def running_sink(*, job_seconds: float = 0.0) -> Iterator[SinkAddress]:
-    """A sink with its files in memory, on the cores that the client does not use."""
-    others = os.sched_getaffinity(0) - client_cores() or os.sched_getaffinity(0)
+def running_sink(
+    *, answers: Path | None = None, job_seconds: float = 0.0, port: int = 0, cores: set[int] | None = None
+) -> Iterator[SinkAddress]:
+    """A sink with its uploads in memory, on the cores that the client does not use.
+
+    Args:
+        answers: Where it keeps what it answered for the next turn; it forgets them if None.
+        job_seconds: How long each job takes, at least.
+        port: Where it listens; 0 is any free port.
+        cores: Where it runs; by default where clients do not.
+    """
+    others = cores or os.sched_getaffinity(0) - client_cores() or os.sched_getaffinity(0)
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None, prefix="forcelift-sink-") as folder:
-        command = [sys.executable, "-m", "bench.sink", folder, str(job_seconds)]
+        kept = str(answers or Path(folder, "answers"))
+        command = [sys.executable, "-m", "bench.sink", folder, kept, str(job_seconds), str(port)]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, others)
         ) as process:

@@ -2,6 +2,8 @@
 
 It takes any upload, says that every row was created, and gives the rows back in another order with an Id each, as the
 result files of Salesforce do. It checks nothing; for behaviour there is the twin.
+What it answered once it keeps in a folder, by the upload's checksum, and finds again when the same file comes in another
+turn: then it has nothing to do, and a client never waits for it.
 Prints one line of JSON when it listens: its URL and a token.
 """
 
@@ -13,16 +15,18 @@ import json
 import socket
 import sys
 import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import uvicorn
-from isal import isal_zlib
+from isal import igzip, isal_zlib
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from bench import sales
@@ -33,11 +37,27 @@ TOKEN = f"{ORG_ID[:15]}!sink.of.the.benchmark"
 _GZIP = 16 + zlib.MAX_WBITS
 
 
-class Sink:
-    """Jobs in a folder (best in memory), and a count of the requests taken."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """What came for a job, and where the answers to it are or will be."""
 
-    def __init__(self, folder: Path, *, job_seconds: float = 0.0) -> None:
-        self._folder = folder
+    path: Path
+    answers: Path
+    columns: list[str]
+
+
+class Sink:
+    """Uploads in a folder (best in memory) until they are answered, and a count of the requests taken.
+
+    Args:
+        folder: For uploads, each until it is answered.
+        answers: For answers, which stay.
+        job_seconds: How long each job takes, at least.
+    """
+
+    def __init__(self, folder: Path, answers: Path, *, job_seconds: float = 0.0) -> None:
+        self._folder, self._answers = folder, answers
+        self._uploads: dict[str, Upload] = {}
         self._job_seconds = job_seconds
         self._jobs: dict[str, dict[str, Any]] = {}
         self._numbers = itertools.count(1)
@@ -133,15 +153,29 @@ class Sink:
 
     async def upload(self, request: Request) -> Response:
         self.requests += 1
+        job = request.path_params["job"]
         inflate = isal_zlib.decompressobj(wbits=_GZIP) if request.headers.get("content-encoding") == "gzip" else None
-        with self._file(request.path_params["job"], "csv").open("wb") as file:
+        size = checksum = 0
+        head = b""
+        path = self._folder / f"{job}.csv"
+        with path.open("wb") as file:
             async for piece in request.stream():
-                file.write(inflate.decompress(piece) if inflate is not None else piece)
+                data = inflate.decompress(piece) if inflate is not None else piece
+                size, checksum = size + len(data), isal_zlib.crc32(data, checksum)
+                head = head if b"\n" in head else head + data
+                file.write(data)
+        self._uploads[job] = Upload(
+            path=path,
+            answers=self._answers / f"{size}-{checksum:08x}.gz",
+            columns=head.partition(b"\n")[0].decode().strip().replace('"', "").split(","),
+        )
         return Response(status_code=201)
 
     async def close(self, request: Request) -> Response:
         self.requests += 1
-        job = self._jobs[request.path_params["job"]]
+        job = self._jobs.get(request.path_params["job"])
+        if job is None:
+            return _unknown_job()
         wanted = (await request.json())["state"]
         if wanted == "UploadComplete":
             job["state"] = "InProgress"
@@ -162,22 +196,27 @@ class Sink:
         job.update(state="JobComplete", numberRecordsProcessed=rows, numberRecordsFailed=0, totalProcessingTime=1)
 
     def _answer(self, job: str) -> int:
-        frame = pl.read_csv(self._file(job, "csv"), infer_schema=False)
-        numbers = int(job[3:15]) * 1_000_000 + pl.int_range(frame.height, eager=True)
-        shuffled = frame.select(
-            ("a00" + numbers.cast(pl.String).str.zfill(12) + "AAA").alias("sf__Id"),
-            pl.lit("true").alias("sf__Created"),
-            pl.all(),
-        ).sample(fraction=1.0, shuffle=True, seed=len(job))
-        text = shuffled.write_csv(quote_style="always").encode()
-        self._file(job, "out").write_bytes(text)
-        packer = isal_zlib.compressobj(1, zlib.DEFLATED, _GZIP)
-        self._file(job, "out.gz").write_bytes(packer.compress(text) + packer.flush())
-        return frame.height
+        upload = self._uploads[job]
+        counted = upload.answers.with_suffix(".rows")
+        if not counted.exists():
+            frame = pl.read_csv(upload.path, infer_schema=False)
+            number = pl.col(sales.KEY).cast(pl.Int64)
+            shuffled = frame.select(
+                ("a00" + number.cast(pl.String).str.zfill(12) + "AAA").alias("sf__Id"),
+                pl.lit("true").alias("sf__Created"),
+                pl.all(),
+            ).sample(fraction=1.0, shuffle=True, seed=frame.height)
+            packer = isal_zlib.compressobj(1, zlib.DEFLATED, _GZIP)
+            text = shuffled.write_csv(quote_style="always").encode()
+            upload.answers.write_bytes(packer.compress(text) + packer.flush())
+            counted.write_text(str(frame.height), encoding="ascii")
+        upload.path.unlink()
+        return int(counted.read_text(encoding="ascii"))
 
     async def show(self, request: Request) -> Response:
         self.requests += 1
-        return JSONResponse(self._jobs[request.path_params["job"]])
+        job = self._jobs.get(request.path_params["job"])
+        return _unknown_job() if job is None else JSONResponse(job)
 
     async def delete(self, request: Request) -> Response:
         self.requests += 1
@@ -185,29 +224,34 @@ class Sink:
 
     async def results(self, request: Request) -> Response:
         self.requests += 1
-        job, kind = request.path_params["job"], request.path_params["kind"].rstrip("/")
+        upload = self._uploads[request.path_params["job"]]
+        kind = request.path_params["kind"].rstrip("/")
         if kind != "successfulResults":
-            header = ["sf__Id", *(["sf__Error"] if kind == "failedResults" else []), *_header(self._file(job, "csv"))]
+            header = ["sf__Id", *(["sf__Error"] if kind == "failedResults" else []), *upload.columns]
             return Response(",".join(f'"{name}"' for name in header) + "\n", media_type="text/csv")
         if "gzip" in request.headers.get("accept-encoding", ""):
-            return FileResponse(self._file(job, "out.gz"), media_type="text/csv", headers={"Content-Encoding": "gzip"})
-        return FileResponse(self._file(job, "out"), media_type="text/csv")
-
-    def _file(self, job: str, kind: str) -> Path:
-        return self._folder / f"{job}.{kind}"
+            return FileResponse(upload.answers, media_type="text/csv", headers={"Content-Encoding": "gzip"})
+        return StreamingResponse(_inflated(upload.answers), media_type="text/csv")
 
 
-def _header(path: Path) -> list[str]:
-    with path.open("rb") as file:
-        return file.readline().decode().strip().replace('"', "").split(",")
+def _unknown_job() -> Response:
+    """A load that was cut off and goes on finds another sink, which has never heard of its jobs."""
+    return JSONResponse([{"errorCode": "NOT_FOUND", "message": "The requested resource does not exist"}], 404)
+
+
+def _inflated(path: Path) -> Iterator[bytes]:
+    with igzip.open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            yield piece
 
 
 def main() -> None:
-    """`python -m bench.sink FOLDER [SECONDS_A_JOB]`: serve on a free port of the loopback until killed."""
-    folder = Path(sys.argv[1])
-    folder.mkdir(parents=True, exist_ok=True)
-    sink = Sink(folder, job_seconds=float(sys.argv[2]) if len(sys.argv) > 2 else 0.0)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    """`python -m bench.sink FOLDER ANSWERS SECONDS_A_JOB PORT`: serve on the loopback until killed; port 0 is any."""
+    folder, answers = Path(sys.argv[1]), Path(sys.argv[2])
+    for one in (folder, answers):
+        one.mkdir(parents=True, exist_ok=True)
+    sink = Sink(folder, answers, job_seconds=float(sys.argv[3]))
+    with socket.create_server(("127.0.0.1", int(sys.argv[4]))) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         print(json.dumps({"url": url, "access_token": TOKEN}), flush=True)
         config = uvicorn.Config(sink.app(), log_level="warning", access_log=False, http="httptools", lifespan="off")
