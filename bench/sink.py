@@ -2,7 +2,7 @@
 
 It takes any upload, says that every row was created, and gives the rows back in another order with an Id each, as the
 result files of Salesforce do. It checks nothing; for behaviour there is the twin.
-What it answered once it keeps in a folder, by the upload's checksum, and finds again when the same file comes in another
+What it answered once it keeps in a folder, by the upload's checksum, and finds again when the file comes another
 turn: then it has nothing to do, and a client never waits for it.
 Prints one line of JSON when it listens: its URL and a token.
 """

@@ -252,7 +252,7 @@ def test_each_runner_of_a_shared_batch_writes_files_of_its_own() -> None:
     files = [
         {names.rows, names.refused, names.links, names.link_rows}
         | {names.part(1), names.link_part(1), names.resend_part(2, 1, links=False), names.answers(7)}
-        | {names.download(7, "failed"), duplicates_name("B1", "T", fence=fence)}
+        | {duplicates_name("B1", "T", fence=fence)}
         for names, fence in ((lone, None), (first, 1), (second, 2))
     ]
     assert not files[0] & files[1]

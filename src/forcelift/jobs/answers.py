@@ -6,20 +6,18 @@ its header, and success + failed + unprocessed is the number of rows uploaded.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 import polars as pl
 
 from forcelift.audit.records import Job
 from forcelift.errors import OrgNotFound, TargetError
+from forcelift.jobs.csv_blocks import header_of, whole_rows
 from forcelift.jobs.messages import Tally
 from forcelift.jobs.work import TableWork
 from forcelift.protocols.org import IngestJob, JobState, Org, ResultKind
 from forcelift.protocols.refusals import RefusalReader
 from forcelift.rules import canonical_from_org, normalised_key
-from forcelift.storage import Storage
 
 ANSWERS = pl.Schema(
     {
@@ -46,16 +44,13 @@ class AnswerCollector:
     Args:
         keys: The keys that were sent, one per row, distinct.
         find: Looks keys up in the org; asked only for rows that no result file mentions.
-        download: A temporary place for a result file, by its kind.
     """
 
-    def __init__(
-        self, *, org: Org, storage: Storage, refusals: RefusalReader, work: TableWork, keys: pl.Series, find: FindKeys
-    ) -> None:
-        self._org, self._storage, self._refusals, self._work = org, storage, refusals, work
+    def __init__(self, *, org: Org, refusals: RefusalReader, work: TableWork, keys: pl.Series, find: FindKeys) -> None:
+        self._org, self._refusals, self._work = org, refusals, work
         self._keys, self._find = keys.alias("key"), find
 
-    def collect(self, job: Job, seen: IngestJob | None, download: Callable[[str], str]) -> pl.DataFrame:
+    def collect(self, job: Job, seen: IngestJob | None) -> pl.DataFrame:
         """All answers, one line for each row sent; `seen` is None where the org no longer knows the job."""
         frames: list[pl.DataFrame] = []
         if seen is not None and job.sf_id is not None:
@@ -63,7 +58,7 @@ class AnswerCollector:
                 if sum(frame.height for frame in frames) >= self._keys.len():
                     break
                 try:
-                    frames.append(self._read(job.sf_id, kind, download(kind.name.lower())))
+                    frames.append(self._read(job.sf_id, kind))
                 except OrgNotFound:
                     break  # results are kept for 7 days; what they held is asked for by key below
         answers = pl.concat([pl.DataFrame(schema=ANSWERS), *frames])
@@ -86,28 +81,25 @@ class AnswerCollector:
         except OrgNotFound:
             return None
 
-    def _read(self, sf_id: str, kind: ResultKind, name: str) -> pl.DataFrame:
-        with self._storage.write(name) as file:
-            # Written by the path: what is read at once and never sealed needs no hash.
-            with file.path.open("wb") as result:
-                for piece in self._org.results(sf_id, kind):
-                    result.write(piece)
-                size = result.tell()
-            if size == 0:
-                return pl.DataFrame(schema=ANSWERS)
-            wanted = {ResultKind.SUCCESSFUL: ["sf__Id", "sf__Created"], ResultKind.FAILED: ["sf__Id", "sf__Error"]}
-            columns = [*wanted.get(kind, []), self._work.key_field.name]
-            lacking = set(columns) - set(_header(file.path))
+    def _read(self, sf_id: str, kind: ResultKind) -> pl.DataFrame:
+        """One result file, read as it comes: what was read of one that breaks off is dropped with the error."""
+        wanted = {ResultKind.SUCCESSFUL: ["sf__Id", "sf__Created"], ResultKind.FAILED: ["sf__Id", "sf__Error"]}
+        columns = [*wanted.get(kind, []), self._work.key_field.name]
+        frames: list[pl.DataFrame] = []
+        for block in whole_rows(self._org.results(sf_id, kind)):
+            lacking = set() if frames else set(columns) - set(header_of(block))
+            if lacking and pl.read_csv(block, n_rows=1, infer_schema=False, raise_if_empty=False).height == 0:
+                break  # of a job that never took a row the org does not know our columns
             if lacking:
-                first = pl.read_csv(file.path, n_rows=1, infer_schema=False, raise_if_empty=False, glob=False)
-                if first.height == 0:
-                    return pl.DataFrame(schema=ANSWERS)  # a job that never took a row does not know our columns
                 raise TargetError(
                     f"the {kind.value} of Salesforce job `{sf_id}` lack the column {', '.join(sorted(lacking))}",
                     state="nothing of these results was recorded",
                     hint="go on with `forcelift run --resume`; if it comes again, tell us the API version of the org",
                 )
-            frame = pl.read_csv(file.path, columns=columns, infer_schema=False, glob=False)
+            frames.append(pl.read_csv(block, columns=columns, infer_schema=False))
+        if not frames:
+            return pl.DataFrame(schema=ANSWERS)
+        frame = pl.concat(frames, rechunk=True)
         key = canonical_from_org(self._work.key_field, frame[self._work.key_field.name]).alias("key")
         if kind is ResultKind.SUCCESSFUL:
             created = pl.col("sf__Created").str.to_lowercase() == "true"
@@ -177,12 +169,6 @@ def _kinds(seen: IngestJob) -> list[ResultKind]:
         if seen.records_failed >= seen.records_processed:
             kinds.remove(ResultKind.SUCCESSFUL)
     return kinds
-
-
-def _header(path: Path) -> list[str]:
-    """The names of a CSV file's columns; none of an empty file."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return next(csv.reader(file), [])
 
 
 def _shape(frame: pl.DataFrame) -> pl.DataFrame:

@@ -181,13 +181,12 @@ class JobHandlers:
         keys = self._keys_sent(chunk, job, work.key_field.name)
         collector = AnswerCollector(
             org=world.org,
-            storage=world.storage,
             refusals=world.refusals,
             work=work,
             keys=keys,
             find=lambda keys: world.org.find(work.spec.object, work.key_field, keys),
         )
-        answers = collector.collect(job, seen, lambda kind: names.download(job.job_no, kind))
+        answers = collector.collect(job, seen)
         if seen is not None and seen.state is JobState.ABORTED:
             self._check_still(job, seen)
         if job.operation == "insert" and job.attempt > 1:

@@ -63,9 +63,6 @@ class StagedNames:
     def answers(self, job_no: int) -> str:
         return f"{self.own}/answers.{job_no}.parquet"
 
-    def download(self, job_no: int, kind: str) -> str:
-        return f"{self.own}/download.{job_no}.{kind}.csv"
-
 
 def staging_folder(batch_id: str) -> str:
     """Where a batch's staged files lie in storage."""
