@@ -28,7 +28,7 @@ INSTALL := sh .ci/install .venv
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock'
 
-.PHONY: help venv demo test test-clients check format simulate simulate-shared prove bench lock clean
+.PHONY: help venv demo test test-clients check format simulate simulate-shared prove bench bench-twin lock clean
 
 help: ## Show this list
 	@echo "make demo    a real migration into a simulated org, from set-up to the end"
@@ -81,8 +81,9 @@ prove: .venv/.dev .venv/.demo ## All slow proofs (hours): kill loops, long simul
 
 bench: .venv/.bench ## Measure against the floor and other clients (`make test-clients` installs those)
 	@$(PYTHON) -m bench $(or $(ARGS),--out docs/benchmarks.md)
-	@echo "twin: ingest"
-	@$(PYTHON) -m bench.twin_ingest
+
+bench-twin: .venv/.base ## Measure how fast the twin takes rows
+	@$(PYTHON) -m bench.twin_ingest $(ARGS)
 
 lock: $(BIN)/uv ## Make the pins in requirements/ anew from pyproject.toml, newest versions
 	@$(LOCK) --upgrade --group uv -o $(LOCKS)/uv.txt

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email
+import json
 import os
 import shutil
 import sqlite3
@@ -39,7 +41,7 @@ class Task:
     rows: int
     folder: Path
     plan: str = sales.PLAN
-    memory_mb: int = 2048
+    memory_mb: int = sales.MEMORY_MB
     job_seconds: float = 0.0
     keeps_answers: bool = True
 
@@ -71,7 +73,7 @@ def forcelift(task: Task) -> Usage:
     folder = task.fresh("forcelift")
 
     def commands(sink: SinkAddress) -> list[list[str]]:
-        return [[*_forcelift(), "run", "--plan", str(_plan(task, folder, sink))]]
+        return [[*forcelift_command(), "run", "--plan", str(_plan(task, folder, sink))]]
 
     return _measured(task, commands, folder)
 
@@ -93,7 +95,9 @@ def forcelift_alone(task: Task) -> Usage:
         plan = folder / "forcelift.yaml"
         before = sink.counts()
         env = {"SF_ACCESS_TOKEN": sink.token}
-        cpu, wall, peak = run([[*_forcelift(), "run", "--resume", "--plan", str(plan)]], env=env, log=folder / "log")
+        cpu, wall, peak = run(
+            [[*forcelift_command(), "run", "--resume", "--plan", str(plan)]], env=env, log=folder / "log"
+        )
         return _usage(task, sink, before, cpu, wall, peak)
 
 
@@ -161,6 +165,22 @@ CONTESTANTS: Final[dict[str, Callable[[Task], Usage]]] = {
 NEEDS_CLIENTS: Final = frozenset({"simple-salesforce", "jsforce", "Salesforce CLI"})
 
 
+def client_versions() -> str:
+    """The other clients and their versions, as far as they are installed."""
+    packages = _NODE / "node_modules"
+    found = [
+        *CLIENTS.glob("simple-salesforce/lib/python*/site-packages/simple_salesforce-*.dist-info/METADATA"),
+        *(packages / name / "package.json" for name in ("jsforce", "@salesforce/cli")),
+    ]
+    names = []
+    for file in found:
+        if file.is_file():
+            text = file.read_text(encoding="utf-8")
+            about = json.loads(text) if file.suffix == ".json" else dict(email.message_from_string(text))
+            names.append(f"{about.get('name', about.get('Name'))} {about.get('version', about.get('Version'))}")
+    return ", ".join(names)
+
+
 def check_same_work(task: Task) -> int:
     """Rows whose hash in the floor's ledger is not the one in Forcelift's, by the last run of both.
 
@@ -197,7 +217,8 @@ def _usage(task: Task, sink: SinkAddress, before: dict[str, int], cpu: float, wa
     return Usage(cpu_s=cpu, wall_s=wall, peak_mb=peak, requests=after["requests"] - before["requests"], rows=rows)
 
 
-def _forcelift() -> list[str]:
+def forcelift_command() -> list[str]:
+    """The command `forcelift` of this environment."""
     return [sys.executable, "-m", "forcelift"]
 
 
@@ -218,7 +239,7 @@ def _stage_all(plan: Path, folder: Path, *, token: str) -> None:
     """Begin a batch that reads everything first, and kill it when the last chunk is staged."""
     with (folder / "staging.log").open("wb") as log:
         process = subprocess.Popen(
-            [*_forcelift(), "run", "--extract-first", "--plan", str(plan)],
+            [*forcelift_command(), "run", "--extract-first", "--plan", str(plan)],
             env={**os.environ, "SF_ACCESS_TOKEN": token},
             stdout=log,
             stderr=log,

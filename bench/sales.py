@@ -16,6 +16,9 @@ OBJECT: Final = "KPS_Sales__c"
 KEY: Final = "External_ID__c"
 TABLE: Final = "KPS_T_SALES_MD"
 DESCRIPTION_MAX: Final = 255
+MEMORY_MB: Final = 2048  # the plan's default
+WIDE: Final = (20, 180)
+NARROW: Final = (20, 30)
 
 _BLOCK: Final = 250_000
 _WORDS: Final = (
@@ -78,18 +81,18 @@ def describe() -> dict[str, Any]:
     return {"name": OBJECT, "label": OBJECT, "keyPrefix": "a00", "fields": fields, "recordTypeInfos": []}
 
 
-def make_database(path: Path, rows: int, *, seed: int = 7) -> None:
-    """Write the table as a DuckDB file, in key order."""
+def make_database(path: Path, rows: int, *, seed: int = 7, letters: tuple[int, int] = WIDE) -> None:
+    """Write the table as a DuckDB file, in key order; descriptions have from `letters[0]`, fewer than both together."""
     columns = ", ".join(f"{name} {kind}" for name, (_, kind, _) in FIELDS.items())
     path.unlink(missing_ok=True)
     with duckdb.connect(str(path)) as connection:
         connection.execute(f"CREATE TABLE {TABLE} ({columns}, PRIMARY KEY (SALES_ID))")
         for first in range(0, rows, _BLOCK):
-            block = _block(first, min(_BLOCK, rows - first), seed)  # noqa: F841 - DuckDB finds it by its name
+            block = _block(first, min(_BLOCK, rows - first), seed, letters)  # noqa: F841 - DuckDB finds it by its name
             connection.execute(f"INSERT INTO {TABLE} SELECT * FROM block")
 
 
-def _block(first: int, rows: int, seed: int) -> pl.DataFrame:
+def _block(first: int, rows: int, seed: int, letters: tuple[int, int]) -> pl.DataFrame:
     """Rows `first` and on. Randomness comes from hashes of the row number, so any block can be made alone."""
     number = pl.int_range(first, first + rows, dtype=pl.Int64, eager=True)
 
@@ -99,7 +102,9 @@ def _block(first: int, rows: int, seed: int) -> pl.DataFrame:
     start = pl.lit(0).cast(pl.Datetime("us")) + pl.duration(days=19_000)
     words = pl.Series(_WORDS)
     texts = pl.DataFrame({str(n): words.gather(draw(100 + n, len(words)).cast(pl.UInt32)) for n in range(34)})
-    sentence = texts.select(pl.concat_str(pl.all(), separator=" ").alias("text")).with_columns(n=draw(7, 180) + 20)
+    sentence = texts.select(pl.concat_str(pl.all(), separator=" ").alias("text")).with_columns(
+        n=draw(7, letters[1]) + letters[0]
+    )
     text = sentence.select(pl.col("text").str.slice(0, "n").str.strip_chars()).to_series()
     frame = pl.DataFrame(
         {
