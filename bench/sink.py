@@ -254,7 +254,14 @@ def main() -> None:
     with socket.create_server(("127.0.0.1", int(sys.argv[4]))) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         print(json.dumps({"url": url, "access_token": TOKEN}), flush=True)
-        config = uvicorn.Config(sink.app(), log_level="warning", access_log=False, http="httptools", lifespan="off")
+        config = uvicorn.Config(
+            sink.app(),
+            log_level="warning",
+            access_log=False,
+            http="httptools",
+            lifespan="off",
+            timeout_keep_alive=600,  # some clients think long between two calls, and fail on a closed connection
+        )
         uvicorn.Server(config).run(sockets=[listener])
 
 
