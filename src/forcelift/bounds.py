@@ -47,10 +47,11 @@ class MemoryShares:
     def of(cls, memory_mb: int, *, senders: int) -> MemoryShares:
         """Divide so much memory; at least one reader and one joiner work, however little there is."""
         scan_mb = max(64, memory_mb // 4)
-        source_mb = max(64, memory_mb // 8)
+        source_mb = max(64, memory_mb // 16)  # a table is read once, from end to end: a cache is of little use
         left = memory_mb - _PROGRAM_MB - source_mb
         readers = max(1, left // 2 // _READER_MB)
-        joiners = max(1, left // 2 // _JOINER_MB)
+        # More than the cores would work no sooner, and each holds a chunk's answers; one more waits for the network.
+        joiners = max(1, min(left // 2 // _JOINER_MB, cores() + 1))
         batch_rows = 50_000 if memory_mb >= 1024 else 20_000 if memory_mb > 512 else 10_000
         return cls(
             source_mb=source_mb,

@@ -19,5 +19,5 @@ def test_more_memory_lets_more_work_at_once() -> None:
     small, large = MemoryShares.of(512, senders=8), MemoryShares.of(4096, senders=8)
     assert (small.readers_max, small.joiners) == (1, 1)
     assert large.readers_max >= 4
-    assert large.joiners == 8
+    assert large.joiners > small.joiners
     assert large.source_mb > small.source_mb

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forcelift.jobs.csv_blocks import header_of, whole_rows
@@ -28,6 +28,7 @@ def cut(content: bytes, size: int) -> Iterator[bytes]:
     return (content[start : start + size] for start in range(0, len(content), size))
 
 
+@settings(deadline=None)
 @given(rows=ROWS, piece=st.integers(1, 40), block=st.integers(1, 60))
 def test_blocks_hold_the_rows_of_the_file_in_its_order(rows: list[tuple[str, str]], piece: int, block: int) -> None:
     content = written(rows)
@@ -39,6 +40,7 @@ def test_blocks_hold_the_rows_of_the_file_in_its_order(rows: list[tuple[str, str
     assert [tuple(row) for one in read for row in one[1:]] == rows
 
 
+@settings(deadline=None)
 @given(rows=ROWS, piece=st.integers(1, 40))
 def test_a_last_row_without_a_line_end_is_a_row(rows: list[tuple[str, str]], piece: int) -> None:
     content = written(rows)

@@ -7,17 +7,18 @@ found and what was found absent is remembered, so that an orphan costs one quest
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import polars as pl
 
+from forcelift.during.extract.sorted_keys import FOUND, SortedKeys
 from forcelift.protocols.org import FieldDescribe, Org
 from forcelift.rules import canonical_from_org, normalised_key
 
 ASK_BY_KEY_MAX = 5_000
 """More keys than these are not asked for one by one: the whole key field is fetched once by a bulk query."""
 
-_KEYS = pl.Schema({"norm": pl.String(), "stored": pl.String()})
+_PAGE_ROWS = 500_000
 
 
 class ParentIndex:
@@ -31,45 +32,56 @@ class ParentIndex:
 
     def __init__(self, *, org: Org, object_name: str, key: FieldDescribe, accepted: Callable[[], pl.LazyFrame]) -> None:
         self._org, self._object, self._key, self._accepted = org, object_name, key, accepted
-        self._known: pl.DataFrame | None = None
+        self._known: list[SortedKeys] = []
         self._absent = pl.Series("norm", [], dtype=pl.String)
         self._has_all = False
         self._lock = threading.Lock()
 
     def stored(self, norms: pl.Series) -> pl.DataFrame:
         """Columns `norm`, `stored`: of the given distinct normalised keys those that exist, as the org stores them."""
-        wanted = norms.alias("norm").to_frame()
+        wanted = norms.cast(pl.String).alias("norm")
         with self._lock:
-            if self._known is None:
-                self._known = self._from_ledger()
-            missing = wanted.join(self._known, on="norm", how="anti").filter(
-                ~pl.col("norm").is_in(self._absent.implode())
-            )
-            if missing.height and not self._has_all:
-                self._ask(missing["norm"])
-            return wanted.join(self._known, on="norm", how="inner")
+            if not self._known:
+                accepted = self._accepted().select("key")
+                self._known.append(
+                    self._sorted(page["key"] for page in accepted.collect_batches(chunk_size=_PAGE_ROWS))
+                )
+            found = self._find(wanted, self._known)
+            left = _without(_without(wanted, found["norm"]), self._absent)
+            if not left.len() or self._has_all:
+                return found
+            self._ask(left)
+            return pl.concat([found, self._find(left, self._known[-1:])])
 
-    def _from_ledger(self) -> pl.DataFrame:
-        return self._known_by_norm(self._accepted().select("key").collect().to_series())
+    def _find(self, norms: pl.Series, among: Sequence[SortedKeys]) -> pl.DataFrame:
+        found = pl.DataFrame(schema=FOUND)
+        for keys in among:  # what is found first stands: the ledger before the org
+            found = pl.concat([found, keys.find(_without(norms, found["norm"]))])
+        return found
 
-    def _known_by_norm(self, stored: pl.Series) -> pl.DataFrame:
-        """Stored keys (canonical) beside what they are compared by, one line for each that compares differently."""
-        norms = normalised_key(self._key, stored).alias("norm")
-        return pl.DataFrame([norms, stored.alias("stored")]).drop_nulls("norm").unique("norm").cast(_KEYS)
+    def _sorted(self, stored: Iterable[pl.Series]) -> SortedKeys:
+        return SortedKeys(stored, lambda keys: normalised_key(self._key, keys))
 
     def _ask(self, norms: pl.Series) -> None:
-        assert self._known is not None
+        texts: Iterator[pl.Series]
         if norms.len() > ASK_BY_KEY_MAX:
-            pages = [pl.read_csv(page, infer_schema=False) for page in self._org.bulk_query(self._everything()) if page]
-            texts = [page[self._key.name] for page in pages] or [pl.Series([], dtype=pl.String)]
+            pages = (page for page in self._org.bulk_query(self._everything()) if page)
+            texts = (pl.read_csv(page, infer_schema=False)[self._key.name] for page in pages)
             self._has_all = True
         else:
             pairs = self._org.find(self._object, self._key, norms.to_list())
-            texts = [pl.Series([text for _, text in pairs], dtype=pl.String)]
-        stored = pl.concat([text.alias("stored") for text in texts])
-        found = self._known_by_norm(canonical_from_org(self._key, stored))
-        self._known = pl.concat([self._known, found]).unique("norm", keep="first", maintain_order=True)
-        self._absent = pl.concat([self._absent, norms.to_frame().join(found, on="norm", how="anti")["norm"]])
+            texts = iter([pl.Series([text for _, text in pairs], dtype=pl.String)])
+        asked = self._sorted(canonical_from_org(self._key, text) for text in texts)
+        self._absent = pl.concat([self._absent, _without(norms, asked.find(norms)["norm"])])
+        # What many questions brought is put together by and by, so that there are never many places to look.
+        while len(self._known) > 1 and len(self._known[-1]) <= 2 * len(asked):
+            asked = self._sorted([self._known.pop().stored, asked.stored])
+        self._known.append(asked)
 
     def _everything(self) -> str:
         return f"SELECT {self._key.name} FROM {self._object} WHERE {self._key.name} != null"
+
+
+def _without(norms: pl.Series, others: pl.Series) -> pl.Series:
+    """Of the first those that are not among the second."""
+    return norms.filter(~norms.is_in(others.implode())) if others.len() else norms
