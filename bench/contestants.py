@@ -47,8 +47,8 @@ class Task:
 
     @property
     def answers(self) -> Path | None:
-        """Where the sink keeps its answers for the next turn; None where there is no other turn."""
-        return self.folder / "answers" if self.keeps_answers else None
+        """Where the sink keeps its answers for the next run of this table; None where there is no other."""
+        return self.folder.parent / "answers" if self.keeps_answers else None
 
     def fresh(self, name: str) -> Path:
         """An empty folder for one run."""
