@@ -16,7 +16,7 @@ from pathlib import Path
 
 from forcelift.assembly import Compiled, compile_plan, open_org, open_source, refusal_reader
 from forcelift.audit import Lease, LeaseHolder, LeaseTimes
-from forcelift.audit.batches import SAMPLE_KEY
+from forcelift.audit.batches import IMAGES_KEY, SAMPLE_KEY, takes_images
 from forcelift.audit.records import Batch, BatchMode, BatchState, ChunkStatus, ChunkStep, Control
 from forcelift.bounds import SENDERS_MORE, MemoryShares, check_room, engine_settings
 from forcelift.during.extract import ExtractHandlers, ExtractWorld
@@ -68,6 +68,8 @@ class RunOptions:
         tables: Only these tables of the plan.
         sample_percent: Only so many percent of each table's keys, with all parents that they refer to; all if None.
             With `resume` it may be left out; what the batch was begun with counts, and must not differ.
+        before_images: Keep the records that the batch may change as they were, so that a rollback can put them back.
+            With `resume` what the batch was begun with counts.
     """
 
     batch_id: str | None = None
@@ -77,6 +79,7 @@ class RunOptions:
     extract_first: bool = False
     tables: tuple[str, ...] = ()
     sample_percent: Decimal | int | float | str | None = None
+    before_images: bool = True
 
     @property
     def known(self) -> str | None:
@@ -145,7 +148,8 @@ def run_migration(
                 settings = engine or engine_settings(loaded, mode=batch.mode)
                 # A batch that reads everything first is one process's: it alone knows when all is read.
                 is_shared = state.audit.can_share and batch.mode is not BatchMode.EXTRACT_FIRST
-                settings = replace(settings, is_shared=is_shared)
+                images = takes_images(state.audit.plan_document(batch.batch_id)) and not options.dry_run
+                settings = replace(settings, is_shared=is_shared, takes_images=images)
                 world = _World(loaded, batch, state, source, org, compiled, lease, clock, settings)
                 coordinator = world.run(watcher, is_joined=is_joined)
                 return _end(world, coordinator)
@@ -205,10 +209,13 @@ def _begin(
         if is_joined:
             return known
         state.audit.clear_control(batch_id, owner())
-        return state.audit.reopen_batch(batch_id)
+        batch = state.audit.reopen_batch(batch_id)
+        state.audit.renew_rolled_back(batch_id, owner())
+        return batch
     document = plan_document(loaded.plan) | {
         "chosen_tables": list(options.tables),
         SAMPLE_KEY: str(sample) if sample is not None else None,
+        IMAGES_KEY: options.before_images,
     }
     batch = Batch(
         batch_id=batch_id,

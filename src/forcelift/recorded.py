@@ -96,7 +96,7 @@ def ledger_faults(state: State) -> list[str]:
     """Ledger files that are missing or were changed after they were sealed, of all batches."""
     faults = []
     for batch in state.audit.batches():
-        for chunk in state.audit.chunks(batch.batch_id):
+        for chunk in state.audit.chunks(batch.batch_id, with_superseded=True):
             if chunk.ledger_file is None or chunk.ledger_sha256 is None:
                 continue
             try:

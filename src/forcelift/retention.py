@@ -30,7 +30,7 @@ def end_batch(state: State, batch: Batch, staged_files: str | int) -> None:
         return
     if staged_files in ("until_settled", "until_done", 0):
         _remove(state, batch.batch_id)
-    current = {chunk.ledger_file for chunk in state.audit.chunks(batch.batch_id)}
+    current = {chunk.ledger_file for chunk in state.audit.chunks(batch.batch_id, with_superseded=True)}
     for name in state.storage.list(ledger_folder(batch.batch_id)):
         if name not in current:
             state.storage.delete(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import random
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -78,6 +79,7 @@ class SimOrg:
         self.faults = Faults()
         self.records: dict[str, dict[str, list[dict[str, str]]]] = {name: {} for name in objects}
         self.jobs: dict[str, SimJob] = {}
+        self.images: list[str] = []
         self.api_calls = 0
         self.api_requests_left: int | None = None
         self._made = 0
@@ -94,13 +96,37 @@ class SimOrg:
         raise NotImplementedError("the simulation asks for no limits")
 
     def query(self, soql: str) -> Iterator[dict[str, Any]]:
-        raise NotImplementedError("the simulation asks no queries")
+        """Only whether an object holds records."""
+        self._before(changes=False)
+        asked = re.fullmatch(r"SELECT Id FROM (\w+) LIMIT 1", soql)
+        assert asked is not None, f"the simulation asks no such query: {soql}"
+        found = [record for same in self.records[asked[1]].values() for record in same]
+        yield from ({"Id": record["Id"]} for record in found[:1])
 
     def count(self, soql: str) -> int:
         raise NotImplementedError("the simulation asks no queries")
 
     def bulk_query(self, soql: str) -> Iterator[bytes]:
-        raise NotImplementedError("the simulation asks no queries")
+        """What before-images ask: by a range of keys, all, or what others changed, which is nothing."""
+        self._before(changes=False)
+        asked = re.fullmatch(r"SELECT (.+) FROM (\w+) WHERE (.+)", soql)
+        assert asked is not None, f"the simulation asks no such query: {soql}"
+        names, object_name, where = asked[1].split(", "), asked[2], asked[3]
+        records = [record for same in self.records[object_name].values() for record in same]
+        bounds = re.fullmatch(r"Key__c >= '(.*)' AND Key__c <= '(.*)'", where)
+        if bounds is not None:
+            low, high = bounds[1].lower(), bounds[2].lower()
+            records = [record for record in records if low <= record["Key__c"].lower() <= high]
+        elif "LastModifiedById" in where:
+            records = []
+        else:
+            assert where == "Key__c != null", where
+        out = io.StringIO()
+        writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([record.get(name, "") for name in names] for record in records)
+        self.images.append(object_name)
+        yield out.getvalue().encode()
 
     def find(self, object_name: str, key: FieldDescribe, values: Sequence[str]) -> Iterator[tuple[str, str]]:
         self._before(changes=False)

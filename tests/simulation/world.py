@@ -24,7 +24,16 @@ from tests.simulation.org import SOMEBODY, Faults, SimJob, SimOrg, SimulatedCras
 from tests.simulation.source import SimSource
 
 from forcelift.audit import AuditStore
-from forcelift.audit.records import Batch, BatchMode, BatchState, ChunkStatus, ChunkStep, Control, JobStep
+from forcelift.audit.records import (
+    Batch,
+    BatchMode,
+    BatchState,
+    BeforeImage,
+    ChunkStatus,
+    ChunkStep,
+    Control,
+    JobStep,
+)
 from forcelift.during.extract import ExtractHandlers, ExtractWorld
 from forcelift.during.extract.pace import Pace
 from forcelift.during.extract.record_data import SentRowsJson
@@ -258,6 +267,7 @@ class Simulation:
             # One chunk's files take some kB: a small limit makes chunks wait for each other.
             staged_bytes_max=100_000_000 if self.extract_first else self.rng.choice([80_000, 100_000_000]),
             room_patience_s=1e9,
+            takes_images=self.rng.random() < 0.5,
         )
         self.chunk_rows = self.rng.randint(3, 20)
         self.batch = Batch(
@@ -562,10 +572,37 @@ class Simulation:
         created = set(rows.filter(pl.col("outcome") == "created")["key"])
         truly_created = self.rows.good[table] - self.existing[table]
         # A row whose first answer was forgotten may be told as updated, never one as created that was not.
-        assert created <= truly_created if self.forgotten else created == truly_created
+        images = [self.audit.image(chunk.audit_id) for chunk in chunks]
+        were_sent = [chunk for chunk in chunks if self.audit.jobs(chunk.batch_id, chunk.audit_id)]
+        if self.settings.takes_images:
+            taken = {image.audit_id: image for image in images if image is not None}
+            assert {chunk.audit_id for chunk in were_sent} <= set(taken)
+            self._check_images(table, taken)
+        # Only an image proves that a record whose first answer was forgotten is ours.
+        proved = self.settings.takes_images and all(
+            image is not None and image.file is not None for image in images if image is not None
+        )
+        proved = proved and {chunk.audit_id for chunk in were_sent} <= {image.audit_id for image in images if image}
+        assert created <= truly_created if self.forgotten and not proved else created == truly_created
         object_name = _plans()[table].object
         for key, record_id in accepted.select("key", "id").iter_rows():
             assert self.org.records[object_name][key.lower()][0]["Id"] == record_id
+
+    def _check_images(self, table: str, images: dict[int, BeforeImage]) -> None:
+        """An image holds the records of its chunk's keys that stood before, as they were, and no others."""
+        storage = FolderStorage(self.folder, fsync=False)
+        seen: set[str] = set()
+        for image in images.values():
+            if image.file is None:
+                assert not self.existing[table]
+                continue
+            frame = pl.read_parquet(storage.path(image.file))
+            assert frame.height == image.rows
+            assert set(frame["Note__c"]) <= {"before"}, "an image was taken after the batch had written"
+            assert not seen & set(frame["norm"])
+            seen |= set(frame["norm"])
+        if all(image.file is not None for image in images.values()):
+            assert seen == {key.lower() for key in self.existing[table]}
 
 
 @contextlib.contextmanager

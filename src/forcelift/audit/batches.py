@@ -22,6 +22,14 @@ from forcelift.errors import StateConflict
 SAMPLE_KEY = "sample_percent"
 """Beside the plan in a batch's first revision: how many percent of the keys it takes, as text; null for all rows."""
 
+IMAGES_KEY = "before_images"
+"""Beside the plan in a batch's first revision: whether it keeps the records that it may change as they were."""
+
+
+def takes_images(plan_document: Mapping[str, Any]) -> bool:
+    """Whether a batch of that plan document takes before-images; batches of earlier versions did not."""
+    return bool(plan_document.get(IMAGES_KEY))
+
 
 class Batches(Journal):
     """Batches and their control rows."""

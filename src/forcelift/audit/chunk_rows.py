@@ -86,14 +86,24 @@ def find_table(connection: Connection, batch_id: str, table_name: str) -> BatchT
 
 
 def find_chunks(
-    connection: Connection, batch_id: str, table_name: str | None, audit_ids: Sequence[int] | None = None
+    connection: Connection,
+    batch_id: str,
+    table_name: str | None,
+    audit_ids: Sequence[int] | None = None,
+    *,
+    with_superseded: bool = False,
 ) -> list[Chunk]:
-    """The chunks of a batch or of one of its tables, in load order; only those of `audit_ids` if given."""
+    """The chunks of a batch or of one of its tables, in load order; only those of `audit_ids` if given.
+
+    A chunk that was rolled back and is loaded anew has several rows: only the one that counts, unless asked for all.
+    """
     query = _CHUNK.join(
         tables.batch_table,
         (tables.batch_table.c.batch_id == tables.chunk.c.batch_id)
         & (tables.batch_table.c.table_name == tables.chunk.c.table_name),
     ).where(tables.chunk.c.batch_id == batch_id)
+    if not with_superseded:
+        query = query.where(tables.chunk.c.superseded == 0)
     if table_name is not None:
         query = query.where(tables.chunk.c.table_name == table_name)
     if audit_ids is not None:
@@ -204,6 +214,50 @@ def move(
         connection.execute(table.update().where(table.c.audit_id == chunk.audit_id).values(**chunk_values))
     append_chunk(connection, now, action, chunk.audit_id, payload or {}, batch_id=chunk.batch_id)
     return need_chunk(connection, chunk.audit_id)
+
+
+def renew(connection: Connection, chunk: Chunk, *, created_by: str, now: datetime) -> None:
+    """Make the rows under which a chunk that was rolled back is loaded anew; the old ones stay beside them."""
+    log, table = tables.audit_log, tables.chunk
+    earlier = (
+        (table.c.batch_id == chunk.batch_id)
+        & (table.c.table_name == chunk.table_name)
+        & (table.c.chunk_no == chunk.chunk_no)
+    )
+    number = 1 + connection.execute(sa.select(sa.func.max(table.c.superseded)).where(earlier)).scalar_one()
+    connection.execute(table.update().where(table.c.audit_id == chunk.audit_id).values(superseded=number))
+    made = connection.execute(
+        log.insert(),
+        {
+            "batch_id": short_batch_id(chunk.batch_id),
+            "table_name": short_table_name(chunk.table_name),
+            "chunk_id": chunk.chunk_no,
+            "status": ChunkStatus.PENDING.value,
+            "created_by": fit_text(created_by, tables.CREATED_BY_BYTES),
+            "created_date": now,
+            "start_time": None,
+        },
+    )
+    assert made.inserted_primary_key is not None
+    audit_id = made.inserted_primary_key[0]
+    connection.execute(
+        table.insert(),
+        {
+            "audit_id": audit_id,
+            "batch_id": chunk.batch_id,
+            "table_name": chunk.table_name,
+            "chunk_no": chunk.chunk_no,
+            "predicate": dict(chunk.predicate),
+            "rows_estimate": chunk.rows_estimate,
+            "step": ChunkStep.PLANNED.value,
+            # Files of the ledger are named by generation, and those of the rows before must stay.
+            "generation": chunk.generation + 1,
+            "link_refused": 0,
+            "superseded": 0,
+        },
+    )
+    payload = {"table": chunk.table_name, "chunk": chunk.chunk_no, "instead_of": chunk.audit_id}
+    append_chunk(connection, now, "chunk_renewed", audit_id, payload, batch_id=chunk.batch_id)
 
 
 def start(connection: Connection, audit_id: int, now: datetime, *, restage: bool = False) -> Chunk:

@@ -85,10 +85,13 @@ class Chunks(Holding):
             rows = connection.execute(query.order_by(tables.batch_table.c.position)).mappings()
             return [table_from(row) for row in rows]
 
-    def chunks(self, batch_id: str, table_name: str | None = None) -> list[Chunk]:
-        """The batch's chunks in load order: by their table's position, then by number."""
+    def chunks(self, batch_id: str, table_name: str | None = None, *, with_superseded: bool = False) -> list[Chunk]:
+        """The batch's chunks in load order: by their table's position, then by number.
+
+        Of a chunk that was rolled back and is loaded anew only the rows that count, unless `with_superseded`.
+        """
         with self.read() as connection:
-            return find_chunks(connection, batch_id, table_name)
+            return find_chunks(connection, batch_id, table_name, with_superseded=with_superseded)
 
     def chunk(self, audit_id: int) -> Chunk:
         """One chunk. Raises `StateConflict` if there is none of that id."""
@@ -257,12 +260,3 @@ class Chunks(Holding):
         """All PENDING chunks to SKIPPED, as the batch was stopped before they began. Returns how many."""
         with self.write() as connection:
             return skip_pending(connection, batch_id, self.clock.now(), reason)
-
-    def roll_back_chunk(self, audit_id: int) -> Chunk:
-        """SUCCESS or PARTIAL to ROLLED_BACK, which is final; END_TIME is now."""
-        with self.write() as connection:
-            chunk = need_chunk(connection, audit_id)
-            check_chunk_move(audit_id, chunk.status, ChunkStatus.ROLLED_BACK)
-            now = self.clock.now()
-            audit = {"status": ChunkStatus.ROLLED_BACK.value, "end_time": now}
-            return move(connection, chunk, now, "chunk_rolled_back", audit_values=audit)

@@ -145,7 +145,7 @@ class Readings(Journal):
             .select_from(table)
             .join(chunk, of_table)
             .join(log, log.c.audit_id == chunk.c.audit_id)
-            .where(table.c.batch_id == batch_id)
+            .where(table.c.batch_id == batch_id, chunk.c.superseded == 0)
             .group_by(table.c.table_name, table.c.object, table.c.position, log.c.status)
             .order_by(table.c.position, table.c.table_name, log.c.status)
         )

@@ -159,6 +159,7 @@ class Chunk:
     error_message: str | None = None
     source_checksum: str | None = None
     claim: int | None = None  # fence of the runner that has it, or had it last, where several may share a batch
+    superseded: int = 0  # 0: it counts; else it was rolled back, and a later row of the same chunk counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +196,60 @@ class Job:
     answered: int | None = None  # rows with an answer
     error_message: str | None = None
     fence: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableImage:
+    """Whether a table's object held records before the batch touched it; the file that its chunks share, if any."""
+
+    batch_id: str
+    table_name: str
+    held_records: bool
+    decided_at: datetime
+    file: str | None = None
+    sha256: str | None = None
+    rows: int | None = None
+    asked_at: datetime | None = None  # just before the query of the file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeforeImage:
+    """The records of a chunk's keys as they stood before its first job; no file where the object held none at all."""
+
+    audit_id: int
+    generation: int
+    file: str | None
+    sha256: str | None
+    rows: int
+    taken_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollback:
+    """One rollback of a batch or a part of it; `step` is the last of the checklist's nine that is done."""
+
+    rollback_no: int
+    batch_id: str
+    scope: Mapping[str, Any]
+    reason: str
+    asked_by: str
+    began_at: datetime
+    step: int
+    ended_at: datetime | None = None
+    result: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackChunk:
+    """What a rollback does to a chunk. `step` is `sealed`, and `settled` once it is written down what became of it."""
+
+    rollback_no: int
+    audit_id: int
+    decisions_file: str
+    decisions_sha256: str
+    restores: tuple[Part, ...]
+    deletes: tuple[Part, ...]
+    step: str = "sealed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

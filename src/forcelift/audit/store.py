@@ -13,11 +13,12 @@ from forcelift.audit.database import OnStep, no_step, open_database
 from forcelift.audit.jobs import Jobs
 from forcelift.audit.lease import Lease, Leases
 from forcelift.audit.readings import Readings
+from forcelift.audit.rollbacks import Rollbacks
 from forcelift.audit.shares import LeaseTimes
 from forcelift.protocols.clock import Clock
 
 
-class AuditStore(Batches, Chunks, Jobs, Claims, Leases, Readings):
+class AuditStore(Batches, Chunks, Jobs, Claims, Leases, Readings, Rollbacks):
     """An open audit database.
 
     Each method is one transaction; what it returns is committed. Methods may be called from several threads at once,

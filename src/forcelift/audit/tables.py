@@ -14,7 +14,7 @@ from sqlalchemy.types import TypeEngine
 
 from forcelift.audit.types import Count, Document, Measure, Moment, PresentMoment, clob, varchar, whole_number
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 PRODUCT = "forcelift"
 
 BATCH_ID_BYTES = 50
@@ -196,7 +196,9 @@ chunk = sa.Table(
     sa.Column("failed_last", sa.BigInteger),
     # Fence of the runner that has it, or had it last in this session; only where several may share a batch.
     sa.Column("claim", sa.BigInteger),
-    sa.UniqueConstraint("batch_id", "table_name", "chunk_no"),
+    # 0 for the chunk that counts; a chunk that was rolled back and is loaded anew stays under the numbers from 1.
+    sa.Column("superseded", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.UniqueConstraint("batch_id", "table_name", "chunk_no", "superseded"),
     sa.ForeignKeyConstraint(["batch_id", "table_name"], ["batch_table.batch_id", "batch_table.table_name"]),
 )
 
@@ -234,6 +236,64 @@ job = sa.Table(
 sa.Index("idx_job_batch", job.c.batch_id)
 sa.Index("idx_job_audit", job.c.audit_id)
 sa.Index("idx_job_sf", job.c.org_id, job.c.sf_id)
+
+# What was found out about a table's object before the first of its rows was sent, and the one file that chunks share
+# whose keys cannot be asked for as a range.
+table_image = sa.Table(
+    "table_image",
+    metadata,
+    sa.Column("batch_id", _ID, sa.ForeignKey(batch.c.batch_id), primary_key=True),
+    sa.Column("table_name", _NAME, primary_key=True),
+    sa.Column("held_records", sa.Integer, nullable=False),
+    sa.Column("decided_at", Moment(), nullable=False),
+    sa.Column("file", _FILE),
+    sa.Column("sha256", _HASH),
+    sa.Column("rows", sa.BigInteger, quote=True),
+    sa.Column("asked_at", Moment()),
+)
+
+# The records of a chunk's keys as they stood just before its first job.
+before_image = sa.Table(
+    "before_image",
+    metadata,
+    sa.Column("audit_id", whole_number(), sa.ForeignKey(audit_log.c.audit_id), primary_key=True, autoincrement=False),
+    sa.Column("generation", sa.Integer, primary_key=True, autoincrement=False),
+    # Null where the object held no record at all.
+    sa.Column("file", _FILE),
+    sa.Column("sha256", _HASH),
+    sa.Column("rows", sa.BigInteger, nullable=False, quote=True),
+    sa.Column("taken_at", Moment(), nullable=False),
+)
+
+rollback = sa.Table(
+    "rollback",
+    metadata,
+    sa.Column("rollback_no", sa.Integer, primary_key=True),
+    sa.Column("batch_id", _ID, sa.ForeignKey(batch.c.batch_id), nullable=False),
+    sa.Column("scope", Document(), nullable=False),
+    sa.Column("reason", varchar(4000), nullable=False),
+    sa.Column("asked_by", _NAME, nullable=False),
+    sa.Column("began_at", Moment(), nullable=False),
+    # The last of the checklist's nine steps that is done.
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("ended_at", Moment()),
+    sa.Column("result", Document()),
+    sqlite_autoincrement=True,
+)
+sa.Index("idx_rollback_batch", rollback.c.batch_id)
+
+# What a rollback does to one chunk: decided and sealed before the first record is touched.
+rollback_chunk = sa.Table(
+    "rollback_chunk",
+    metadata,
+    sa.Column("rollback_no", sa.Integer, sa.ForeignKey(rollback.c.rollback_no), primary_key=True),
+    sa.Column("audit_id", whole_number(), sa.ForeignKey(audit_log.c.audit_id), primary_key=True, autoincrement=False),
+    sa.Column("decisions_file", _FILE, nullable=False),
+    sa.Column("decisions_sha256", _HASH, nullable=False),
+    sa.Column("restores", Document(), nullable=False),
+    sa.Column("deletes", Document(), nullable=False),
+    sa.Column("step", _WORD, nullable=False),
+)
 
 budget = sa.Table(
     "budget",

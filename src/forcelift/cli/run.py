@@ -37,6 +37,11 @@ from forcelift.errors import UsageError
     metavar="P",
     help="Only P percent of each table's keys, the same each time, with all parents that they refer to",
 )
+@click.option(
+    "--no-before-images",
+    is_flag=True,
+    help="Do not keep the records that the batch changes as they were: a rollback could not put them back",
+)
 @json_option
 @click.pass_context
 def run(
@@ -49,6 +54,7 @@ def run(
     extract_first: bool,
     tables: tuple[str, ...],
     sample_percent: str | None,
+    no_before_images: bool,
     as_json: bool,
 ) -> int:
     """Load the plan's tables into the org
@@ -61,6 +67,7 @@ def run(
     Exit code 1 means that everything was carried through, but rows were refused.
     """
     others = {"--batch": batch_id is not None, "--dry-run": dry_run, "--extract-first": extract_first}
+    others |= {"--no-before-images": no_before_images}
     others |= {"--table": bool(tables), "--join": resume is not None and join is not None}
     _check_options("--resume" if resume is not None else "--join" if join is not None else None, others)
     if dry_run and extract_first:
@@ -81,6 +88,7 @@ def run(
         extract_first=extract_first,
         tables=tables,
         sample_percent=sample_percent,
+        before_images=not no_before_images,
     )
     console = notes()
     summary, seconds = watched_run(plan_file, options, console)

@@ -208,13 +208,15 @@ def merge_answers(answers: Iterator[pl.DataFrame] | Iterable[pl.DataFrame]) -> p
     """One line per key from the answers of several jobs, given oldest first.
 
     The last answer stands, but what was ever created stays created, and an Id once given is kept. Adds the column
-    `was_created`.
+    `was_created`, and `was_lost` where an answer was gone while the record stood in the org.
     """
     frames = [frame.with_columns(order=pl.lit(number)) for number, frame in enumerate(answers)]
     if not frames:
-        return pl.DataFrame(schema={**ANSWERS, "was_created": pl.Boolean()})
-    together = pl.concat(frames).with_columns(was_created=pl.col("kind") == "created")
-    names = [*ANSWERS.names(), "was_created"]
+        return pl.DataFrame(schema={**ANSWERS, "was_created": pl.Boolean(), "was_lost": pl.Boolean()})
+    together = pl.concat(frames).with_columns(
+        was_created=pl.col("kind") == "created", was_lost=pl.col("kind") == "unknown"
+    )
+    names = [*ANSWERS.names(), "was_created", "was_lost"]
     if len(frames) == 1:  # one job answers once for each key
         return together.select(names)
     # Few rows are sent twice, and merging costs many times what passing on does.
@@ -231,9 +233,25 @@ def _merge_repeated(answers: pl.DataFrame) -> pl.DataFrame:
         .agg(
             id=pl.col("id").sort_by("order").drop_nulls().last(),
             was_created=pl.col("was_created").any(),
+            was_lost=pl.col("was_lost").any(),
             **last,
         )
         .collect()
     )
     sticky = pl.when((pl.col("kind") == "updated") & pl.col("was_created")).then(pl.lit("created"))
     return merged.with_columns(kind=sticky.otherwise(pl.col("kind")))
+
+
+def prove_created(answers: pl.DataFrame, absent: pl.Series) -> pl.DataFrame:
+    """Settle what a lost answer left in doubt: whose key stood for no record before the chunk's first job, we created.
+
+    Args:
+        answers: As `merge_answers` gives them.
+        absent: Keys of the chunk that its before-image does not hold.
+    """
+    proved = pl.col("was_lost") & pl.col("kind").is_in(["updated", "unknown"]) & pl.col("key").is_in(absent.implode())
+    return answers.with_columns(
+        kind=pl.when(proved).then(pl.lit("created")).otherwise("kind"),
+        was_created=pl.col("was_created") | proved,
+        evidence=pl.when(proved).then(pl.lit("queried")).otherwise("evidence"),
+    )

@@ -37,6 +37,7 @@ class EngineSettings:
         abort_settle_s: How long the counters of an aborted job must stand still before its answers are fetched.
         source_tries_max: Times a chunk is read again when the source does not answer.
         look_pause_s: Pause between looks at what other runners of a shared batch have done.
+        takes_images: Whether the records of a chunk's keys are sealed before its first job, where that may change them.
         is_shared: Whether other runners may work on the batch, so that chunks are claimed before they are begun.
     """
 
@@ -57,6 +58,7 @@ class EngineSettings:
     hours: Hours | None = None
     disk_critical: float | None = None
     room_patience_s: float = 1800.0
+    takes_images: bool = False
     is_shared: bool = False
 
 
@@ -134,6 +136,11 @@ class Board:
     def has_open_intent(self) -> bool:
         """Whether a job is intended and it is not yet known whether the org has it."""
         return bool(self.intending) or any(job.job.step is JobStep.INTENDED for _, job in self.jobs())
+
+    def needs_image(self, chunk: ChunkTrack) -> bool:
+        """Whether the records of a chunk's keys are to be sealed before its first job."""
+        is_load = chunk.phase is Phase.SENDING and self.table_of(chunk).spec.operation == "upsert"
+        return self.settings.takes_images and is_load and not chunk.has_image
 
     def table_of(self, chunk: ChunkTrack) -> TableTrack:
         return self.tables[chunk.table]

@@ -21,7 +21,7 @@ from forcelift.audit.records import (
     StagedChunk,
 )
 from forcelift.audit.shares import WorkState
-from forcelift.jobs.answers import merge_answers
+from forcelift.jobs.answers import merge_answers, prove_created
 from forcelift.jobs.messages import (
     CheckTable,
     ChunkSettled,
@@ -38,7 +38,7 @@ from forcelift.jobs.settlement import Settlement, open_keys, settle_rows
 from forcelift.jobs.staged_files import remove_staged
 from forcelift.jobs.work import TableWork
 from forcelift.jobs.world import JobWorld
-from forcelift.rules import checksum
+from forcelift.rules import checksum, normalised_key
 from forcelift.storage import Sealed
 
 
@@ -198,14 +198,28 @@ class ChunkHandlers:
     def _answers(self, chunk: Chunk, *, links: bool) -> Iterator[pl.DataFrame]:
         """The sealed answers of one pass, oldest job first."""
         for job in sorted(self._world.audit.jobs(chunk.batch_id, chunk.audit_id), key=lambda job: job.job_no):
-            if (job.kind is JobKind.LINK) == links and job.results_file is not None:
+            if job.kind is not JobKind.UNDO and (job.kind is JobKind.LINK) == links and job.results_file is not None:
                 yield pl.read_parquet(self._world.storage.path(job.results_file), glob=False)
+
+    def _absent(self, chunk: Chunk, answers: pl.DataFrame) -> pl.Series | None:
+        """Keys with a lost answer that stood for no record before the chunk's first job; None without such proof."""
+        lost = answers.filter(pl.col("was_lost")).get_column("key")
+        image = self._world.audit.image(chunk.audit_id) if lost.len() else None
+        if image is None or image.file is None or image.sha256 is None:
+            return None
+        self._world.storage.verify(image.file, image.sha256)
+        held = pl.scan_parquet(self._world.storage.path(image.file), glob=False).select("norm").unique()
+        field = self._world.works[chunk.table_name].key_field
+        keys = pl.LazyFrame({"key": lost, "norm": normalised_key(field, lost)})
+        return keys.join(held, on="norm", how="anti").collect().get_column("key")
 
     def _settle(self, chunk: Chunk, *, links: bool) -> Settlement:
         assert chunk.staged is not None
         path = self._world.storage.path
         rows = pl.read_parquet(path(chunk.staged.rows_file), glob=False)
         answers = merge_answers(self._answers(chunk, links=False))
+        if (absent := self._absent(chunk, answers)) is not None:
+            answers = prove_created(answers, absent)
         if not links:
             return settle_rows(rows, answers)
         assert chunk.staged.link_rows_file is not None

@@ -7,6 +7,7 @@ from typing import Any
 
 from forcelift.jobs.chunk_handlers import ChunkHandlers
 from forcelift.jobs.claims import ClaimHandlers
+from forcelift.jobs.images import ImageHandlers
 from forcelift.jobs.job_handlers import JobHandlers
 from forcelift.jobs.messages import (
     AbandonJob,
@@ -27,6 +28,7 @@ from forcelift.jobs.messages import (
     SettleChunk,
     SkipChunks,
     StageResend,
+    TakeImage,
     UploadJob,
 )
 from forcelift.jobs.world import JobWorld
@@ -38,6 +40,7 @@ def job_handlers(world: JobWorld) -> dict[type, Callable[[Any], Any]]:
     """Handlers of all commands but planning and staging, which belong to the extraction."""
     jobs, chunks, claims = JobHandlers(world), ChunkHandlers(world), ClaimHandlers(world)
     return {
+        TakeImage: ImageHandlers(world).take,
         IntendJob: jobs.intend,
         CreateJob: jobs.create,
         FindStray: jobs.find_stray,

@@ -30,6 +30,13 @@ class StageChunk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TakeImage:
+    """Seal the records of a staged chunk's keys as they stand now, before its first job. -> number of records."""
+
+    audit_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IntendJob:
     """Write down that a job is about to be created, and reserve its allowance.
 
@@ -194,6 +201,7 @@ class LookAround:
 Command = (
     PlanTable
     | StageChunk
+    | TakeImage
     | IntendJob
     | CreateJob
     | FindStray

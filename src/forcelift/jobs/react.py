@@ -41,6 +41,7 @@ from forcelift.jobs.messages import (
     StageLinks,
     StageResend,
     TablePlanned,
+    TakeImage,
     UploadJob,
 )
 from forcelift.jobs.react_waits import chunk_error, source_pause
@@ -61,7 +62,18 @@ def react(board: Board, answer: Answer, now: datetime) -> None:
     _REACTIONS[type(command)](board, command, answer, now)
 
 
-_ORG_COMMANDS = (CreateJob, FindStray, UploadJob, CloseJob, AskJob, AbandonJob, AbortJob, PollJobs, CollectJob)
+_ORG_COMMANDS = (
+    TakeImage,
+    CreateJob,
+    FindStray,
+    UploadJob,
+    CloseJob,
+    AskJob,
+    AbandonJob,
+    AbortJob,
+    PollJobs,
+    CollectJob,
+)
 
 
 def _planned(board: Board, command: PlanTable, answer: Answer, now: datetime) -> None:
@@ -112,6 +124,15 @@ def _staged(board: Board, command: StageChunk, answer: Answer, now: datetime) ->
         extract_first.lay_ready(board, chunk)
     else:
         chunk.phase = Phase.SENDING
+
+
+def _imaged(board: Board, command: TakeImage, answer: Answer, now: datetime) -> None:
+    chunk = board.active[command.audit_id]
+    chunk.doing = None
+    if answer.error is not None:
+        chunk_error(board, chunk, answer.error, now)
+        return
+    chunk.has_image = True
 
 
 def _intended(board: Board, command: IntendJob, answer: Answer, now: datetime) -> None:
@@ -253,6 +274,7 @@ def _checked(board: Board, command: CheckTable, answer: Answer, now: datetime) -
 _REACTIONS: dict[type, Callable[[Board, Any, Answer, datetime], None]] = {
     PlanTable: _planned,
     StageChunk: _staged,
+    TakeImage: _imaged,
     IntendJob: _intended,
     CreateJob: react_jobs.created,
     FindStray: react_jobs.stray_found,

@@ -30,6 +30,7 @@ from forcelift.jobs.messages import (
     StageChunk,
     StageLinks,
     StageResend,
+    TakeImage,
     UploadJob,
 )
 from forcelift.jobs.tracks import ChunkTrack, JobTrack, Phase, TableTrack
@@ -191,6 +192,11 @@ def _push_sending(board: Board, chunk: ChunkTrack, now: datetime, *, waits: bool
         command = _push_job(board, chunk, job, now)
         if command is not None:
             yield command
+    if chunk.drafts and holds.may_begin(board, now) and chunk.error is None and board.needs_image(chunk):
+        if not waits and not board.governor.holds(now):
+            chunk.doing = "image"
+            yield TakeImage(audit_id=chunk.audit_id)
+        return
     if chunk.drafts and holds.may_begin(board, now) and chunk.error is None:
         # One intent at a time: were two in doubt at once, it could not be told which stray job belongs to which.
         if (

@@ -32,8 +32,9 @@ class Phase(StrEnum):
 class TableSpec:
     """What the engine knows of a table before it begins.
 
-    Tables of one group refer to each other (or a table to itself): their lookups among themselves are the links, sent
-    after all of the group is loaded. `waits_for` names tables outside the group that must have settled before.
+    `kind` is that of its chunks' first jobs. Tables of one group refer to each other (or a table to itself): their
+    lookups among themselves are the links, sent after all of the group is loaded. `waits_for` names tables outside the
+    group that must have settled before.
     """
 
     name: str
@@ -41,6 +42,7 @@ class TableSpec:
     operation: str
     external_id_field: str
     group: int
+    kind: JobKind = JobKind.LOAD
     waits_for: frozenset[str] = frozenset()
     has_links: bool = False
 
@@ -120,6 +122,7 @@ class ChunkTrack:
     is_clean: bool = True  # every answer so far is final
     answers_unknown: bool = False  # jobs were collected before this process began: ask the files
     has_links: bool = False
+    has_image: bool = False  # or needs none any more: the records of its keys were sealed before its first job
     loaded: bool = False  # its load jobs are all answered, and counted so in its table
     staged_bytes: int = 0
     live: Figures = field(default_factory=Figures)  # what it has added to its table's figures so far
@@ -197,6 +200,9 @@ def restore_chunk(spec: TableSpec, chunk: Chunk, jobs: Iterable[Job]) -> ChunkTr
     track.phase = Phase.LINKING if linking else Phase.SENDING
     covered: set[str] = set()
     for job in jobs:
+        if job.kind is JobKind.UNDO and spec.kind is not JobKind.UNDO:
+            continue
+        track.has_image = True  # it is taken before the first intent
         if (job.kind is JobKind.LINK) != linking or job.step is JobStep.ABANDONED:
             continue
         track.attempt = max(track.attempt, job.attempt)
@@ -206,7 +212,7 @@ def restore_chunk(spec: TableSpec, chunk: Chunk, jobs: Iterable[Job]) -> ChunkTr
         else:
             track.answers_unknown = True
     track.attempts_before = track.attempt - 1
-    kind = JobKind.LINK if linking else JobKind.LOAD
+    kind = JobKind.LINK if linking else spec.kind
     track.drafts.extend(
         spec.draft(audit_id=chunk.audit_id, kind=kind, part=part, attempt=1)
         for part in (chunk.link_parts if linking else chunk.staged.parts)
