@@ -1,3 +1,25 @@
 """Forcelift moves very large database tables into Salesforce and accounts for every row."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from forcelift.rollbacks import full_rollback, rollback_failed_batch
+
 __version__ = "0.1.0"
+
+_PLACES = {
+    "full_rollback": "rollbacks",
+    "rollback_failed_batch": "rollbacks",
+}
+
+__all__ = ["__version__", "full_rollback", "rollback_failed_batch"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when asked for: the command line begins without what a function needs."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)

@@ -47,6 +47,7 @@ def look_back(loaded: LoadedPlan, state: State, batch_id: str, *, join: bool) ->
         StateConflict: Resumed, and a process works on it; or joined, and none does, or it cannot be shared.
     """
     audit = state.audit
+    _refuse_rolling_back(state, batch_id)
     runners = audit.runners(batch_id)
     if join:
         _check_joinable(loaded, batch_id, can_share=audit.can_share)
@@ -60,6 +61,16 @@ def look_back(loaded: LoadedPlan, state: State, batch_id: str, *, join: bool) ->
         if one.reads is not None and one.exports is not None and batch is not None and one.reads == batch.snapshot
     )
     return Earlier(tables=tuple(chosen) if chosen else None, snapshots=offers)
+
+
+def _refuse_rolling_back(state: State, batch_id: str) -> None:
+    """Records that are being taken back must not be sent again meanwhile."""
+    if (rollback := state.audit.open_rollback(batch_id)) is not None:
+        raise StateConflict(
+            f"batch `{batch_id}` is being rolled back since {rollback.began_at:%Y-%m-%d %H:%M:%S} UTC",
+            state=_UNTOUCHED,
+            hint=f"finish it by `forcelift rollback {batch_id} --execute`, then resume",
+        )
 
 
 def check_same(loaded: LoadedPlan, batch: Batch, state: State, *, org_id: str, join: bool, by: str) -> None:
@@ -89,7 +100,7 @@ def check_same(loaded: LoadedPlan, batch: Batch, state: State, *, org_id: str, j
             state=_UNTOUCHED,
             hint="run the same command again",
         )
-    _check_plan(loaded, batch, state, join=join, by=by)
+    check_plan(loaded, batch, state, join=join, by=by)
     _check_marker(state, batch)
     percent = state.audit.sample_percent(batch_id) if join else None
     is_drawn = percent is None or SamplePercent.of(percent).is_whole or state.storage.exists(samples_name(batch_id))
@@ -101,7 +112,8 @@ def check_same(loaded: LoadedPlan, batch: Batch, state: State, *, org_id: str, j
         )
 
 
-def _check_plan(loaded: LoadedPlan, batch: Batch, state: State, *, join: bool, by: str) -> None:
+def check_plan(loaded: LoadedPlan, batch: Batch, state: State, *, join: bool, by: str) -> None:
+    """Raise `StateConflict` if the plan means something else than when the batch was begun."""
     if batch.plan_sha256 == loaded.sha256:
         return
     before, now = state.audit.plan_document(batch.batch_id), plan_document(loaded.plan)

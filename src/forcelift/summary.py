@@ -11,11 +11,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from forcelift.audit import AuditStore, tables
+from forcelift.audit.batches import takes_images
 from forcelift.audit.records import Batch, BatchMode
 from forcelift.errors import ExitCode, ForceliftError
 from forcelift.jobs.staged_files import LEFT, REMOVED
 from forcelift.ledger import LedgerCounts
 from forcelift.remedies import remedy_of
+
+NO_IMAGES = "no before-images are taken: a rollback could not put back the records that this batch changes"
 
 # Of one job: create, upload, close and its three result files. Asking for states is one call for all open jobs.
 API_CALLS_PER_JOB = 6
@@ -63,6 +66,8 @@ class TableSummary:
     changes: dict[str, int]
     started_at: datetime | None
     ended_at: datetime | None
+    rolled_back: int = 0
+    kept: int = 0
     sample_of: int | None = None
     sample_rows: int | None = None
     sample_by_key: int | None = None
@@ -98,6 +103,7 @@ class BatchSummary:
     at_work: tuple[str, ...] = ()
     stop_asked: bool = False
     other_snapshots: int = 0
+    before_images: bool = True
     exit_code: ExitCode = ExitCode.DONE
     first_error: Exception | None = None
 
@@ -150,6 +156,7 @@ class BatchSummary:
             "api_calls_predicted": self.api_calls_predicted,
             "errors": list(self.errors),
             "notes": list(self.notes),
+            "before_images": self.before_images,
             "at_work": list(self.at_work),
             "chunks_of_other_snapshots": self.other_snapshots,
             "tables": [
@@ -210,6 +217,8 @@ def summarise(
                 failed=outcomes.get("failed", 0),
                 failed_in_org=ledger.failed_with_id(files) if outcomes.get("failed") else 0,
                 unknown=outcomes.get("unknown", 0),
+                rolled_back=outcomes.get("rolled_back", 0),
+                kept=outcomes.get("kept", 0),
                 refused_by_code=tuple(
                     RefusedGroup(
                         code=group.code,
@@ -244,7 +253,8 @@ def summarise(
         ),
         first_error=errors[0] if errors else None,
         sample_percent=audit.sample_percent(batch.batch_id),
-        notes=_notes(audit, batch.batch_id),
+        before_images=(images := takes_images(audit.plan_document(batch.batch_id))),
+        notes=(*_notes(audit, batch.batch_id), *(() if images else (NO_IMAGES,))),
     )
 
 

@@ -186,6 +186,7 @@ objects:
   Other__c:
     fields:
       Code__c: {type: string, length: 40, externalId: true, unique: true}
+      Sale__c: {type: reference, referenceTo: Sale__c, relationshipName: Sale__r, childRelationshipName: Others__r}
 """
 
 PLAN = """

@@ -165,6 +165,19 @@ class Rollbacks(Holding):
             append(connection, self.clock.now(), "rollback_step", told, batch_id=known.batch_id)
             return _need_rollback(connection, rollback_no)
 
+    def change_operation(self, rollback_no: int, *, hard: bool) -> Rollback:
+        """Go on deleting for good, or into the recycle bin; what is deleted stays as decided."""
+        with self.write() as connection:
+            known = _need_rollback(connection, rollback_no)
+            if known.scope.get("hard") == hard:
+                return known
+            table = tables.rollback
+            scope = {**known.scope, "hard": hard}
+            connection.execute(table.update().where(table.c.rollback_no == rollback_no).values(scope=scope))
+            told = {"rollback": rollback_no, "hard": hard}
+            append(connection, self.clock.now(), "rollback_changed", told, batch_id=known.batch_id)
+            return _need_rollback(connection, rollback_no)
+
     def end_rollback(self, rollback_no: int, result: Mapping[str, Any]) -> Rollback:
         """The rollback is through."""
         with self.write() as connection:
@@ -179,7 +192,7 @@ class Rollbacks(Holding):
             return _need_rollback(connection, rollback_no)
 
     def seal_rollback(self, rollback_no: int, chunks: Sequence[RollbackChunk], payload: Mapping[str, Any]) -> None:
-        """Record what will be done to each chunk, all in one transaction: from here on nothing is decided anew."""
+        """Record what will be done to each chunk, all in one transaction: what is begun is not decided anew."""
         with self.write() as connection:
             known = _need_rollback(connection, rollback_no)
             if known.step >= _SEALED:
@@ -206,6 +219,25 @@ class Rollbacks(Holding):
             for step, more in ((3, dict(payload)), (_SEALED, {"files": files})):
                 told = {"rollback": rollback_no, "step": step, "name": STEPS[step], **more}
                 append(connection, now, "rollback_step", told, batch_id=known.batch_id)
+
+    def reseal_rollback(self, rollback_no: int, chunks: Sequence[RollbackChunk]) -> None:
+        """Replace what will be done to chunks of which nothing is done yet, as their records may have changed since."""
+        with self.write() as connection:
+            known = _need_rollback(connection, rollback_no)
+            table = tables.rollback_chunk
+            for one in chunks:
+                values = {
+                    "decisions_file": one.decisions_file,
+                    "decisions_sha256": one.decisions_sha256,
+                    "restores": [part_document(part) for part in one.restores],
+                    "deletes": [part_document(part) for part in one.deletes],
+                }
+                mine = (table.c.rollback_no == rollback_no) & (table.c.audit_id == one.audit_id)
+                connection.execute(table.update().where(mine).values(**values))
+            files = {one.decisions_file: one.decisions_sha256 for one in chunks}
+            files |= {part.file: part.sha256 for one in chunks for part in (*one.restores, *one.deletes)}
+            told = {"rollback": rollback_no, "chunks": len(chunks), "files": files}
+            append(connection, self.clock.now(), "rollback_looked_again", told, batch_id=known.batch_id)
 
     def rollback_chunks(self, rollback_no: int) -> list[RollbackChunk]:
         """What a rollback does to each of its chunks, by AUDIT_ID."""

@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "run": LazyCommand(module="forcelift.cli.run", name="run", help="Load the plan's tables into the org"),
     "status": LazyCommand(module="forcelift.cli.status", name="status", help="Show what became of each batch's rows"),
     "stop": LazyCommand(module="forcelift.cli.stop", name="stop", help="Stop a running batch; it can be resumed"),
+    "rollback": LazyCommand(module="forcelift.cli.rollback", name="rollback", help="Undo what a batch did to the org"),
     "pause": LazyCommand(module="forcelift.cli.steer", name="pause", help="Pause a running batch until `resume`"),
     "resume": LazyCommand(module="forcelift.cli.steer", name="resume", help="Let a paused batch go on"),
     "throttle": LazyCommand(module="forcelift.cli.steer", name="throttle", help="Let a running batch have fewer jobs"),

@@ -34,6 +34,9 @@ ANSWERS = pl.Schema(
     }
 )
 
+NOT_SENT = "NOT_SENT"
+"""Code of rows that were staged and never sent, because their batch was rolled back before."""
+
 FindKeys = Callable[[list[str]], Iterable[tuple[str, str]]]
 """Given keys, those that the org holds: pairs of Id and key as stored."""
 
@@ -255,3 +258,19 @@ def prove_created(answers: pl.DataFrame, absent: pl.Series) -> pl.DataFrame:
         was_created=pl.col("was_created") | proved,
         evidence=pl.when(proved).then(pl.lit("queried")).otherwise("evidence"),
     )
+
+
+def refuse_unsent(answers: pl.DataFrame, keys: pl.Series) -> pl.DataFrame:
+    """Answers in which every row of a chunk that the org never took is told as refused.
+
+    Args:
+        answers: As `merge_answers` gives them.
+        keys: Of all rows that were to be sent.
+    """
+    taken = answers.filter(pl.col("kind") != "open")
+    missing = keys.alias("key").to_frame().join(taken.select("key"), on="key", how="anti")
+    told = missing.with_columns(
+        kind=pl.lit("failed"), code=pl.lit(NOT_SENT), message=pl.lit("the batch was rolled back before it was sent")
+    )
+    filled = _shape(told.with_columns(evidence=pl.lit("staged"))).with_columns(was_created=False, was_lost=False)
+    return pl.concat([taken, filled.select(taken.columns)])

@@ -173,10 +173,14 @@ class Board:
                 table.pending.append(track)
             elif track.phase is Phase.LOADED:
                 table.parked.append(track)
-            elif self.settings.extract_first and not track.loaded and not track.jobs and not track.answers_unknown:
+            elif self._must_wait(table) and not track.loaded and not track.jobs and not track.answers_unknown:
                 extract_first.lay_ready(self, track)
             else:
                 self.active[track.audit_id] = track
+
+    def _must_wait(self, table: TableTrack) -> bool:
+        """Whether a staged chunk must not be sent at once: not all is read, or its parents were rolled back since."""
+        return self.settings.extract_first or not self.may_start(table)
 
     @staticmethod
     def count_staged(table: TableTrack, chunk: Chunk) -> None:

@@ -21,7 +21,7 @@ from forcelift.audit.records import (
     StagedChunk,
 )
 from forcelift.audit.shares import WorkState
-from forcelift.jobs.answers import merge_answers, prove_created
+from forcelift.jobs.answers import merge_answers, prove_created, refuse_unsent
 from forcelift.jobs.messages import (
     CheckTable,
     ChunkSettled,
@@ -121,6 +121,32 @@ class ChunkHandlers:
             remove_staged(world.audit, world.storage, chunk.batch_id, names.folder)
         return settled
 
+    def settle_as_it_stands(self, audit_id: int) -> int:
+        """End a chunk that is to be rolled back and not finished: rows that were never sent are told as refused.
+
+        Every job of it has answered. Returns the rows whose fate is not known: then nothing was written.
+        """
+        world = self._world
+        chunk, work, _ = world.chunk(audit_id)
+        assert chunk.staged is not None
+        # Links are not looked at: a record is the chunk's by its load, and what a link changed goes with it.
+        settlement = self._settle(chunk, links=False, unsent=True)
+        if settlement.unknown:
+            return settlement.unknown
+        sealed = self._write_ledger(chunk, settlement, settled=True)
+        accepted = settlement.ledger.filter(pl.col("outcome").is_in(["created", "updated"]))
+        world.audit.settle_chunk(
+            chunk.audit_id,
+            status=settlement.status,
+            counts=settlement.counts(chunk.staged),
+            ledger_file=sealed.name,
+            ledger_sha256=sealed.sha256,
+            failed=self._failed_records(chunk, work, settlement.ledger),
+            source_checksum=str(checksum(accepted["hash"])),
+            error_message="settled as it stood, to be rolled back",
+        )
+        return 0
+
     def _settle_dry(self, chunk: Chunk, staged: StagedChunk) -> ChunkSettled:
         rows = pl.read_parquet(self._world.storage.path(staged.rows_file), glob=False)
         rejected = rows.filter(pl.col("outcome") == "rejected")
@@ -213,13 +239,15 @@ class ChunkHandlers:
         keys = pl.LazyFrame({"key": lost, "norm": normalised_key(field, lost)})
         return keys.join(held, on="norm", how="anti").collect().get_column("key")
 
-    def _settle(self, chunk: Chunk, *, links: bool) -> Settlement:
+    def _settle(self, chunk: Chunk, *, links: bool, unsent: bool = False) -> Settlement:
         assert chunk.staged is not None
         path = self._world.storage.path
         rows = pl.read_parquet(path(chunk.staged.rows_file), glob=False)
         answers = merge_answers(self._answers(chunk, links=False))
         if (absent := self._absent(chunk, answers)) is not None:
             answers = prove_created(answers, absent)
+        if unsent:
+            answers = refuse_unsent(answers, rows.filter(pl.col("outcome").is_null()).get_column("key"))
         if not links:
             return settle_rows(rows, answers)
         assert chunk.staged.link_rows_file is not None

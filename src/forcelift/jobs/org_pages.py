@@ -56,9 +56,10 @@ def _as_it_is(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _named(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
-    """The page's columns under the names that were asked for: orgs may spell them in another case."""
+    """The page's columns under the names that were asked for: orgs may spell them in another case. No text is null."""
     spelled = {name.lower(): name for name in frame.columns}
     lacking = [name for name in columns if name.lower() not in spelled]
     if lacking:
         raise OrgUnavailable(f"a page of a bulk query lacks the column {', '.join(lacking)}")
-    return frame.select(pl.col(spelled[name.lower()]).alias(name) for name in columns)
+    texts = {name: pl.col(spelled[name.lower()]) for name in columns}
+    return frame.select(pl.when(text != "").then(text).alias(name) for name, text in texts.items())

@@ -59,6 +59,16 @@ class RecordType:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChildRelationship:
+    """A lookup of another object (or the same) that points at this one."""
+
+    child_object: str
+    field: str
+    cascade_delete: bool = False
+    restricted_delete: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectDescribe:
     """An object and its fields. `fields` is keyed by the exact API name."""
 
@@ -71,6 +81,7 @@ class ObjectDescribe:
     deletable: bool = True
     queryable: bool = True
     record_types: tuple[RecordType, ...] = ()
+    child_relationships: tuple[ChildRelationship, ...] = ()  # those in use
 
     def relationship(self, name: str) -> FieldDescribe | None:
         """The lookup field whose relationship has that name (`Tenant__r`, `Account`), or None."""

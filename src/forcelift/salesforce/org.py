@@ -117,7 +117,7 @@ class SalesforceOrg:
         """Records whose key field has one of these values, as pairs of Id and key; several queries if need be."""
         is_number = key.type in _NUMBER_TYPES
         wanted = (Decimal(value) if is_number else value for value in values)
-        for query in soql.select_in(object_name, ["Id", key.name], field=key.name, values=wanted):
+        for query in soql.select_in(object_name, list(dict.fromkeys(["Id", key.name])), field=key.name, values=wanted):
             for record in self.query(query):
                 yield str(record["Id"]), str(record[key.name])
 

@@ -8,7 +8,15 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-from forcelift.protocols.org import FieldDescribe, IngestJob, JobState, Limits, ObjectDescribe, RecordType
+from forcelift.protocols.org import (
+    ChildRelationship,
+    FieldDescribe,
+    IngestJob,
+    JobState,
+    Limits,
+    ObjectDescribe,
+    RecordType,
+)
 from forcelift.salesforce.failures import broken_answer
 
 M = TypeVar("M", bound="Shape")
@@ -88,6 +96,14 @@ class _RecordType(Shape):
     master: bool = False
 
 
+class _ChildRelationship(Shape):
+    child_s_object: str = Field(default="", alias="childSObject")
+    field: str = ""
+    cascade_delete: bool = False
+    restricted_delete: bool = False
+    deprecated_and_hidden: bool = False
+
+
 class DescribeShape(Shape):
     """The answer of `/sobjects/X/describe`."""
 
@@ -100,6 +116,7 @@ class DescribeShape(Shape):
     queryable: bool = True
     fields_: tuple[_Field, ...] = Field(alias="fields")
     record_type_infos: tuple[_RecordType, ...] = ()
+    child_relationships: tuple[_ChildRelationship, ...] = ()
 
     def to_describe(self) -> ObjectDescribe:
         """In the protocol's words. The master record type, which every object has, is left out."""
@@ -123,6 +140,16 @@ class DescribeShape(Shape):
                 )
                 for item in self.record_type_infos
                 if not item.master
+            ),
+            child_relationships=tuple(
+                ChildRelationship(
+                    child_object=item.child_s_object,
+                    field=item.field,
+                    cascade_delete=item.cascade_delete,
+                    restricted_delete=item.restricted_delete,
+                )
+                for item in self.child_relationships
+                if item.child_s_object and item.field and not item.deprecated_and_hidden
             ),
         )
 

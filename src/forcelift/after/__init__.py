@@ -1,0 +1,1 @@
+"""Phases after a load."""

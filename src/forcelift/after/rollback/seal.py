@@ -1,0 +1,71 @@
+"""Seal a rollback: for each chunk its decisions and the files that will be uploaded, before a record is touched.
+
+Reads:   the decisions of `look`, before-images.
+Writes:  `*.decisions.parquet`, `*.delete.NN.csv` (the export of the Ids) and `*.restore.NN.csv`, then their row.
+Re-run:  until all is recorded in one transaction everything is decided anew; after it nothing is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import polars as pl
+
+from forcelift.after.rollback.decide import UndoTable, restore_rows
+from forcelift.after.rollback.look import Looked, LookWorld, image_of, write_frame
+from forcelift.after.rollback.scope import DELETE, KEEP, RESTORE, UndoNames
+from forcelift.audit.records import BeforeImage, Chunk, Part, RollbackChunk
+from forcelift.jobs.parts import PartWriter
+
+NULL_TEXT = "#N/A"
+"""Empties a field; an empty cell would leave it as it is."""
+
+
+def seal_chunks(world: LookWorld, found: Looked, rollback_no: int) -> list[RollbackChunk]:
+    """Write the files of every chunk on which something was decided."""
+    images = world.audit.images(world.batch_id)
+    return [_seal(world, chunk, images.get(chunk.audit_id), rollback_no) for chunk in found.chunks]
+
+
+def _seal(world: LookWorld, chunk: Chunk, image: BeforeImage | None, rollback_no: int) -> RollbackChunk:
+    names = world.names(chunk)
+    decisions = pl.read_parquet(world.storage.path(names.looked), glob=False)
+    file, sha256 = write_frame(world.storage, names.decisions, decisions)
+    world.storage.delete(names.looked)
+    to_delete = decisions.filter((pl.col("action") == DELETE) & pl.col("code").is_null())
+    restores: tuple[Part, ...] = ()
+    before = image_of(world.storage, image)
+    if before is not None:
+        ids = decisions.filter(pl.col("action") == RESTORE)["id"]
+        restores = _write(world, names, RESTORE, restore_rows(world.tables[chunk.table_name], before, ids))
+    deletes = _write(world, names, DELETE, to_delete.select(pl.col("id").alias("Id")))
+    return RollbackChunk(
+        rollback_no=rollback_no,
+        audit_id=chunk.audit_id,
+        decisions_file=file,
+        decisions_sha256=sha256,
+        restores=restores,
+        deletes=deletes,
+    )
+
+
+def _write(world: LookWorld, names: UndoNames, action: str, frame: pl.DataFrame) -> tuple[Part, ...]:
+    with PartWriter(world.storage, lambda number: names.part(action, number), null_text=NULL_TEXT) as writer:
+        writer.write(frame)
+        return writer.finish()
+
+
+def tally(world: LookWorld, found: Looked) -> dict[str, Counter[str]]:
+    """Records by table: `delete`, `restore`, `leave`, `gone`, and `kept:REASON`."""
+    counts: dict[str, Counter[str]] = {name: Counter() for name in world.tables}
+    for chunk in found.chunks:
+        decisions = pl.read_parquet(world.storage.path(world.names(chunk).looked), glob=False)
+        for action, code, rows in decisions.group_by("action", "code").len().iter_rows():
+            name = f"kept:{code}" if action == KEEP else "gone" if action == DELETE and code else action
+            counts[chunk.table_name][name] += rows
+    return counts
+
+
+def written_by(table: UndoTable) -> str:
+    """The object that a table's records belong to."""
+    return table.describe.name

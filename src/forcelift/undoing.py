@@ -1,0 +1,500 @@
+"""Take back what a batch did: look, show, and on `--execute` the checklist's nine steps, each written down.
+
+Reads:   audit database, ledger, before-images; the org; of the source only what its columns are.
+Writes:  sealed files of what will be done, jobs in the org, the ledger's next generation, audit rows, journal.
+Re-run:  a rollback that was interrupted is gone on with from the step it had reached; what was begun stays decided.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from forcelift.after.rollback.decide import UndoTable
+from forcelift.after.rollback.look import Looked, LookWorld, earlier_rollbacks, look
+from forcelift.after.rollback.report import RollbackReport, preview_report, result_report
+from forcelift.after.rollback.scope import DELETE, RESTORE, Scope, UndoNames, rollback_folder
+from forcelift.after.rollback.seal import seal_chunks, tally
+from forcelift.after.rollback.settle import Settling, count_outcomes_of, verify_chunk
+from forcelift.after.rollback.undo import Stage, UndoHandlers
+from forcelift.assembly import Compiled, compile_plan, open_org, open_source, refusal_reader
+from forcelift.audit import Lease
+from forcelift.audit.records import (
+    Batch,
+    BatchMode,
+    BatchState,
+    Chunk,
+    ChunkStatus,
+    ChunkStep,
+    Control,
+    Job,
+    JobStep,
+    Rollback,
+)
+from forcelift.bounds import engine_settings
+from forcelift.driving import drive, new_governor
+from forcelift.during.extract.record_data import SentRowsJson
+from forcelift.errors import StateConflict, UsageError
+from forcelift.jobs.board import EngineSettings
+from forcelift.jobs.chunk_handlers import ChunkHandlers
+from forcelift.jobs.coordinator import Coordinator
+from forcelift.jobs.handlers import Handlers, job_handlers
+from forcelift.jobs.late_strays import abort_late_strays
+from forcelift.jobs.tracks import TableSpec
+from forcelift.jobs.world import JobWorld
+from forcelift.joining import check_plan
+from forcelift.plan import LoadedPlan, load_plan
+from forcelift.protocols.clock import Clock, SystemClock
+from forcelift.protocols.org import Org
+from forcelift.recorded import owner
+from forcelift.state import State, open_state
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackOptions:
+    """What is to be undone.
+
+    Attributes:
+        batch_id: The batch.
+        scope: All of it, or tables, chunks, records since a date.
+        execute: Do it; otherwise only show what would be done.
+        reason: Why, for the journal; needed with `execute` unless a rollback is gone on with.
+        hard: Go on with an interrupted rollback by deleting for good, or not; as it was begun if None.
+    """
+
+    batch_id: str
+    scope: Scope = field(default_factory=Scope)
+    execute: bool = False
+    reason: str | None = None
+    hard: bool | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class RollbackWatcher:
+    """Told how a rollback goes: its words, and a function that asks it to stop."""
+
+    on_step: Callable[[str], None] = field(default=lambda words: None)
+    on_runner: Callable[[Callable[[Control], None]], None] = field(default=lambda stop: None)
+
+
+def roll_back(
+    plan_file: str | Path,
+    options: RollbackOptions,
+    *,
+    watcher: RollbackWatcher | None = None,
+    clock: Clock | None = None,
+    engine: EngineSettings | None = None,
+) -> RollbackReport:
+    """Undo a batch, or show what that would do.
+
+    Records that others changed since, or have hung records on, are kept and told with the reason.
+
+    Args:
+        plan_file: The plan that the batch was begun with.
+        options: What to undo, and whether to do it.
+        watcher: Told how it goes.
+        engine: Bounds of the engine; by default from the plan's limits and the machine.
+    Raises:
+        StateConflict: A process works on the batch, it is no batch of this plan or org, or the plan has changed.
+        UsageError: `execute` without a reason.
+    """
+    watcher, clock = watcher or RollbackWatcher(), clock or SystemClock()
+    loaded = load_plan(plan_file)
+    with open_state(loaded, clock=clock, create=False) as state:
+        batch = _need_batch(loaded, state, options.batch_id)
+        _refuse_at_work(state, batch)
+        open_one = state.audit.open_rollback(batch.batch_id)
+        if options.execute and open_one is None and not (options.reason or "").strip():
+            raise UsageError(
+                "a rollback needs its reason",
+                state="nothing was changed",
+                hint='give it by `--reason "..."`; it goes into the journal',
+            )
+        with open_source(loaded) as source, open_org(loaded, clock=clock) as org:
+            _check_same(loaded, state, batch, org)
+            document = state.audit.plan_document(batch.batch_id)
+            compiled = compile_plan(loaded, source=source, org=org, only=document.get("chosen_tables") or None)
+            undoing = _Undoing(loaded, state, batch, org, compiled, clock, watcher, engine)
+            if not options.execute:
+                return undoing.preview(options.scope)
+            with state.audit.lease(batch.batch_id, owner()) as lease:
+                return undoing.execute(options, lease)
+
+
+def _need_batch(loaded: LoadedPlan, state: State, batch_id: str) -> Batch:
+    batch = state.audit.batch(batch_id)
+    if batch is None or batch.project != loaded.plan.project:
+        raise StateConflict(
+            f"there is no batch `{batch_id}` of this plan's project",
+            state="nothing was changed",
+            hint="`forcelift status` lists the batches",
+        )
+    if batch.mode is BatchMode.DRY_RUN:
+        raise StateConflict(f"batch `{batch_id}` was a dry run: it wrote nothing", state="nothing was changed")
+    return batch
+
+
+def _refuse_at_work(state: State, batch: Batch) -> None:
+    """Step 1 is a person's to ask for: what runs is not stopped behind its back."""
+    runners = state.audit.runners(batch.batch_id)
+    if runners:
+        who = " and ".join(one.owner for one in runners)
+        raise StateConflict(
+            f"batch `{batch.batch_id}` is being worked on by {who}",
+            state="nothing was changed",
+            hint=f"end it by `forcelift stop --batch {batch.batch_id}`, then roll it back",
+        )
+
+
+def _check_same(loaded: LoadedPlan, state: State, batch: Batch, org: Org) -> None:
+    if batch.org_id != org.org_id:
+        raise StateConflict(
+            f"batch `{batch.batch_id}` was loaded into org `{batch.org_id}`, but the plan now signs in to "
+            f"`{org.org_id}`",
+            state="nothing was changed",
+            hint="sign in to the org that the batch was loaded into",
+        )
+    check_plan(loaded, batch, state, join=False, by=owner())
+
+
+def _check_continues(rollback: Rollback, scope: Scope) -> None:
+    """A rollback is gone on with as it was asked for; other wishes have to wait for its end."""
+    asked = {**scope.document(), "hard": rollback.scope["hard"]}
+    if asked != Scope(hard=rollback.scope["hard"]).document() and asked != dict(rollback.scope):
+        raise StateConflict(
+            f"a rollback of batch `{rollback.batch_id}` is not through, and was asked for in another way: "
+            f"{rollback.reason}",
+            state="nothing was changed",
+            hint=f"finish it first by `forcelift rollback {rollback.batch_id} --execute`",
+        )
+
+
+class _Undoing:
+    """One rollback of one batch."""
+
+    def __init__(
+        self,
+        loaded: LoadedPlan,
+        state: State,
+        batch: Batch,
+        org: Org,
+        compiled: Compiled,
+        clock: Clock,
+        watcher: RollbackWatcher,
+        engine: EngineSettings | None,
+    ) -> None:
+        self.loaded, self.state, self.batch, self.org = loaded, state, batch, org
+        self.compiled, self.clock, self.watcher = compiled, clock, watcher
+        self.tables = {
+            name: UndoTable(work=work, describe=org.describe(work.spec.object), parent_keys=compiled.parent_keys)
+            for name, work in compiled.works.items()
+        }
+        settings = engine or engine_settings(loaded, mode=batch.mode)
+        self.settings = replace(
+            settings, is_shared=False, takes_images=False, extract_first=False, dry_run=False, hours=None
+        )
+        self._asked = Control()
+
+    def preview(self, scope: Scope) -> RollbackReport:
+        """Look, count, and remove what was written for it."""
+        world = self._look_world(scope, None)
+        try:
+            found = look(world)
+            return self._report(world, found, scope)
+        finally:
+            self.state.storage.delete_tree(rollback_folder(self.batch.batch_id, None))
+
+    def execute(self, options: RollbackOptions, lease: Lease) -> RollbackReport:
+        """The nine steps, or those that an interrupted rollback has not come to."""
+        audit, batch_id = self.state.audit, self.batch.batch_id
+        audit.clear_control(batch_id, owner())
+        self.batch = audit.reopen_batch(batch_id)
+        world = self._job_world(lease, self.compiled.works)
+        try:
+            abort_late_strays(world)
+            rollback = self._begin(options, lease)
+            scope = Scope.of(rollback.scope)
+            self._carry_out(rollback, scope, lease)
+            abort_late_strays(world)
+            return self._finish(rollback, scope, lease)
+        finally:
+            # Whatever came of it: nobody works on the batch any more, and a resume or another try may.
+            audit.set_batch_state(batch_id, BatchState.STOPPED)
+
+    def _begin(self, options: RollbackOptions, lease: Lease) -> Rollback:
+        """The rollback that is not through, or a new one once every row that was sent has a fate that is known."""
+        audit, batch_id, scope = self.state.audit, self.batch.batch_id, options.scope
+        rollback = audit.open_rollback(batch_id)
+        if rollback is not None:
+            _check_continues(rollback, scope)
+            return rollback if options.hard is None else audit.change_operation(rollback.rollback_no, hard=options.hard)
+        self.watcher.on_step("settling what is still open")
+        settled = self._settle_open(lease)
+        self._refuse_unsettled(scope)
+        rollback = audit.begin_rollback(
+            batch_id, scope=scope.document(), reason=(options.reason or "").strip(), by=owner()
+        )
+        audit.rollback_step(rollback.rollback_no, 1, {"open_chunks_settled": settled})
+        return audit.rollback_step(rollback.rollback_no, 2, {"reason": rollback.reason, "by": rollback.asked_by})
+
+    def _carry_out(self, rollback: Rollback, scope: Scope, lease: Lease) -> None:
+        audit, number = self.state.audit, rollback.rollback_no
+        # Killed between these two rows and their transaction, they are written now.
+        audit.rollback_step(number, 1, {"open_chunks_settled": 0})
+        audit.rollback_step(number, 2, {"reason": rollback.reason, "by": rollback.asked_by})
+        if rollback.step < 4:
+            self.watcher.on_step("looking at the records in the org")
+            world = self._look_world(scope, number)
+            self.state.storage.delete_tree(rollback_folder(self.batch.batch_id, number))
+            found = look(world)
+            counts = tally(world, found)
+            self.watcher.on_step("sealing what will be done")
+            audit.seal_rollback(
+                number,
+                seal_chunks(world, found, number),
+                {
+                    "scope": scope.document(),
+                    "records": {name: dict(count) for name, count in counts.items()},
+                    "not_examined": found.not_examined,
+                },
+            )
+        elif rollback.step < 5:
+            self._look_again(rollback, scope, lease)
+        if rollback.step < 5:
+            for stage in self._stages(rollback, scope):
+                self.watcher.on_step("putting earlier values back" if stage.action == RESTORE else "deleting")
+                self._send(stage, lease)
+            audit.rollback_step(number, 5, {"operation": scope.operation})
+
+    def _look_again(self, rollback: Rollback, scope: Scope, lease: Lease) -> None:
+        """A rollback is gone on with, perhaps days later: what was not begun yet is decided by how it stands now."""
+        audit, number = self.state.audit, rollback.rollback_no
+        begun = {
+            job.audit_id
+            for stage in self._stages(rollback, scope)
+            for job in stage.jobs(audit.jobs(self.batch.batch_id))
+        }
+        sealed = {one.audit_id for one in audit.rollback_chunks(number)}
+        if sealed <= begun:
+            return
+        self.watcher.on_step("looking again at what was not begun")
+        folder = f"{rollback_folder(self.batch.batch_id, number)}/again{lease.fence:04d}"
+        world = replace(self._look_world(scope, number), folder=folder)
+        found = look(world)
+        for chunk in found.chunks:
+            if chunk.audit_id in begun:
+                self.state.storage.delete(world.names(chunk).looked)
+        found.chunks = [chunk for chunk in found.chunks if chunk.audit_id in sealed - begun]
+        audit.reseal_rollback(number, seal_chunks(world, found, number))
+
+    def _finish(self, rollback: Rollback, scope: Scope, lease: Lease) -> RollbackReport:
+        """Steps 6 to 9: ask the org, write down, hand over."""
+        audit, number = self.state.audit, rollback.rollback_no
+        stages = self._stages(rollback, scope)
+        settling = Settling(
+            world=self._job_world(lease, self.compiled.works),
+            tables=self.tables,
+            stages=stages,
+            rollback_no=number,
+        )
+        self.watcher.on_step("asking the org what is left")
+        sealed = {one.audit_id: one for one in audit.rollback_chunks(number)}
+        images = audit.images(self.batch.batch_id)
+        for chunk in audit.chunks(self.batch.batch_id):
+            one = sealed.get(chunk.audit_id)
+            if one is not None and one.step != "settled":
+                lease.beat()
+                verify_chunk(settling, chunk, one, images.get(chunk.audit_id))
+        counts = self._settled_counts(sealed, number)
+        audit.rollback_step(number, 6, {"records": {name: dict(count) for name, count in counts.items()}})
+        undone = [chunk.audit_id for chunk in self._scoped(sealed) if chunk.status is ChunkStatus.ROLLED_BACK]
+        audit.rollback_step(
+            number, 7, {"chunks_rolled_back": len(undone), "chunks_with_kept": len(sealed) - len(undone)}
+        )
+        audit.rollback_step(number, 8, {"for": "a person", "reason_given": True})
+        audit.rollback_step(number, 9, {"command": f"forcelift run --resume {self.batch.batch_id}"})
+        ended = audit.end_rollback(
+            number,
+            {
+                "chunks_rolled_back": len(undone),
+                "chunks": len(sealed),
+                "records": {name: dict(count) for name, count in counts.items()},
+            },
+        )
+        return result_report(self.batch, ended, scope, counts, api_calls=self.org.api_calls)
+
+    def _scoped(self, sealed: Mapping[int, Any]) -> list[Chunk]:
+        return [chunk for chunk in self.state.audit.chunks(self.batch.batch_id) if chunk.audit_id in sealed]
+
+    def _settled_counts(self, sealed: Mapping[int, Any], number: int) -> dict[str, Counter[str]]:
+        """What became of the records, from the files just written: an interrupted rollback counts the same."""
+        counts: dict[str, Counter[str]] = {name: Counter() for name in self.tables}
+        folder = rollback_folder(self.batch.batch_id, number)
+        for chunk in self._scoped(sealed):
+            names = UndoNames(folder=folder, table=chunk.table_name, chunk_no=chunk.chunk_no)
+            counts[chunk.table_name] += count_outcomes_of(self.state.storage, names)
+        return counts
+
+    def _report(self, world: LookWorld, found: Looked, scope: Scope) -> RollbackReport:
+        used_rows, used_batches = self.state.audit.reserved(self.org.org_id)
+        seconds = [chunk.duration_seconds or 0.0 for chunk in found.chunks]
+        rows = sum(chunk.loaded_count or 0 for chunk in found.chunks)
+        return preview_report(
+            self.batch,
+            scope,
+            found,
+            tally(world, found),
+            tables=self.tables,
+            rows_per_second=rows / sum(seconds) if sum(seconds) else None,
+            rows_per_day=self.loaded.plan.limits.rows_per_day,
+            used=(used_rows, used_batches),
+            parallel_jobs=self.loaded.plan.limits.parallel_jobs,
+            interrupted=self.state.audit.open_rollback(self.batch.batch_id),
+        )
+
+    def _refuse_unsettled(self, scope: Scope) -> None:
+        audit, batch_id = self.state.audit, self.batch.batch_id
+        unsettled = [
+            chunk
+            for chunk in audit.chunks(batch_id)
+            if scope.takes(chunk.table_name, chunk.chunk_no)
+            and chunk.step is not ChunkStep.SETTLED
+            and any(job.step is not JobStep.ABANDONED for job in audit.jobs(batch_id, chunk.audit_id))
+        ]
+        if unsettled:
+            numbers = ", ".join(f"{chunk.table_name} {chunk.chunk_no}" for chunk in unsettled[:10])
+            raise StateConflict(
+                f"{len(unsettled)} chunks hold rows whose fate in the org is not known: {numbers}",
+                state="no record was touched",
+                hint=f"let `forcelift run --resume {batch_id}` find out, or roll back other chunks by `--chunk`",
+            )
+
+    def _look_world(self, scope: Scope, number: int | None) -> LookWorld:
+        return LookWorld(
+            batch_id=self.batch.batch_id,
+            org=self.org,
+            audit=self.state.audit,
+            storage=self.state.storage,
+            ledger=self.state.ledger,
+            tables=self.tables,
+            scope=scope,
+            folder=rollback_folder(self.batch.batch_id, number),
+            scratch=self.state.storage.root,
+            earlier=earlier_rollbacks(self.state.audit, self.state.storage),
+        )
+
+    def _stages(self, rollback: Rollback, scope: Scope) -> tuple[Stage, ...]:
+        sealed = {one.audit_id: one for one in self.state.audit.rollback_chunks(rollback.rollback_no)}
+        return tuple(
+            Stage(
+                action=action,
+                batch_id=self.batch.batch_id,
+                rollback_no=rollback.rollback_no,
+                scope=scope,
+                tables=self.tables,
+                sealed=sealed,
+            )
+            for action in (RESTORE, DELETE)
+        )
+
+    def _job_world(self, lease: Lease, works: Mapping[str, Any]) -> JobWorld:
+        return JobWorld(
+            batch=self.batch,
+            org=self.org,
+            audit=self.state.audit,
+            lease=lease,
+            storage=self.state.storage,
+            ledger=self.state.ledger,
+            clock=self.clock,
+            refusals=refusal_reader(),
+            record_data=SentRowsJson(self.loaded.plan.retention.record_data),
+            rows_per_day=self.loaded.plan.limits.rows_per_day,
+            keep_staged=True,
+            works=works,
+        )
+
+    def _send(self, stage: Stage, lease: Lease) -> None:
+        audit, batch_id = self.state.audit, self.batch.batch_id
+        chunks = stage.chunks(audit.chunks(batch_id))
+        if not chunks:
+            return
+        handlers = UndoHandlers(self._job_world(lease, stage.works()), stage).handlers()
+        coordinator = self._drive(stage.specs(), chunks, stage.jobs(audit.jobs(batch_id)), handlers, lease)
+        if coordinator.errors:
+            raise coordinator.errors[0]
+        if not coordinator.is_complete:
+            raise StateConflict(
+                "the rollback was stopped before it was through",
+                state="what is at work in the org goes on; everything that was begun is written down",
+                hint=f"go on with it by `forcelift rollback {batch_id} --execute`",
+            )
+
+    def _settle_open(self, lease: Lease) -> int:
+        """Fetch the answers of jobs that a run left open, and settle what stands half-way; how many chunks."""
+        audit, batch_id = self.state.audit, self.batch.batch_id
+        sent = {job.audit_id for job in audit.jobs(batch_id) if job.step is not JobStep.ABANDONED}
+        open_ids = {
+            chunk.audit_id
+            for chunk in audit.chunks(batch_id)
+            if chunk.audit_id in sent and chunk.step is not ChunkStep.SETTLED
+        }
+        if not open_ids:
+            return 0
+        for chunk in audit.chunks(batch_id):
+            if chunk.audit_id in open_ids and chunk.status is ChunkStatus.FAILED:
+                audit.start_chunk(chunk.audit_id)
+        world = self._job_world(lease, self.compiled.works)
+        chunks = [chunk for chunk in audit.chunks(batch_id) if chunk.audit_id in open_ids]
+        self._asked = Control(stop=True, by=owner(), reason="the batch is rolled back")
+        try:
+            self._drive(self.compiled.specs, chunks, audit.jobs(batch_id), job_handlers(world), lease)
+        finally:
+            self._asked = Control()
+        handlers = ChunkHandlers(world)
+        for chunk in audit.chunks(batch_id):
+            jobs = audit.jobs(batch_id, chunk.audit_id)
+            is_answered = all(job.step in (JobStep.COLLECTED, JobStep.ABANDONED) for job in jobs)
+            was_sent = any(job.step is JobStep.COLLECTED for job in jobs)
+            if chunk.audit_id in open_ids and chunk.step is not ChunkStep.SETTLED and is_answered and was_sent:
+                if chunk.status is ChunkStatus.FAILED:
+                    audit.start_chunk(chunk.audit_id)
+                if handlers.settle_as_it_stands(chunk.audit_id):
+                    audit.fail_chunk(chunk.audit_id, "not settled: the answers of rows that were sent are gone")
+        return len(open_ids)
+
+    def _drive(
+        self,
+        specs: Sequence[TableSpec],
+        chunks: Sequence[Chunk],
+        jobs: Sequence[Job],
+        handlers: Handlers,
+        lease: Lease,
+    ) -> Coordinator:
+        """Let the engine work on these chunks until it is finished, or stopped."""
+        coordinator = Coordinator(specs, settings=self.settings, governor=new_governor(self.loaded))
+        coordinator.restore([spec.name for spec in specs], chunks, jobs)
+        drive(
+            coordinator,
+            handlers,
+            loaded=self.loaded,
+            audit=self.state.audit,
+            batch_id=self.batch.batch_id,
+            org=self.org,
+            lease=lease,
+            clock=self.clock,
+            asked=self._asked,
+            on_runner=self.watcher.on_runner,
+        )
+        return coordinator
+
+
+__all__: Sequence[str] = (
+    "RollbackOptions",
+    "RollbackReport",
+    "RollbackWatcher",
+    "Scope",
+    "roll_back",
+)
