@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from forcelift.version import __version__
+
 if TYPE_CHECKING:
     from forcelift.rollbacks import full_rollback, rollback_failed_batch
-
-__version__ = "0.1.0"
 
 _PLACES = {
     "full_rollback": "rollbacks",

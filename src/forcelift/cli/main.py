@@ -10,9 +10,9 @@ from typing import Final, NoReturn
 
 import click
 
-from forcelift import __version__
 from forcelift.cli.lazy import LazyCommand, LazyGroup
 from forcelift.errors import ExitCode, ForceliftError
+from forcelift.version import __version__
 
 COMMANDS: Final = {
     "demo": LazyCommand(module="forcelift.cli.demo", name="demo", help="Move real flights data into a simulated org"),

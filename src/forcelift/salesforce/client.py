@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import httpx
 
-from forcelift import __version__
 from forcelift.errors import UsageError
 from forcelift.salesforce.hosts import is_loopback
+from forcelift.version import __version__
 
 _PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 
