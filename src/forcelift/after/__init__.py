@@ -1,1 +1,1 @@
-"""Phases after a load."""
+"""What is done after a load: prove it, undo it, report it."""

@@ -15,10 +15,11 @@ from forcelift.audit.lease import Lease, Leases
 from forcelift.audit.readings import Readings
 from forcelift.audit.rollbacks import Rollbacks
 from forcelift.audit.shares import LeaseTimes
+from forcelift.audit.validations import Validations
 from forcelift.protocols.clock import Clock
 
 
-class AuditStore(Batches, Chunks, Jobs, Claims, Leases, Readings, Rollbacks):
+class AuditStore(Batches, Chunks, Jobs, Claims, Leases, Readings, Rollbacks, Validations):
     """An open audit database.
 
     Each method is one transaction; what it returns is committed. Methods may be called from several threads at once,

@@ -223,4 +223,23 @@ class Org(Protocol):
         """Run a bulk query job and stream its pages: each item one page, a whole CSV with its header row."""
         ...
 
+    def begin_query(self, soql: str) -> str:
+        """Create a bulk query job to be read page by page, also by a later process. Returns its id."""
+        ...
+
+    def finish_query(self, job_id: str) -> int:
+        """Wait for a query job. Returns the rows it found; `OrgNotFound` once the org has forgotten it (7 days)."""
+        ...
+
+    def query_page(self, job_id: str, locator: str | None) -> tuple[bytes, str | None]:
+        """One page of a complete query job, a whole CSV, and the place of the next; None after the last.
+
+        The first page is at None. Any page can be read again while the job exists, by the same place.
+        """
+        ...
+
+    def drop_query(self, job_id: str) -> None:
+        """Free what a complete query job holds in the org."""
+        ...
+
     def close(self) -> None: ...

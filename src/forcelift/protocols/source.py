@@ -99,6 +99,19 @@ class ExportsSnapshot(Protocol):
         ...
 
 
+@runtime_checkable
+class AnswersSql(Protocol):
+    """A source that takes queries in its own SQL."""
+
+    def ask(self, sql: str, *, rows_max: int) -> list[tuple[Any, ...]]:
+        """The rows of a query of the plan, at most so many. It is run where nothing can be written.
+
+        Raises:
+            SourceError: The source does not take it.
+        """
+        ...
+
+
 class Source(Protocol):
     """A place that rows are read from. Methods may be called from several threads at once.
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import httpx
 
-from forcelift.errors import LostReply, OrgRefused, OrgUnavailable, TargetError
+from forcelift.errors import LostReply, OrgRefused, OrgUnavailable, TargetError, UsageError
 from forcelift.protocols.clock import Clock
 from forcelift.protocols.org import JobState
 from forcelift.salesforce.catalogue import find
@@ -58,6 +58,42 @@ def run(http: Transport, root: str, soql: str, *, clock: Clock, page_rows: int) 
         _clean_up(http, path, job_id, is_ended=is_ended)
 
 
+def begin(http: Transport, root: str, soql: str) -> str:
+    """Create a query job that its caller reads page by page, perhaps in a later process; its id."""
+    return _create(http, root, soql)
+
+
+def finish(http: Transport, root: str, job_id: str, *, clock: Clock) -> int:
+    """Wait for a job's end.
+
+    Returns: How many rows it found.
+    Raises:
+        OrgRefused: The org refused the query, or its job failed or was aborted by somebody.
+        OrgNotFound: The job is gone: the org keeps one for 7 days.
+    """
+    job = _await(http, _path(root, job_id), job_id, clock=clock)
+    if job.state is not JobState.JOB_COMPLETE:
+        raise _ended(job)
+    return job.number_records_processed or 0
+
+
+def page(http: Transport, root: str, job_id: str, locator: str | None, *, page_rows: int) -> tuple[bytes, str | None]:
+    """One page of a complete job, a whole CSV with its header row, and the place of the next one; None after the last.
+
+    Args:
+        locator: The place; None for the first page. Any place may be read as often as wanted while the job exists.
+    """
+    parameters = {"maxRecords": str(page_rows)} | ({"locator": locator} if locator is not None else {})
+    what = f"read a page of bulk query job `{job_id}`"
+    content, headers = http.get_whole(f"{_path(root, job_id)}/results?{urlencode(parameters)}", what=what)
+    return content.replace(b"\0", b""), next_locator(headers, {locator} if locator else set(), what=what)
+
+
+def drop(http: Transport, root: str, job_id: str) -> None:
+    """Free what a complete job holds in the org."""
+    _clean_up(http, _path(root, job_id), job_id, is_ended=True)
+
+
 def next_locator(headers: httpx.Headers, seen: set[str], *, what: str) -> str | None:
     """The place of the next page; None after the last, for which Salesforce writes the word `null`.
 
@@ -71,6 +107,12 @@ def next_locator(headers: httpx.Headers, seen: set[str], *, what: str) -> str | 
         raise broken_answer(what=what, reason="its next page is one that came before", changes=False)
     seen.add(locator)
     return locator
+
+
+def _path(root: str, job_id: str) -> str:
+    if not is_id(job_id):
+        raise UsageError(f"{job_id[:40]!a} is no id of a bulk job")
+    return f"{root}/jobs/query/{job_id}"
 
 
 def _create(http: Transport, root: str, soql: str) -> str:

@@ -220,6 +220,22 @@ class SalesforceOrg:
         """Run a bulk query job and yield its pages, each a whole CSV with its header row; none for an empty answer."""
         return bulk_query.run(self._http, self._root, soql, clock=self._clock, page_rows=self._bulk_page_rows)
 
+    def begin_query(self, soql: str) -> str:
+        """Create a bulk query job to be read page by page, also by a later process. Returns its id."""
+        return bulk_query.begin(self._http, self._root, soql)
+
+    def finish_query(self, job_id: str) -> int:
+        """Wait for a query job. Returns the rows it found; `OrgNotFound` once the org has forgotten it (7 days)."""
+        return bulk_query.finish(self._http, self._root, job_id, clock=self._clock)
+
+    def query_page(self, job_id: str, locator: str | None) -> tuple[bytes, str | None]:
+        """One page of a complete query job, a whole CSV, and the place of the next; None after the last."""
+        return bulk_query.page(self._http, self._root, job_id, locator, page_rows=self._bulk_page_rows)
+
+    def drop_query(self, job_id: str) -> None:
+        """Free what a complete query job holds in the org."""
+        bulk_query.drop(self._http, self._root, job_id)
+
     def close(self) -> None:
         """Close the connections. The session stays valid at the org until it expires."""
         self._http.close()

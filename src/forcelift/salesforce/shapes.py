@@ -222,6 +222,7 @@ class QueryJobShape(Shape):
 
     id: str
     state: JobState
+    number_records_processed: int | None = None
     error_message: str | None = None
 
 

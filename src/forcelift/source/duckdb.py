@@ -180,6 +180,11 @@ class DuckdbSource:
         schema = schema_of(picked)
         return pa.Table.from_batches(list(self._stream(table, query, schema=schema, batch_rows=max(rows, 1))), schema)
 
+    def ask(self, sql: str, *, rows_max: int) -> list[tuple[Any, ...]]:
+        """The rows of a query of the plan, at most so many; the database is open for reading only."""
+        with duckdb_errors("a query of the plan's `checks`"), self._cursor() as cursor:
+            return cursor.execute(sql).fetchmany(rows_max)
+
     def close(self) -> None:
         """Close the database; readers that are still at work fail."""
         self._connection.close()

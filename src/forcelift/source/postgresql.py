@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 
@@ -177,6 +178,11 @@ class PostgresqlSource:
                 tail = _sample_tail(connection, shape, where=where, rows=rows)
         schema = schema_of([one.column for one in picked])
         return pa.Table.from_batches(list(self._stream(table, picked, tail=tail, batch_rows=max(rows, 1))), schema)
+
+    def ask(self, sql: str, *, rows_max: int) -> list[tuple[Any, ...]]:
+        """The rows of a query of the plan, at most so many, in the one read-only state that all reads see."""
+        with self._sessions.session() as connection, postgres_errors("a query of the plan's `checks`"):
+            return fetch(connection, f"SELECT * FROM ({sql.strip().rstrip(';')}) AS asked LIMIT {rows_max}")
 
     def close(self) -> None:
         """End the sessions; the snapshot ends with them."""

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote as percent_encode
 
 import adbc_driver_sqlite.dbapi
@@ -180,6 +181,11 @@ class SqliteSource:
         shape = replace(shape, rowid=None)  # the sample's own query has none
         schema = schema_of(picked)
         return pa.Table.from_batches(list(self._stream(shape, picked, tail=tail, batch_rows=max(rows, 1))), schema)
+
+    def ask(self, sql: str, *, rows_max: int) -> list[tuple[Any, ...]]:
+        """The rows of a query of the plan, at most so many; the database is open for reading only."""
+        with self._connection() as connection, errors(None, place=str(self.path)):
+            return fetch(connection, sql, rows_max=rows_max)
 
     def close(self) -> None:
         """Close connections that are still open; call it when nobody reads any more."""

@@ -26,10 +26,10 @@ def batches(connection: Connection, query: str, *, batch_rows: int) -> Iterator[
             yield from reader
 
 
-def fetch(connection: Connection, query: str) -> list[tuple[Any, ...]]:
+def fetch(connection: Connection, query: str, *, rows_max: int | None = None) -> list[tuple[Any, ...]]:
     with closing(connection.cursor()) as cursor:
         cursor.execute(query)
-        return list(cursor.fetchall())
+        return list(cursor.fetchall() if rows_max is None else cursor.fetchmany(rows_max))
 
 
 @contextmanager

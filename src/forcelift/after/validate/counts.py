@@ -1,0 +1,209 @@
+"""Level 1: how many rows the source has, the ledger accounts for, and the org holds.
+
+The org is counted by REST in slices of CreatedDate, which is indexed: a count over a whole huge object times out. The
+slices follow the times at which chunks ended; one that times out all the same is halved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import duckdb
+
+from forcelift.after.validate.checks import Check, CheckStatus
+from forcelift.after.validate.org_rows import OrgShape
+from forcelift.after.validate.population import Population, joined
+from forcelift.after.validate.proof import open_chunks_check
+from forcelift.after.validate.world import ValidateWorld
+from forcelift.errors import OrgRefused
+
+SLICE_ROWS = 500_000
+_TOO_LARGE = frozenset({"QUERY_TIMEOUT", "OPERATION_TOO_LARGE"})
+_SHORTEST = timedelta(seconds=2)
+_FIRST_IDS = 150
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Rows and records of one table.
+
+    Attributes:
+        source_then, source_now: Rows within `where`, when they were read and now.
+        ledger: Lines of the ledger.
+        accepted: Rows that the org accepted, by the ledger; `accepted_audit` by the audit table.
+        made: Records that the project has made and not undone, by its ledgers.
+        met: Records that it updated and had not made.
+        org_made, org_met: Records with a key in the org that came since the project began, and earlier.
+    """
+
+    source_then: int
+    source_now: int | None
+    ledger: int
+    accepted: int
+    accepted_audit: int
+    made: int
+    met: int
+    org_made: int
+    org_met: int | None
+    slices: int
+
+    @property
+    def org(self) -> int:
+        """Records of ours in the org, as far as a count can tell them from others'."""
+        return self.org_made + (0 if self.org_met is None else min(self.org_met, self.met))
+
+
+def count_table(world: ValidateWorld, population: Population, shape: OrgShape) -> Counts:
+    """Count all three."""
+    table, plan = shape.work.plan.table, shape.work.plan
+    with joined(population, world.ledger, scratch=world.scratch, memory_mb=max(128, world.memory_mb // 3)) as db:
+        ledger, accepted, made, met = db.execute(
+            "WITH every AS (SELECT id, outcome, created FROM mine UNION ALL SELECT id, outcome, created FROM older"
+            " UNION ALL SELECT id, outcome, created FROM newer_lines)"
+            " SELECT (SELECT count(*) FROM mine),"
+            " (SELECT count(*) FROM mine WHERE outcome IN ('created', 'updated')),"
+            " (SELECT count(*) FROM every WHERE created AND id IS NOT NULL AND outcome <> 'rolled_back'),"
+            " (SELECT count(DISTINCT id) FROM every u WHERE NOT created AND outcome = 'updated'"
+            " AND NOT EXISTS (SELECT 1 FROM every c WHERE c.id = u.id AND c.created))"
+        ).fetchall()[0]
+        since = _since(world, db, shape, population)
+    bounds = [since, *_bounds(population, since)]
+    slices = 0
+    org_made = 0
+    for start, end in zip(bounds, [*bounds[1:], None], strict=True):
+        for rows in _counted(world, shape, start, end):
+            org_made += rows
+            slices += 1
+    is_sample = world.audit.sample_percent(world.batch.batch_id) is not None
+    return Counts(
+        source_then=sum(chunk.source_count or 0 for chunk in population.chunks),
+        source_now=None if is_sample else world.source.count(table, where=plan.where),
+        ledger=ledger,
+        accepted=accepted,
+        accepted_audit=sum(chunk.success_count or 0 for chunk in population.chunks),
+        made=made,
+        met=met,
+        org_made=org_made,
+        org_met=world.org.count(_soql(shape, None, since)) if met else None,
+        slices=slices + (1 if met else 0),
+    )
+
+
+def count_checks(counts: Counts, population: Population, table: str) -> list[Check]:
+    """The checks of level 1."""
+    checks = [
+        _equal(table, "source rows and ledger lines", counts.source_then, counts.ledger),
+        _equal(table, "rows accepted, by audit table and ledger", counts.accepted_audit, counts.accepted),
+        _equal(
+            table,
+            "records made and records in the org",
+            counts.made,
+            counts.org_made,
+            reason=f"counted in {counts.slices} slices; level 5 says which are missing, and which are others'",
+        ),
+    ]
+    if counts.org_met is not None:
+        fewer = max(0, counts.met - counts.org_met)
+        checks.append(
+            Check(
+                level=1,
+                table=table,
+                name="records updated and earlier records in the org",
+                status=CheckStatus.FAILED if fewer else CheckStatus.PASSED,
+                source=str(counts.met),
+                target=str(counts.org_met),
+                difference=str(-fewer),
+                reason="more are others'",
+            )
+        )
+    if population.open_chunks:
+        return [*checks, open_chunks_check(1, table, population)]
+    return [*checks, _source_now(counts, table)]
+
+
+def _source_now(counts: Counts, table: str) -> Check:
+    name = "source rows then and now"
+    if counts.source_now is None:
+        reason = "the batch is a sample: what it took of the source cannot be counted again"
+        return Check(level=1, table=table, name=name, status=CheckStatus.NOT_CHECKED, reason=reason)
+    difference = counts.source_now - counts.source_then
+    return Check(
+        level=1,
+        table=table,
+        name=name,
+        status=CheckStatus.DRIFT if difference else CheckStatus.PASSED,
+        source=str(counts.source_then),
+        target=str(counts.source_now),
+        difference=str(difference),
+        reason="the source has changed since the batch read it" if difference else None,
+    )
+
+
+def _equal(table: str, name: str, source: int, target: int, *, reason: str | None = None) -> Check:
+    return Check(
+        level=1,
+        table=table,
+        name=name,
+        status=CheckStatus.PASSED if source == target else CheckStatus.FAILED,
+        source=str(source),
+        target=str(target),
+        difference=str(target - source),
+        reason=reason,
+    )
+
+
+def _since(world: ValidateWorld, db: duckdb.DuckDBPyConnection, shape: OrgShape, population: Population) -> datetime:
+    """From when on the project has made records, by the org's own clock as far as a look at some of them tells it."""
+    ours = population.since.replace(microsecond=0)
+    ids = [
+        one
+        for (one,) in db.execute(
+            "SELECT id FROM (SELECT id, created, chunk_no FROM mine UNION ALL SELECT id, created, 0 FROM older)"
+            f" WHERE created AND id IS NOT NULL ORDER BY chunk_no LIMIT {_FIRST_IDS}"
+        ).fetchall()
+    ]
+    if not ids:
+        return ours
+    made = shape.fetch(world.org, ids)["made"].min()
+    return min(ours, datetime.fromtimestamp(made, UTC)) if isinstance(made, int) else ours
+
+
+def _bounds(population: Population, since: datetime) -> Iterator[datetime]:
+    """Moments between which the batch made about `SLICE_ROWS` records each."""
+    rows = 0
+    ended = sorted((chunk.end_time, chunk.success_count or 0) for chunk in population.chunks if chunk.end_time)
+    last = since
+    for end, count in ended:
+        rows += count
+        if rows >= SLICE_ROWS and end.replace(microsecond=0) > last:
+            last = end.replace(microsecond=0)
+            rows = 0
+            yield last
+
+
+def _counted(world: ValidateWorld, shape: OrgShape, start: datetime, end: datetime | None) -> Iterator[int]:
+    try:
+        yield world.org.count(_soql(shape, start, end))
+    except OrgRefused as error:
+        last = world.clock.now() if end is None else end
+        if error.code not in _TOO_LARGE or last - start < _SHORTEST:
+            raise
+        middle = (start + (last - start) / 2).replace(microsecond=0)
+        yield from _counted(world, shape, start, middle)
+        yield from _counted(world, shape, middle, end)
+
+
+def _soql(shape: OrgShape, start: datetime | None, end: datetime | None) -> str:
+    """The same filter in each slice: records with a key."""
+    parts = [f"{shape.key_field} != null"]
+    if start is not None:
+        parts.append(f"CreatedDate >= {_instant(start)}")
+    if end is not None:
+        parts.append(f"CreatedDate < {_instant(end)}")
+    return f"SELECT COUNT() FROM {shape.object} WHERE {' AND '.join(parts)}"
+
+
+def _instant(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

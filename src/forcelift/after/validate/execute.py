@@ -1,0 +1,171 @@
+"""Carry out the levels that were asked for, table by table, and write down what they gave.
+
+Reads:   ledgers, source and org.
+Writes:  rows of the audit database, TARGET_CHECKSUM, and while it works the files of an `OrgScan`.
+Re-run:  results are only added; an object that was being read is read on from where an earlier process came to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from forcelift.after.validate.aggregates import aggregate_checks
+from forcelift.after.validate.both_sides import both_sides, columns_by_form, drift_check
+from forcelift.after.validate.business_rules import group_checks, needed_fields, query_checks
+from forcelift.after.validate.checks import Check, CheckStatus, Cost, Found
+from forcelift.after.validate.counts import count_checks, count_table
+from forcelift.after.validate.org_rows import OrgShape
+from forcelift.after.validate.org_scan import OrgScan, Scan
+from forcelift.after.validate.population import Population, joined
+from forcelift.after.validate.proof import prove
+from forcelift.after.validate.samples import sample, sample_checks
+from forcelift.after.validate.world import ValidateWorld
+
+PAGE_ROWS = 50_000
+_BYTES_PER_FIELD = 16  # a rough mean of what a CSV cell takes, quotes and comma included
+
+
+def validate_tables(world: ValidateWorld) -> Found:
+    """All levels of all tables that were asked for.
+
+    Raises:
+        SourceError, TargetError: A side cannot be asked; what was found before is written down.
+    """
+    found = Found()
+    tables = {row.table_name for row in world.audit.tables(world.batch.batch_id)}
+    for name in world.works:
+        if name not in tables:
+            reason = "the batch did not load it"
+            found.checks += [
+                Check(level=level, table=name, name="table", status=CheckStatus.NOT_CHECKED, reason=reason)
+                for level in world.settings.levels
+            ]
+            continue
+        found.checks += TableValidation(world, name).run()
+    return found
+
+
+class TableValidation:
+    """The levels of one table."""
+
+    def __init__(self, world: ValidateWorld, table: str) -> None:
+        self._world, self._table = world, table
+        work = world.works[table]
+        self.shape = OrgShape.of(work, world.org.describe(work.spec.object), world.parent_keys)
+        self.population = Population.of(world, table)
+        self._scan: Scan | None = None
+        levels = world.settings.levels
+        keep = (
+            [column.name for columns in columns_by_form(self.shape).values() for column in columns]
+            if 2 in levels
+            else []
+        )
+        keep += needed_fields(self.shape) if 4 in levels else []
+        self._keep = list(dict.fromkeys(keep))
+        self._reader = OrgScan(
+            org=world.org,
+            storage=world.storage,
+            clock=world.clock,
+            batch_id=world.batch.batch_id,
+            shape=self.shape,
+            keep=self._keep,
+        )
+
+    def run(self) -> list[Check]:
+        """All levels that were asked for, in their order; each is written down as soon as it is done."""
+        checks: list[Check] = []
+        for cost in self.costs():
+            self._world.tell(cost.sentence())
+        for level in sorted(self._world.settings.levels):
+            found = self._level(level)
+            self._world.audit.add_validations(self._world.batch.batch_id, [check.document() for check in found])
+            checks += found
+        if self._scan is not None:
+            # A next validation looks at the org anew.
+            self._reader.remove()
+        return checks
+
+    def costs(self) -> list[Cost]:
+        """What the levels ask of the org, by the rows that the ledgers know; records of others come on top."""
+        rows = sum(chunk.success_count or 0 for chunk in self.population.chunks)
+        levels, table = self._world.settings.levels, self._table
+        costs: list[Cost] = []
+        if 1 in levels:
+            costs.append(Cost(level=1, table=table, api_calls=2 + rows // 500_000))
+        if 3 in levels:
+            costs.append(Cost(level=3, table=table, api_calls=1 + self._world.settings.sample_rows // 150))
+        scanned = [level for level in (2, 4, 5) if level in levels and (level != 4 or needed_fields(self.shape))]
+        for level in scanned[:1]:
+            width = len(self.shape.columns) + 2
+            costs.append(
+                Cost(
+                    level=level,
+                    table=table,
+                    query_jobs=1,
+                    rows=rows,
+                    api_calls=5 + -(-rows // PAGE_ROWS),
+                    result_mb=rows * width * _BYTES_PER_FIELD // 1_000_000,
+                )
+            )
+        return costs
+
+    def _level(self, level: int) -> list[Check]:
+        if not self.population.chunks:
+            reason = "no chunk of it has ended"
+            return [Check(level=level, table=self._table, name="table", status=CheckStatus.NOT_CHECKED, reason=reason)]
+        if self.shape.unasked and level in (2, 3, 4, 5):
+            named = "; ".join(f"`{name}`: {why}" for name, why in self.shape.unasked.items())
+            partial = Check(level=level, table=self._table, name="fields", status=CheckStatus.NOT_CHECKED, reason=named)
+            return [partial] if level == 5 else [partial, *self._compared(level)]
+        return self._compared(level)
+
+    def _compared(self, level: int) -> list[Check]:
+        world, table = self._world, self._table
+        if level == 1:
+            counts = count_table(world, self.population, self.shape)
+            return count_checks(counts, self.population, table)
+        if level == 2:
+            fields = [column.name for columns in columns_by_form(self.shape).values() for column in columns]
+            with both_sides(world, self.population, self.shape, self._scanned(), fields) as sides:
+                return aggregate_checks(sides, self.shape, world.settings.variance_percent)
+        if level == 3:
+            return sample_checks(sample(world, self.population, self.shape, self._owned_elsewhere()), table)
+        if level == 4:
+            return self._business_rules()
+        proof = prove(world, self.population, self.shape, self._scanned())
+        world.audit.set_target_checksums(world.batch.batch_id, proof.checksums)
+        return list(proof.checks)
+
+    def _business_rules(self) -> list[Check]:
+        world, rules = self._world, self.shape.work.plan.checks
+        if not rules:
+            reason = "the plan names no `checks` for this table"
+            return [Check(level=4, table=self._table, name="checks", status=CheckStatus.NOT_CHECKED, reason=reason)]
+        found: list[Check] = []
+        if any(rule.sum is not None for rule in rules):
+            fields = needed_fields(self.shape)
+            with both_sides(world, self.population, self.shape, self._scanned(), fields) as sides:
+                found += group_checks(sides, self.shape)
+                found += drift_check(4, self._table, sides.drift)
+        found += query_checks(world, self.shape)
+        order = {rule.name: place for place, rule in enumerate(rules)}
+        return sorted(found, key=lambda check: order.get(check.name, len(order)))
+
+    def _scanned(self) -> Scan:
+        if self._scan is None:
+            self._scan = self._reader.read()
+        return self._scan
+
+    def _owned_elsewhere(self) -> set[str]:
+        """Ids that newer batches own; asked only where there are such batches."""
+        if not self.population.newer:
+            return set()
+        memory_mb = max(128, self._world.memory_mb // 3)
+        with joined(self.population, self._world.ledger, scratch=self._world.scratch, memory_mb=memory_mb) as db:
+            return {one for (one,) in db.execute("SELECT id FROM mine WHERE superseded").fetchall()}
+
+
+def with_levels(world: ValidateWorld, levels: Sequence[int]) -> ValidateWorld:
+    """The same world, asked for other levels."""
+    return replace(world, settings=replace(world.settings, levels=tuple(levels)))

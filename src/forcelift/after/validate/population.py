@@ -1,0 +1,149 @@
+"""Which records the org must hold, by the ledgers: those of the batch, and what other batches of the project wrote.
+
+Reads:   the audit database and ledger files.
+Gives:   file names, and views in DuckDB, which joins them out of core.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+
+from forcelift.after.validate.world import ValidateWorld
+from forcelift.audit.records import BatchMode, Chunk, ChunkStatus, ChunkStep
+from forcelift.ledger import LedgerCounts
+
+_ENDED = frozenset({ChunkStatus.SUCCESS, ChunkStatus.PARTIAL, ChunkStatus.ROLLED_BACK})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Population:
+    """One table of the batch among all batches of the project that wrote to the same object of the same org.
+
+    Attributes:
+        chunks: The chunks that have ended and have a ledger, in order.
+        open_chunks: Chunks that have not ended: nothing can be said of their rows.
+        older, newer: Ledger files of other batches, begun before and after this one.
+        since: When the first job of the project was closed, by our clock: before, it had made no record.
+    """
+
+    chunks: tuple[Chunk, ...]
+    open_chunks: int
+    older: tuple[str, ...]
+    newer: tuple[str, ...]
+    since: datetime
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The ledger files of the batch's chunks."""
+        return tuple(chunk.ledger_file for chunk in self.chunks if chunk.ledger_file is not None)
+
+    @classmethod
+    def of(cls, world: ValidateWorld, table: str) -> Population:
+        """Of one table, as the audit database knows it now."""
+        audit, batch = world.audit, world.batch
+        mine = audit.chunks(batch.batch_id, table)
+        ended = tuple(chunk for chunk in mine if _has_ended(chunk))
+        object_name = world.works[table].spec.object
+        batches = audit.batches(batch.project)
+        place = next(number for number, one in enumerate(batches) if one.batch_id == batch.batch_id)
+        older: list[str] = []
+        newer: list[str] = []
+        batch_ids: list[str] = []
+        for number, one in enumerate(batches):
+            if one.org_id != batch.org_id or one.mode is BatchMode.DRY_RUN:
+                continue
+            names = {row.table_name for row in audit.tables(one.batch_id) if row.object.lower() == object_name.lower()}
+            if not names:
+                continue
+            batch_ids.append(one.batch_id)
+            for chunk in audit.chunks(one.batch_id):
+                if chunk.table_name not in names or chunk.ledger_file is None:
+                    continue
+                if number == place:
+                    # Another table of the same batch that fills the same object counts as written before.
+                    if chunk.table_name != table:
+                        older.append(chunk.ledger_file)
+                else:
+                    (older if number < place else newer).append(chunk.ledger_file)
+        return cls(
+            chunks=ended,
+            open_chunks=len(mine) - len(ended),
+            older=tuple(older),
+            newer=tuple(newer),
+            since=audit.first_closed_at(batch_ids) or batch.started_at,
+        )
+
+
+def _has_ended(chunk: Chunk) -> bool:
+    return chunk.ledger_file is not None and chunk.step is ChunkStep.SETTLED and chunk.status in _ENDED
+
+
+@contextmanager
+def joined(
+    population: Population, ledger: LedgerCounts, *, scratch: Path, memory_mb: int
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """DuckDB over the ledgers, within `memory_mb`; what does not fit is spilled.
+
+    Views:
+        mine: the batch's lines with `chunk_no` and `audit_id`; `superseded` where a newer batch owns the record.
+        older: all lines of earlier batches that name a record.
+    """
+    with tempfile.TemporaryDirectory(prefix="validate-", dir=scratch) as folder:
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": f"{memory_mb}MB",
+            "temp_directory": folder,
+            "threads": 2,
+            "preserve_insertion_order": False,
+        }
+        with duckdb.connect(config=settings) as connection:
+            connection.execute("CREATE TABLE files (filename VARCHAR, audit_id BIGINT, chunk_no INTEGER)")
+            paths = ledger.paths(population.files)
+            rows = [
+                [str(path), chunk.audit_id, chunk.chunk_no]
+                for path, chunk in zip(paths, population.chunks, strict=True)
+            ]
+            if rows:
+                connection.executemany("INSERT INTO files VALUES (?, ?, ?)", rows)
+            _view(connection, "own", [str(path) for path in paths])
+            _view(connection, "older_lines", [str(path) for path in ledger.paths(population.older)])
+            _view(connection, "newer_lines", [str(path) for path in ledger.paths(population.newer)])
+            connection.execute(
+                "CREATE VIEW older AS SELECT id, key, outcome, created FROM older_lines WHERE id IS NOT NULL"
+            )
+            connection.execute(
+                "CREATE VIEW mine AS SELECT own.*, files.audit_id, files.chunk_no,"
+                " own.id IS NOT NULL AND own.id IN (SELECT id FROM newer_lines WHERE outcome IN ('created', 'updated')"
+                " AND id IS NOT NULL) AS superseded FROM own JOIN files USING (filename)"
+            )
+            yield connection
+
+
+_COLUMNS = '"row" UINTEGER, key VARCHAR, id VARCHAR, outcome VARCHAR, created BOOLEAN, hash BLOB, filename VARCHAR'
+
+
+def _view(connection: duckdb.DuckDBPyConnection, name: str, paths: Sequence[str]) -> None:
+    if not paths:
+        connection.execute(f"CREATE TABLE {name} ({_COLUMNS})")
+        return
+    listed = ", ".join(text_literal(_no_pattern(path)) for path in paths)
+    connection.execute(
+        f'CREATE VIEW {name} AS SELECT "row", key, id, outcome, created, hash, filename'
+        f" FROM read_parquet([{listed}], filename = true)"
+    )
+
+
+def _no_pattern(path: str) -> str:
+    """DuckDB reads patterns in names."""
+    return "".join(f"[{sign}]" if sign in "*?[" else sign for sign in path)
+
+
+def text_literal(text: str) -> str:
+    """A text as SQL, for the places of a statement that take no parameter."""
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,131 @@
+"""Level 3: N random keys, every field compared after the plan's own cleaning. The table is not sorted for it.
+
+The keys are drawn from the ledger by a seeded generator, at most from so many chunks as level 5 reads again; only chunks
+that were drawn from are read.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import polars as pl
+
+from forcelift.after.validate.checks import Check, CheckStatus, Difference, percent
+from forcelift.after.validate.compare import compare
+from forcelift.after.validate.org_rows import OrgShape
+from forcelift.after.validate.population import Population
+from forcelift.after.validate.proof import CHUNKS_READ_MAX, name_missing
+from forcelift.after.validate.sent_rows import SentRows
+from forcelift.after.validate.world import EXAMPLES_MAX, ValidateWorld
+from forcelift.ledger import ACCEPTED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """What a sample gave.
+
+    Attributes:
+        asked: Keys drawn; `drift` of them have changed in the source since and were not compared.
+        wrong: Records with a difference, each counted once.
+    """
+
+    asked: int
+    drift: int
+    wrong: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def compared(self) -> int:
+        return self.asked - self.drift
+
+
+def draw(world: ValidateWorld, population: Population) -> pl.DataFrame:
+    """`key`, `id`, `chunk_no` of random accepted rows; the same for the same seed and ledger."""
+    rng = random.Random(world.settings.seed)  # noqa: S311 - a repeatable draw, no secret
+    sizes = [chunk.success_count or 0 for chunk in population.chunks]
+    total = sum(sizes)
+    wanted = min(world.settings.sample_rows, total)
+    if not wanted:
+        return pl.DataFrame(schema={"key": pl.String, "id": pl.String, "chunk_no": pl.Int64})
+    numbers = [number for number, size in enumerate(sizes) if size]
+    if len(numbers) > CHUNKS_READ_MAX:
+        # Each chunk that is drawn from is read once more, so that a draw from all of a thousand would read the table.
+        numbers = sorted(rng.sample(numbers, CHUNKS_READ_MAX))
+    places = sorted(
+        rng.sample(
+            range(sum(sizes[number] for number in numbers)), min(wanted, sum(sizes[number] for number in numbers))
+        )
+    )
+    frames = []
+    first = 0
+    for number in numbers:
+        chunk, size = population.chunks[number], sizes[number]
+        mine = [place - first for place in places if first <= place < first + size]
+        first += size
+        if not mine or chunk.ledger_file is None:
+            continue
+        lines = world.ledger.scan([chunk.ledger_file]).filter(pl.col("outcome").is_in(ACCEPTED))
+        picked = lines.select("key", "id").collect()[mine]
+        frames.append(picked.with_columns(pl.lit(chunk.chunk_no, dtype=pl.Int64).alias("chunk_no")))
+    return pl.concat(frames)
+
+
+def sample(world: ValidateWorld, population: Population, shape: OrgShape, owned: set[str]) -> Sampled:
+    """Compare a sample.
+
+    Args:
+        owned: Ids that newer batches own: they are left out.
+    """
+    rows = draw(world, population)
+    rows = rows.filter(~pl.col("id").is_in(list(owned))) if owned else rows
+    sent_rows = SentRows(world, shape.work.plan.table)
+    chunk_of = dict(zip(rows["id"].to_list(), rows["chunk_no"].to_list(), strict=True))
+    sent: list[pl.DataFrame] = []
+    drift = 0
+    for chunk in population.chunks:
+        mine = rows.filter(pl.col("chunk_no") == chunk.chunk_no)
+        if mine.height:
+            found = sent_rows.of_chunk(chunk, among=mine["id"])
+            sent.append(found.rows)
+            drift += found.drift.height
+    if not sent:
+        return Sampled(asked=0, drift=0, wrong=0, differences=())
+    texts = pl.concat(sent)
+    org = shape.fetch(world.org, texts["id"].to_list()) if texts.height else None
+    if org is None:
+        return Sampled(asked=rows.height, drift=drift, wrong=0, differences=())
+    compared = compare(shape, texts, org, chunks=chunk_of)
+    gone = rows.join(texts, on="id", how="semi").join(org, on="id", how="anti")
+    missing = name_missing(world, shape, gone)
+    wrong = {one.record_id for one in (*missing, *compared.differences)}
+    return Sampled(asked=rows.height, drift=drift, wrong=len(wrong), differences=(*missing, *compared.differences))
+
+
+def sample_checks(sampled: Sampled, table: str) -> list[Check]:
+    """The check of level 3, with the first differences."""
+    if sampled.wrong:
+        status = CheckStatus.FAILED
+    elif sampled.compared:
+        status = CheckStatus.PASSED if not sampled.drift else CheckStatus.DRIFT
+    else:
+        status = CheckStatus.DRIFT if sampled.asked else CheckStatus.NOT_CHECKED
+    right = sampled.compared - sampled.wrong
+    reasons = [
+        f"{percent(right, sampled.compared)} % of the records compared are equal" if sampled.compared else "",
+        f"{sampled.drift:,} of {sampled.asked:,} have changed in the source since" if sampled.drift else "",
+        "" if sampled.asked else "there is no accepted row to draw",
+    ]
+    return [
+        Check(
+            level=3,
+            table=table,
+            name="sampled records",
+            status=status,
+            source=str(sampled.compared),
+            target=str(right),
+            difference=str(sampled.wrong),
+            reason="; ".join(reason for reason in reasons if reason) or None,
+            examples=sampled.differences[:EXAMPLES_MAX],
+        )
+    ]

@@ -1,0 +1,163 @@
+"""The rows as they were sent: read from the source once more, cleaned by the plan, and known by the ledger's hash.
+
+Reads:   the source, by the batch's own chunks; the ledger.
+Gives:   canonical texts of rows whose hash is the ledger's. A row that has another hash now has changed since: drift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from forcelift.after.validate.world import ValidateWorld
+from forcelift.audit.records import Chunk
+from forcelift.jobs.parts import read_part
+from forcelift.ledger import ACCEPTED
+from forcelift.protocols.source import Predicate
+from forcelift.rules import ParentKeys, add_hashes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """Some rows of a chunk.
+
+    Attributes:
+        rows: `key`, `id` and all fields of the plan as canonical text.
+        drift: `key` and `id` of accepted rows that the source does not give any more as they were sent.
+    """
+
+    rows: pl.DataFrame
+    drift: pl.DataFrame
+
+
+class SentRows:
+    """Gives the sent rows of one table's chunks."""
+
+    def __init__(self, world: ValidateWorld, table: str) -> None:
+        self._world = world
+        self._work = world.works[table]
+        self._parents: dict[str, ParentKeys] = {
+            column: world.parents(info.parent_object, info.key_field, info.parent_table)
+            for column, info in self._work.rules.lookups.items()
+        }
+
+    @property
+    def fields(self) -> list[str]:
+        """All fields of a row but the key."""
+        rules = self._work.rules
+        names = dict.fromkeys([*rules.target_columns, *rules.link_target_columns])
+        return [name for name in names if name != rules.key_field]
+
+    def of_chunk(self, chunk: Chunk, *, among: pl.Series | None = None) -> Sent:
+        """A chunk's accepted rows, or those with these Ids.
+
+        Raises:
+            SourceUnavailable, SourceError: The source cannot be asked.
+        """
+        wanted = self._accepted(chunk, among)
+        staged = self._staged(chunk, wanted) if wanted.height else self._nothing()
+        if staged is not None and staged.height == wanted.height:
+            return Sent(rows=staged, drift=wanted.select("key", "id").clear())
+        found = [frame for frame in self._read(chunk, wanted) if frame.height]
+        rows = pl.concat(found) if found else self._nothing()
+        # Copies of a key (duplicates) may be equal to the last character: one of them was sent.
+        rows = rows.unique("id", keep="any")
+        return Sent(rows=rows, drift=wanted.select("key", "id").join(rows, on="id", how="anti"))
+
+    def _accepted(self, chunk: Chunk, among: pl.Series | None) -> pl.DataFrame:
+        assert chunk.ledger_file is not None
+        lines = self._world.ledger.scan([chunk.ledger_file]).filter(pl.col("outcome").is_in(ACCEPTED))
+        if among is not None:
+            lines = lines.filter(pl.col("id").is_in(among.implode()))
+        return lines.select("key", "id", "hash").collect()
+
+    def _staged(self, chunk: Chunk, wanted: pl.DataFrame) -> pl.DataFrame | None:
+        """The rows out of the files that were sent, if these are still kept; None if not."""
+        storage, rules, key = self._world.storage, self._work.rules, self._work.rules.key_field
+        staged = chunk.staged
+        if staged is None or not staged.parts:
+            return None
+        parts = [*staged.parts, *chunk.link_parts]
+        if not all(storage.exists(part.file) for part in parts):
+            return None
+        keys = wanted.select(pl.col("key").alias(key)).lazy()
+        rows = pl.concat([read_part(storage, part) for part in staged.parts]).join(keys, on=key, how="semi").collect()
+        hashes = rules.hash_rows(rows, is_cleaned=True)
+        names = rules.link_target_columns[1:]
+        if names:
+            links = pl.DataFrame(schema=dict.fromkeys([key, *names], pl.String))
+            if chunk.link_parts:
+                read = pl.concat([read_part(storage, part) for part in chunk.link_parts])
+                links = read.join(keys, on=key, how="semi").select(key, *names).collect()
+            rows = rows.join(links, on=key, how="left", maintain_order="left")
+            hashes = add_hashes(hashes, rules.hash_links(rows))
+        return self._matched(rows.with_columns(hashes.alias("hash")), wanted)
+
+    def _read(self, chunk: Chunk, wanted: pl.DataFrame) -> Iterator[pl.DataFrame]:
+        """Batches of the chunk's rows, each cleaned; those that were sent as they are now."""
+        world, rules = self._world, self._work.rules
+        load_parents = {name: self._parents[name] for name, info in rules.lookups.items() if not info.is_link}
+        cleaner = rules.for_chunk(chunk.chunk_no, as_of=world.batch.as_of, duplicates=None, parents=load_parents)
+        batches = (
+            batch
+            for predicate in _slices(chunk)
+            for batch in world.source.read(
+                chunk.table_name,
+                columns=rules.source_columns,
+                where=self._work.plan.where,
+                predicate=predicate,
+                batch_rows=world.batch_rows,
+            )
+        )
+        for batch in batches:
+            frame = pl.from_arrow(batch)
+            assert isinstance(frame, pl.DataFrame)
+            cleaned = cleaner.clean(frame)
+            accepted = cleaned.accepted.join(cleaned.rows.select("row", "hash"), on="row", how="left")
+            # Only rows that were sent are linked and compared; a key may stand in several copies.
+            accepted = accepted.join(
+                wanted.select(pl.col("key").alias(rules.key_field)), on=rules.key_field, how="semi"
+            )
+            if not accepted.height:
+                continue
+            yield self._matched(self._linked(accepted, cleaned.links), wanted)
+
+    def _linked(self, accepted: pl.DataFrame, links: pl.DataFrame | None) -> pl.DataFrame:
+        rules = self._work.rules
+        names = rules.link_target_columns[1:]
+        if not names:
+            return accepted
+        if links is not None:
+            links = links.join(accepted.select("row"), on="row", how="semi")
+        if links is None or not links.height:
+            return accepted.with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in names)
+        result = rules.finish_links(
+            links, {name: self._parents[name] for name, info in rules.lookups.items() if info.is_link}
+        )
+        upload = result.upload.drop(rules.key_field)
+        joined = accepted.join(upload, on="row", how="left", maintain_order="left").join(
+            result.rows.select("row", pl.col("hash").alias("link_hash")), on="row", how="left", maintain_order="left"
+        )
+        return joined.with_columns(add_hashes(joined["hash"], joined["link_hash"])).drop("link_hash")
+
+    def _matched(self, rows: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
+        key = self._work.rules.key_field
+        same = rows.rename({key: "key"}).join(wanted, on=["key", "hash"], how="inner")
+        return same.select("key", "id", *self.fields)
+
+    def _nothing(self) -> pl.DataFrame:
+        return pl.DataFrame(schema={name: pl.String() for name in ("key", "id", *self.fields)})
+
+
+def _slices(chunk: Chunk) -> list[Predicate]:
+    """What the source is asked for: a chunk of a sample stands for rows of several slices, which are read whole."""
+    predicate = dict(chunk.predicate)
+    return [part["slice"] for part in predicate["parts"]] if predicate.get("by") == "sample" else [predicate]
+
+
+def chunks_of(chunks: Sequence[Chunk], numbers: Sequence[int]) -> list[Chunk]:
+    """Of a table's chunks those with these numbers, in order."""
+    wanted = set(numbers)
+    return [chunk for chunk in chunks if chunk.chunk_no in wanted]

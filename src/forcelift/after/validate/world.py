@@ -1,0 +1,67 @@
+"""Everything that a validation touches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from forcelift.audit import AuditStore
+from forcelift.audit.records import Batch
+from forcelift.jobs.work import TableWork
+from forcelift.ledger import Ledger
+from forcelift.protocols.clock import Clock
+from forcelift.protocols.org import FieldDescribe, Org
+from forcelift.protocols.source import Source
+from forcelift.rules import ParentKeys
+from forcelift.storage import Storage
+
+VARIANCE_PERCENT = Decimal("0.01")
+SAMPLE_ROWS = 100
+EXAMPLES_MAX = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidateSettings:
+    """What is asked for.
+
+    Attributes:
+        variance_percent: A sum or an average may differ by less than so many percent.
+        sample_rows, seed: How many keys level 3 takes, and which.
+        named_max: Of how many records level 5 names each field; all are counted.
+    """
+
+    levels: tuple[int, ...] = (1, 2, 3, 4)
+    tables: tuple[str, ...] = ()
+    variance_percent: Decimal = VARIANCE_PERCENT
+    sample_rows: int = SAMPLE_ROWS
+    seed: int = 0
+    named_max: int = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidateWorld:
+    """The batch that is looked at, both sides of it, and what is remembered.
+
+    Attributes:
+        parents: Gives the keys of a lookup's parents by (parent object, key field, parent table).
+        scratch: A folder on a disk with room, for what does not fit into memory.
+        tell: Says a sentence to the person who waits.
+    """
+
+    batch: Batch
+    source: Source
+    org: Org
+    audit: AuditStore
+    storage: Storage
+    ledger: Ledger
+    clock: Clock
+    works: Mapping[str, TableWork]
+    parent_keys: Mapping[tuple[str, str], FieldDescribe]
+    parents: Callable[[str, str, str | None], ParentKeys]
+    scratch: Path
+    memory_mb: int
+    batch_rows: int
+    settings: ValidateSettings
+    tell: Callable[[str], None]

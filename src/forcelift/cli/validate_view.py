@@ -1,0 +1,84 @@
+"""How `forcelift validate` looks: a table of checks, then what differs, then one sentence."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from forcelift.after.validate.checks import LEVEL_NAMES, Check, CheckStatus, Difference
+from forcelift.cli.output import plural, table_lines
+from forcelift.validation import Validated
+
+_EXAMPLES_SHOWN = 10
+_WIDTH_MAX = 40
+_WORDS = {CheckStatus.NOT_CHECKED: "not checked"}
+
+
+def show_validation(console: Console, validated: Validated) -> None:
+    """Print what a validation found."""
+    found = validated.found
+    console.print(f"batch {validated.batch.batch_id}")
+    rows = [_row(check) for check in found.checks]
+    for line in table_lines(
+        ("level", "table", "check", "status", "source", "org", "difference"), rows, left=(0, 1, 2, 3)
+    ):
+        console.print(line)
+    for check in found.checks:
+        if check.reason and check.status is not CheckStatus.PASSED:
+            console.print(f"{check.table}, {_name(check)}: {check.reason}")
+        for example in check.examples[:_EXAMPLES_SHOWN]:
+            console.print(f"  {_sentence(example)}")
+        if len(check.examples) > _EXAMPLES_SHOWN:
+            console.print(f"  and {len(check.examples) - _EXAMPLES_SHOWN:,} more; `--json` lists them")
+    console.print()
+    console.print(_verdict(validated))
+
+
+def _row(check: Check) -> tuple[str, ...]:
+    return (
+        f"{check.level} {LEVEL_NAMES[check.level]}",
+        check.table,
+        _name(check),
+        _WORDS.get(check.status, check.status.value),
+        _short(check.source),
+        _short(check.target),
+        _short(check.difference),
+    )
+
+
+def _name(check: Check) -> str:
+    return check.name if check.chunk is None else f"{check.name} of chunk {check.chunk}"
+
+
+def _short(text: str | None) -> str:
+    if text is None:
+        return "-"
+    if text.lstrip("-").isdigit():
+        return f"{int(text):,}"
+    return text if len(text) <= _WIDTH_MAX else text[: _WIDTH_MAX - 1] + "…"
+
+
+def _sentence(one: Difference) -> str:
+    words = [one.kind.value.replace("_", " "), one.key or "(no key)"]
+    if one.record_id:
+        words.append(one.record_id)
+    text = " ".join(words)
+    if one.field is not None or one.source is not None or one.target is not None:
+        text += f": {one.field or 'value'} was {_value(one.source)}, is {_value(one.target)}"
+    return f"{text} ({one.note})" if one.note else text
+
+
+def _value(text: str | None) -> str:
+    return "null" if text is None else repr(text)
+
+
+def _verdict(validated: Validated) -> str:
+    found = validated.found
+    parts = [
+        plural(found.count(CheckStatus.PASSED), "check passed", "checks passed"),
+        f"{found.count(CheckStatus.FAILED):,} failed" if found.count(CheckStatus.FAILED) else "",
+        f"{found.count(CheckStatus.DRIFT):,} cannot be told, as the source has changed"
+        if found.count(CheckStatus.DRIFT)
+        else "",
+        f"{found.count(CheckStatus.NOT_CHECKED):,} not checked" if found.count(CheckStatus.NOT_CHECKED) else "",
+    ]
+    return ", ".join(part for part in parts if part) + f"; {validated.api_calls:,} API calls"
