@@ -23,7 +23,7 @@ COMMANDS: Final = {
     "pause": LazyCommand(module="forcelift.cli.steer", name="pause", help="Pause a running batch until `resume`"),
     "resume": LazyCommand(module="forcelift.cli.steer", name="resume", help="Let a paused batch go on"),
     "throttle": LazyCommand(module="forcelift.cli.steer", name="throttle", help="Let a running batch have fewer jobs"),
-    "validate": LazyCommand(module="forcelift.cli.validate", name="validate", help="Prove that the org has what was sent"),
+    "validate": LazyCommand(module="forcelift.cli.validate", name="validate", help="Prove what the org has"),
     "explain": LazyCommand(module="forcelift.cli.explain", name="explain", help="Explain an error code or message"),
     "config": LazyCommand(module="forcelift.cli.config", name="config", help="Look at the settings"),
     "audit": LazyCommand(module="forcelift.cli.audit", name="audit", help="Look after the audit database"),

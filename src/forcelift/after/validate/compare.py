@@ -63,7 +63,8 @@ def compare(
         if leaves and name != shape.key_field:
             # What was null was not sent: the field is not the plan's in this record.
             wrong = wrong.filter(pl.col(sent_name).is_not_null())
-        for row in wrong.select("id", "sent:key", sent_name, name, "modified").iter_rows():
+        shown = wrong.select("id", "sent:key", pl.col(sent_name).alias("was"), pl.col(name).alias("is"), "modified")
+        for row in shown.iter_rows():
             record_id, key, source, target, modified = row
             changed.add(record_id)
             is_masked = name in masked
