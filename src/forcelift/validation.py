@@ -150,7 +150,7 @@ def _check_batch(loaded: LoadedPlan, state: State, batch: Batch) -> None:
 
 
 def _is_harmless(change: str) -> bool:
-    """Whether what was sent is the same all the same: checks are compared as they stand now, and no hash knows order."""
+    """Whether the same was sent all the same: checks are taken as they stand now, and no hash knows an order."""
     place = change.partition(": ")[0]
     return ".checks" in place or change.endswith("the order changed")
 

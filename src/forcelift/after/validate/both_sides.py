@@ -23,6 +23,7 @@ from forcelift.after.validate.org_scan import Scan
 from forcelift.after.validate.population import Population, joined, text_literal
 from forcelift.after.validate.sent_rows import SentRows
 from forcelift.after.validate.world import ValidateWorld
+from forcelift.plan.models import DuplicateRule
 from forcelift.rules.column import Form
 from forcelift.rules.targets import form_of, scale_of
 
@@ -118,10 +119,23 @@ def columns_by_form(shape: OrgShape) -> Mapping[Form, list[OrgColumn]]:
     return found
 
 
-def drift_check(level: int, table: str, drift: int) -> list[Check]:
+def drift_check(level: int, shape: OrgShape, drift: int) -> list[Check]:
     """Rows that were left out of a level's comparisons, so that they do not look compared."""
+    table = shape.work.plan.table
     if not drift:
         return []
+    if shape.work.plan.duplicates is DuplicateRule.MERGE:
+        return [
+            Check(
+                level=level,
+                table=table,
+                name="rows not given again",
+                status=CheckStatus.NOT_CHECKED,
+                source=str(drift),
+                reason="changed in the source since, or merged from several copies, which are not merged again; "
+                "level 5 compares these too",
+            )
+        ]
     return [
         Check(
             level=level,

@@ -7,11 +7,10 @@ Re-run:  results are only added; an object that was being read is read on from w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import ExitStack
 
 from forcelift.after.validate.aggregates import aggregate_checks
-from forcelift.after.validate.both_sides import both_sides, columns_by_form, drift_check
+from forcelift.after.validate.both_sides import BothSides, both_sides, columns_by_form, drift_check
 from forcelift.after.validate.business_rules import group_checks, needed_fields, query_checks
 from forcelift.after.validate.checks import Check, CheckStatus, Cost, Found
 from forcelift.after.validate.counts import count_checks, count_table
@@ -55,6 +54,8 @@ class TableValidation:
         self.shape = OrgShape.of(work, world.org.describe(work.spec.object), world.parent_keys)
         self.population = Population.of(world, table)
         self._scan: Scan | None = None
+        self._both: BothSides | None = None
+        self._stack = ExitStack()
         levels = world.settings.levels
         keep = (
             [column.name for columns in columns_by_form(self.shape).values() for column in columns]
@@ -77,10 +78,12 @@ class TableValidation:
         checks: list[Check] = []
         for cost in self.costs():
             self._world.tell(cost.sentence())
-        for level in sorted(self._world.settings.levels):
-            found = self._level(level)
-            self._world.audit.add_validations(self._world.batch.batch_id, [check.document() for check in found])
-            checks += found
+        with ExitStack() as stack:
+            self._stack = stack
+            for level in sorted(self._world.settings.levels):
+                found = self._level(level)
+                self._world.audit.add_validations(self._world.batch.batch_id, [check.document() for check in found])
+                checks += found
         if self._scan is not None:
             # A next validation looks at the org anew.
             self._reader.remove()
@@ -126,9 +129,7 @@ class TableValidation:
             counts = count_table(world, self.population, self.shape)
             return count_checks(counts, self.population, table)
         if level == 2:
-            fields = [column.name for columns in columns_by_form(self.shape).values() for column in columns]
-            with both_sides(world, self.population, self.shape, self._scanned(), fields) as sides:
-                return aggregate_checks(sides, self.shape, world.settings.variance_percent)
+            return aggregate_checks(self._sides(), self.shape, world.settings.variance_percent)
         if level == 3:
             return sample_checks(sample(world, self.population, self.shape, self._owned_elsewhere()), table)
         if level == 4:
@@ -144,13 +145,18 @@ class TableValidation:
             return [Check(level=4, table=self._table, name="checks", status=CheckStatus.NOT_CHECKED, reason=reason)]
         found: list[Check] = []
         if any(rule.sum is not None for rule in rules):
-            fields = needed_fields(self.shape)
-            with both_sides(world, self.population, self.shape, self._scanned(), fields) as sides:
-                found += group_checks(sides, self.shape)
-                found += drift_check(4, self._table, sides.drift)
+            found += group_checks(self._sides(), self.shape)
+            found += drift_check(4, self.shape, self._sides().drift)
         found += query_checks(world, self.shape)
         order = {rule.name: place for place, rule in enumerate(rules)}
         return sorted(found, key=lambda check: order.get(check.name, len(order)))
+
+    def _sides(self) -> BothSides:
+        """Both sides of the fields that levels 2 and 4 need; read once for both."""
+        if self._both is None:
+            sides = both_sides(self._world, self.population, self.shape, self._scanned(), self._keep)
+            self._both = self._stack.enter_context(sides)
+        return self._both
 
     def _scanned(self) -> Scan:
         if self._scan is None:
@@ -164,8 +170,3 @@ class TableValidation:
         memory_mb = max(128, self._world.memory_mb // 3)
         with joined(self.population, self._world.ledger, scratch=self._world.scratch, memory_mb=memory_mb) as db:
             return {one for (one,) in db.execute("SELECT id FROM mine WHERE superseded").fetchall()}
-
-
-def with_levels(world: ValidateWorld, levels: Sequence[int]) -> ValidateWorld:
-    """The same world, asked for other levels."""
-    return replace(world, settings=replace(world.settings, levels=tuple(levels)))

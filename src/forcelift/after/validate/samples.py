@@ -1,7 +1,7 @@
 """Level 3: N random keys, every field compared after the plan's own cleaning. The table is not sorted for it.
 
-The keys are drawn from the ledger by a seeded generator, from at most as many chunks as level 5 reads again. Chunks that
-none was drawn from are not read.
+The keys are drawn from the ledger by a seeded generator, from at most as many chunks as level 5 reads again. Chunks
+that none was drawn from are not read.
 """
 
 from __future__ import annotations
