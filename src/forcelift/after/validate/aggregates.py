@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from decimal import Decimal, localcontext
 
 from forcelift.after.validate.both_sides import BothSides, columns_by_form, decimal, drift_check, number, quoted
-from forcelift.after.validate.checks import Check, CheckStatus, plain
+from forcelift.after.validate.checks import DIGITS, Check, CheckStatus, minus, plain
 from forcelift.after.validate.org_rows import OrgColumn, OrgShape
 from forcelift.rules.column import Form
-
-_DIGITS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +29,7 @@ class Totals:
         """To 20 decimals at least."""
         if self.total is None or not self.values:
             return None
-        with localcontext(prec=_DIGITS):
+        with localcontext(prec=DIGITS):
             return self.total / self.values
 
 
@@ -51,7 +49,7 @@ def variance_percent(source: Decimal | None, target: Decimal | None) -> Decimal 
         return Decimal(0)
     if source is None or target is None or source == 0:
         return None
-    with localcontext(prec=_DIGITS):
+    with localcontext(prec=DIGITS):
         return abs(target - source) * 100 / abs(source)
 
 
@@ -105,7 +103,7 @@ def _near(table: str, name: str, source: Decimal | None, target: Decimal | None,
         status=CheckStatus.PASSED if passed else CheckStatus.FAILED,
         source=_text(source),
         target=_text(target),
-        difference=_text(target - source) if source is not None and target is not None else None,
+        difference=_text(minus(target, source)) if source is not None and target is not None else None,
         reason=reason,
     )
 
@@ -118,4 +116,5 @@ def _same(table: str, name: str, source: str | None, target: str | None) -> Chec
 def _text(value: Decimal | None) -> str | None:
     if value is None:
         return None
-    return plain(round(value, 20))
+    with localcontext(prec=DIGITS):
+        return plain(round(value, 20))

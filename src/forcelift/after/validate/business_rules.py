@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from forcelift.after.validate.both_sides import BothSides, decimal, number, quoted
-from forcelift.after.validate.checks import Check, CheckStatus, Difference, Kind, plain
+from forcelift.after.validate.checks import Check, CheckStatus, Difference, Kind, minus, plain
 from forcelift.after.validate.compare import MASK, personal_fields
 from forcelift.after.validate.org_rows import OrgColumn, OrgShape
 from forcelift.after.validate.world import EXAMPLES_MAX, ValidateWorld
@@ -140,7 +140,7 @@ class _Pair:
             return False
         if self.source is None or self.target is None:
             return self.source is self.target
-        return abs(self.source - self.target) <= tolerance
+        return abs(minus(self.source, self.target)) <= tolerance
 
 
 def _result(table: str, rule: Rule, pairs: Sequence[_Pair], *, masked: bool) -> Check:

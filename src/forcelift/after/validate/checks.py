@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from decimal import ROUND_DOWN, ROUND_UP, Decimal
+from decimal import ROUND_DOWN, ROUND_UP, Decimal, localcontext
 from enum import StrEnum
 from typing import Any
 
 LEVELS = (1, 2, 3, 4, 5)
+DIGITS = 60
 LEVEL_NAMES = {1: "counts", 2: "aggregates", 3: "samples", 4: "business rules", 5: "proof"}
 
 
@@ -152,6 +153,12 @@ def percent(part: int | Decimal, whole: int | Decimal) -> str:
     if exact == 0 and share > 0:
         return "0.0001"
     return f"{exact.normalize():f}"
+
+
+def minus(one: Decimal, other: Decimal) -> Decimal:
+    """The exact difference: the usual 28 digits are fewer than a total may have."""
+    with localcontext(prec=DIGITS):
+        return one - other
 
 
 def plain(value: Decimal) -> str:
