@@ -8,14 +8,32 @@ from typing import TYPE_CHECKING, Any
 from forcelift.version import __version__
 
 if TYPE_CHECKING:
+    from forcelift.functions import (
+        validate_aggregates,
+        validate_business_rules,
+        validate_counts,
+        validate_sample_records,
+    )
     from forcelift.rollbacks import full_rollback, rollback_failed_batch
 
 _PLACES = {
     "full_rollback": "rollbacks",
     "rollback_failed_batch": "rollbacks",
+    "validate_aggregates": "functions",
+    "validate_business_rules": "functions",
+    "validate_counts": "functions",
+    "validate_sample_records": "functions",
 }
 
-__all__ = ["__version__", "full_rollback", "rollback_failed_batch"]
+__all__ = [
+    "__version__",
+    "full_rollback",
+    "rollback_failed_batch",
+    "validate_aggregates",
+    "validate_business_rules",
+    "validate_counts",
+    "validate_sample_records",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,8 @@ Re-run:  results are only added; an interrupted level 5 goes on with the query t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -23,7 +24,7 @@ from forcelift.audit.records import Batch, BatchMode
 from forcelift.bounds import SENDERS_MORE, MemoryShares
 from forcelift.during.extract.parents import ParentIndex
 from forcelift.errors import ExitCode, StateConflict, UsageError
-from forcelift.plan import LoadedPlan, load_plan, plan_diff, plan_document
+from forcelift.plan import LoadedPlan, load_plan, plan_diff, plan_document, unsupported
 from forcelift.plan.operational import changes_of_meaning
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.protocols.org import FieldDescribe, Org
@@ -78,9 +79,26 @@ def validate_batch(
         StateConflict: There is no such batch, it was a dry run, or the plan has changed since.
         SourceError, TargetError: A side cannot be asked.
     """
-    settings, clock = settings or ValidateSettings(), clock or SystemClock()
+    with open_world(plan_file, batch_id, settings or ValidateSettings(), tell=tell, clock=clock) as world:
+        found = validate_tables(world)
+        return Validated(batch=world.batch, settings=world.settings, found=found, api_calls=world.org.api_calls)
+
+
+@contextmanager
+def open_world(
+    plan_file: str | Path,
+    batch_id: str | None,
+    settings: ValidateSettings,
+    *,
+    tell: Callable[[str], None] = lambda sentence: None,
+    clock: Clock | None = None,
+) -> Iterator[ValidateWorld]:
+    """Open what a batch wrote down, its source and its org. Arguments and errors as `validate_batch` has them."""
+    clock = clock or SystemClock()
     _check_settings(settings)
     loaded = load_plan(plan_file)
+    if later := unsupported(loaded.plan):
+        raise loaded.error(later)
     limits = loaded.plan.limits
     shares = MemoryShares.of(limits.memory_mb, senders=limits.parallel_jobs + SENDERS_MORE)
     with open_state(loaded, clock=clock, create=False) as state:
@@ -97,7 +115,7 @@ def validate_batch(
                     hint="sign in to the first org again",
                 )
             compiled = compile_plan(loaded, source=source, org=org, only=_tables(loaded, state, batch, settings))
-            world = ValidateWorld(
+            yield ValidateWorld(
                 batch=batch,
                 source=source,
                 org=org,
@@ -114,8 +132,6 @@ def validate_batch(
                 settings=settings,
                 tell=tell,
             )
-            found = validate_tables(world)
-            return Validated(batch=batch, settings=settings, found=found, api_calls=org.api_calls)
 
 
 def _check_settings(settings: ValidateSettings) -> None:

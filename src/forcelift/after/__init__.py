@@ -1,1 +1,1 @@
-"""What is done after a load: prove it, undo it, report it."""
+"""Phases after a load."""

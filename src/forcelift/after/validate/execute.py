@@ -8,18 +8,21 @@ Re-run:  results are only added; an object that was being read is read on from w
 from __future__ import annotations
 
 from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
 
 from forcelift.after.validate.aggregates import aggregate_checks
 from forcelift.after.validate.both_sides import BothSides, both_sides, columns_by_form, drift_check
 from forcelift.after.validate.business_rules import group_checks, needed_fields, query_checks
 from forcelift.after.validate.checks import Check, CheckStatus, Cost, Found
 from forcelift.after.validate.counts import count_checks, count_table
-from forcelift.after.validate.org_rows import OrgShape
+from forcelift.after.validate.org_rows import OrgColumn, OrgShape
 from forcelift.after.validate.org_scan import OrgScan, Scan
 from forcelift.after.validate.population import Population, joined
 from forcelift.after.validate.proof import prove
 from forcelift.after.validate.samples import sample, sample_checks
 from forcelift.after.validate.world import ValidateWorld
+from forcelift.rules.column import Form
 
 PAGE_ROWS = 50_000
 _BYTES_PER_FIELD = 16  # a rough mean of what a CSV cell takes, quotes and comma included
@@ -78,16 +81,23 @@ class TableValidation:
         checks: list[Check] = []
         for cost in self.costs():
             self._world.tell(cost.sentence())
-        with ExitStack() as stack:
-            self._stack = stack
+        with self:
             for level in sorted(self._world.settings.levels):
                 found = self._level(level)
                 self._world.audit.add_validations(self._world.batch.batch_id, [check.document() for check in found])
                 checks += found
-        if self._scan is not None:
-            # A next validation looks at the org anew.
-            self._reader.remove()
         return checks
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        if kind is None and self._scan is not None:
+            # A next validation looks at the org anew; one that was interrupted goes on with what was read.
+            self._reader.remove()
 
     def costs(self) -> list[Cost]:
         """What the levels ask of the org, by the rows that the ledgers know; records of others come on top."""
@@ -129,9 +139,9 @@ class TableValidation:
             counts = count_table(world, self.population, self.shape)
             return count_checks(counts, self.population, table)
         if level == 2:
-            return aggregate_checks(self._sides(), self.shape, world.settings.variance_percent)
+            return aggregate_checks(self.sides(), self.shape, world.settings.variance_percent)
         if level == 3:
-            return sample_checks(sample(world, self.population, self.shape, self._owned_elsewhere()), table)
+            return sample_checks(sample(world, self.population, self.shape, self.owned_elsewhere()), table)
         if level == 4:
             return self._business_rules()
         proof = prove(world, self.population, self.shape, self._scanned())
@@ -145,13 +155,18 @@ class TableValidation:
             return [Check(level=4, table=self._table, name="checks", status=CheckStatus.NOT_CHECKED, reason=reason)]
         found: list[Check] = []
         if any(rule.sum is not None for rule in rules):
-            found += group_checks(self._sides(), self.shape)
-            found += drift_check(4, self.shape, self._sides().drift)
+            found += group_checks(self.sides(), self.shape)
+            found += drift_check(4, self.shape, self.sides().drift)
         found += query_checks(world, self.shape)
         order = {rule.name: place for place, rule in enumerate(rules)}
         return sorted(found, key=lambda check: order.get(check.name, len(order)))
 
-    def _sides(self) -> BothSides:
+    @property
+    def number_columns(self) -> list[OrgColumn]:
+        """Number fields that columns of the plan fill."""
+        return columns_by_form(self.shape)[Form.NUMBER]
+
+    def sides(self) -> BothSides:
         """Both sides of the fields that levels 2 and 4 need; read once for both."""
         if self._both is None:
             sides = both_sides(self._world, self.population, self.shape, self._scanned(), self._keep)
@@ -163,7 +178,7 @@ class TableValidation:
             self._scan = self._reader.read()
         return self._scan
 
-    def _owned_elsewhere(self) -> set[str]:
+    def owned_elsewhere(self) -> set[str]:
         """Ids that newer batches own; asked only where there are such batches."""
         if not self.population.newer:
             return set()
