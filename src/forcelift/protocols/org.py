@@ -231,8 +231,9 @@ class Org(Protocol):
         """Wait for a query job. Returns the rows it found; `OrgNotFound` once the org has forgotten it (7 days)."""
         ...
 
-    def query_page(self, job_id: str, locator: str | None) -> tuple[bytes, str | None]:
-        """One page of a complete query job, a whole CSV, and the place of the next; None after the last.
+    def query_page(self, job_id: str, locator: str | None, *, rows: int) -> tuple[bytes, str | None]:
+        """One page of a complete query job, a whole CSV of at most so many rows, and the place of the next; None after
+        the last.
 
         The first page is at None. Any page can be read again while the job exists, by the same place.
         """

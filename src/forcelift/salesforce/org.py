@@ -228,9 +228,9 @@ class SalesforceOrg:
         """Wait for a query job. Returns the rows it found; `OrgNotFound` once the org has forgotten it (7 days)."""
         return bulk_query.finish(self._http, self._root, job_id, clock=self._clock)
 
-    def query_page(self, job_id: str, locator: str | None) -> tuple[bytes, str | None]:
+    def query_page(self, job_id: str, locator: str | None, *, rows: int) -> tuple[bytes, str | None]:
         """One page of a complete query job, a whole CSV, and the place of the next; None after the last."""
-        return bulk_query.page(self._http, self._root, job_id, locator, page_rows=self._bulk_page_rows)
+        return bulk_query.page(self._http, self._root, job_id, locator, page_rows=rows)
 
     def drop_query(self, job_id: str) -> None:
         """Free what a complete query job holds in the org."""

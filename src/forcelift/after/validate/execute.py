@@ -17,14 +17,13 @@ from forcelift.after.validate.business_rules import group_checks, needed_fields,
 from forcelift.after.validate.checks import Check, CheckStatus, Cost, Found
 from forcelift.after.validate.counts import count_checks, count_table
 from forcelift.after.validate.org_rows import OrgColumn, OrgShape
-from forcelift.after.validate.org_scan import OrgScan, Scan
+from forcelift.after.validate.org_scan import OrgScan, Scan, page_rows_for
 from forcelift.after.validate.population import Population, joined
 from forcelift.after.validate.proof import prove
 from forcelift.after.validate.samples import sample, sample_checks
 from forcelift.after.validate.world import ValidateWorld
 from forcelift.rules.column import Form
 
-PAGE_ROWS = 50_000
 _BYTES_PER_FIELD = 16  # a rough mean of what a CSV cell takes, quotes and comma included
 
 
@@ -67,6 +66,12 @@ class TableValidation:
         )
         keep += needed_fields(self.shape) if 4 in levels else []
         self._keep = list(dict.fromkeys(keep))
+        staged = [chunk.staged for chunk in self.population.chunks if chunk.staged is not None]
+        self._page_rows = page_rows_for(
+            world.memory_mb,
+            rows=sum(part.rows for one in staged for part in one.parts),
+            csv_bytes=sum(part.bytes for one in staged for part in one.parts),
+        )
         self._reader = OrgScan(
             org=world.org,
             storage=world.storage,
@@ -74,6 +79,7 @@ class TableValidation:
             batch_id=world.batch.batch_id,
             shape=self.shape,
             keep=self._keep,
+            page_rows=self._page_rows,
         )
 
     def run(self) -> list[Check]:
@@ -117,7 +123,7 @@ class TableValidation:
                     table=table,
                     query_jobs=1,
                     rows=rows,
-                    api_calls=5 + -(-rows // PAGE_ROWS),
+                    api_calls=5 + -(-rows // self._page_rows),
                     result_mb=rows * width * _BYTES_PER_FIELD // 1_000_000,
                 )
             )

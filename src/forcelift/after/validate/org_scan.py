@@ -24,8 +24,14 @@ from forcelift.protocols.clock import Clock
 from forcelift.protocols.org import Org
 from forcelift.storage import Storage, segment
 
+PAGE_ROWS = 50_000
 PART_PAGES = 8
-"""Pages of one file: what is lost at most when the process dies. A page has 50,000 rows."""
+"""Pages of one file: what is lost at most when the process dies."""
+
+_PAGE_ROWS_MIN = 2_000
+_PAGES_IN_BUDGET = 32
+"""A page's CSV takes at most this part of the budget; its texts, their canonical forms and what is hashed take as much
+again, several times over, for each of the pages in memory."""
 
 _AGE_MAX = timedelta(days=6)  # the org keeps results for 7 days
 _WORKERS = 2
@@ -74,17 +80,38 @@ class Scan:
         return cls(**document | {"parts": parts, "asked_at": datetime.fromisoformat(document["asked_at"])})
 
 
+def page_rows_for(memory_mb: int, *, rows: int, csv_bytes: int) -> int:
+    """Rows of a page: the 50,000 that clients ask for, fewer where rows are wide or memory is small.
+
+    Args:
+        rows, csv_bytes: Rows that were sent, and the bytes of their upload files, from which a row's size is known.
+    """
+    row_bytes = csv_bytes / rows if rows and csv_bytes else 500
+    fits = int(memory_mb * (1 << 20) / _PAGES_IN_BUDGET / row_bytes)
+    return max(_PAGE_ROWS_MIN, min(PAGE_ROWS, fits))
+
+
 class OrgScan:
     """One table's object, read once for all levels that ask for it.
 
     Args:
         shape: What is asked for.
         keep: Fields whose canonical texts are kept beside Id, time of creation, key and hash.
+        page_rows: Rows of a page, of which three are in memory at most.
     """
 
     def __init__(
-        self, *, org: Org, storage: Storage, clock: Clock, batch_id: str, shape: OrgShape, keep: Sequence[str]
+        self,
+        *,
+        org: Org,
+        storage: Storage,
+        clock: Clock,
+        batch_id: str,
+        shape: OrgShape,
+        keep: Sequence[str],
+        page_rows: int = PAGE_ROWS,
     ) -> None:
+        self._page_rows = page_rows
         self._org, self._storage, self._clock, self._shape = org, storage, clock, shape
         self._keep = [name for name in dict.fromkeys(keep) if name != shape.key_field]
         self._folder = f"validate/{segment(batch_id)}/{segment(shape.work.plan.table)}"
@@ -114,7 +141,7 @@ class OrgScan:
 
     @property
     def _form(self) -> str:
-        text = json.dumps([self._shape.soql(), self._keep])
+        text = json.dumps([self._shape.soql(), self._keep, self._page_rows])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _earlier(self) -> Scan | None:
@@ -124,6 +151,7 @@ class OrgScan:
         with self._storage.open(name) as file:
             scan = Scan.from_document(json.load(file))
         if scan.form != self._form or self._clock.now() - scan.asked_at > _AGE_MAX:
+            self._org.drop_query(scan.job_id)
             return None
         for part in scan.parts:
             self._storage.verify(part.file, part.sha256)
@@ -161,7 +189,7 @@ class OrgScan:
             is_first = True
             while is_first or locator is not None:
                 is_first = False
-                content, locator = self._org.query_page(scan.job_id, locator)
+                content, locator = self._org.query_page(scan.job_id, locator, rows=self._page_rows)
                 ahead.append((pool.submit(self._rows, content), locator))
                 if len(ahead) > _WORKERS:
                     done, after = ahead.popleft()

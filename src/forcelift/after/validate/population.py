@@ -103,6 +103,8 @@ def joined(
             "preserve_insertion_order": False,
         }
         with duckdb.connect(config=settings) as connection:
+            # Else a long question draws a bar on stdout, where data belong.
+            connection.execute("SET enable_progress_bar = false")
             connection.execute("CREATE TABLE files (filename VARCHAR, audit_id BIGINT, chunk_no INTEGER)")
             paths = ledger.paths(population.files)
             rows = [
