@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 
+from forcelift.after.validate.read_back import ReadBack
 from forcelift.assembly import Compiled, compile_plan, open_org, open_source, refusal_reader
 from forcelift.audit import Lease, LeaseHolder, LeaseTimes
 from forcelift.audit.batches import IMAGES_KEY, SAMPLE_KEY, takes_images
@@ -303,6 +304,7 @@ class _World:
             keep_staged=keeps_settled(retention.staged_files),
             works=compiled.works,
             own_fence=own_fence,
+            read_back=ReadBack(org=org, audit=self.audit, parent_keys=compiled.parent_keys),
         )
         self._jobs = job_handlers(self._job_world)
 

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from forcelift.audit import AuditStore, tables
 from forcelift.audit.batches import takes_images
 from forcelift.audit.records import Batch, BatchMode
+from forcelift.audit.validations import READ_BACK
 from forcelift.errors import ExitCode, ForceliftError
 from forcelift.jobs.staged_files import LEFT, REMOVED
 from forcelift.ledger import LedgerCounts
@@ -22,6 +23,7 @@ NO_IMAGES = "no before-images are taken: a rollback could not put back the recor
 
 # Of one job: create, upload, close and its three result files. Asking for states is one call for all open jobs.
 API_CALLS_PER_JOB = 6
+_PLACES_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,6 +270,26 @@ def _notes(audit: AuditStore, batch_id: str) -> tuple[str, ...]:
     )
     with audit.read() as connection:
         row = connection.execute(query).one_or_none()
-    if row is None or row.action == REMOVED:
+    left = [] if row is None or row.action == REMOVED else [json.loads(row.payload)["reason"]]
+    return (*(f"staged files could not be removed: {reason}" for reason in left), *_read_back(audit, batch_id))
+
+
+def _read_back(audit: AuditStore, batch_id: str) -> tuple[str, ...]:
+    """Chunks whose records were not as they were sent when a few of them were read back."""
+    query = (
+        sa.select(tables.journal.c.payload)
+        .where(tables.journal.c.batch_id == batch_id, tables.journal.c.action == READ_BACK)
+        .order_by(tables.journal.c.seq)
+    )
+    with audit.read() as connection:
+        found = [json.loads(payload) for payload in connection.execute(query).scalars()]
+    wrong = [one for one in found if one.get("missing") or one.get("differ")]
+    if not wrong:
         return ()
-    return (f"staged files could not be removed: {json.loads(row.payload)['reason']}",)
+    records = sum(one["missing"] + one["differ"] for one in wrong)
+    places = ", ".join(f"`{one['table']}` chunk {one['chunk']}" for one in wrong[:_PLACES_SHOWN])
+    more = f" and {len(wrong) - _PLACES_SHOWN} more" if len(wrong) > _PLACES_SHOWN else ""
+    return (
+        f"of the records read back {records} are not as they were sent ({places}{more}); "
+        f"`forcelift validate {batch_id} --level 5` names them",
+    )

@@ -16,6 +16,9 @@ from forcelift.audit.journal import Journal, append
 from forcelift.audit.text import short_batch_id
 from forcelift.audit.types import canonical_json
 
+READ_BACK = "read_back"
+"""Action of the journal: a few records of a settled chunk were compared with what the org has."""
+
 _PASSED = {"passed": 1, "failed": 0}
 
 

@@ -49,10 +49,10 @@ def validate(
     named_max: int,
     as_json: bool,
 ) -> int:
-    """Show that the org holds what the batch sent
+    """Prove what the org has
 
-    1 counts, 2 aggregates, 3 samples, 4 business rules, 5 proof of every field of every row. Ends with 1 on any
-    difference. Example:
+    It is compared with what the batch sent: 1 counts, 2 aggregates, 3 samples, 4 business rules, 5 every field of
+    every row. Ends with 1 on any difference. Example:
 
       forcelift validate --levels all
     """

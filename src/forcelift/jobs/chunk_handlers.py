@@ -117,6 +117,8 @@ class ChunkHandlers:
             failed=self._failed_records(chunk, work, settlement.ledger),
             source_checksum=str(checksum(accepted["hash"])),
         )
+        if world.read_back is not None:
+            world.read_back(chunk, work, settlement.ledger)
         if not world.keep_staged:
             remove_staged(world.audit, world.storage, chunk.batch_id, names.folder)
         return settled

@@ -26,6 +26,12 @@ class RecordData(Protocol):
     ) -> pl.DataFrame: ...
 
 
+class ReadsBack(Protocol):
+    """Compares a few records of a chunk that was settled with what the org has. It raises nothing of the org's."""
+
+    def __call__(self, chunk: Chunk, work: TableWork, ledger: pl.DataFrame) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobWorld:
     """Everything that the job handlers touch. `own_fence` is this runner's on a batch that may be shared, else None."""
@@ -43,6 +49,7 @@ class JobWorld:
     keep_staged: bool
     works: Mapping[str, TableWork]
     own_fence: int | None = None
+    read_back: ReadsBack | None = None
 
     def chunk(self, audit_id: int) -> tuple[Chunk, TableWork, StagedNames]:
         """A chunk with its table and the names of its files."""
