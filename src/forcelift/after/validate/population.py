@@ -15,6 +15,7 @@ from pathlib import Path
 
 import duckdb
 
+from forcelift import embedded
 from forcelift.after.validate.world import ValidateWorld
 from forcelift.audit.records import BatchMode, Chunk, ChunkStatus, ChunkStep
 from forcelift.ledger import LedgerCounts
@@ -96,15 +97,13 @@ def joined(
         older: all lines of earlier batches that name a record.
     """
     with tempfile.TemporaryDirectory(prefix="validate-", dir=scratch) as folder:
-        settings: dict[str, str | bool | int | float | list[str]] = {
+        settings: dict[str, str | bool | int] = {
             "memory_limit": f"{memory_mb}MB",
             "temp_directory": folder,
             "threads": 2,
             "preserve_insertion_order": False,
         }
-        with duckdb.connect(config=settings) as connection:
-            # Else a long question draws a bar on stdout, where data belong.
-            connection.execute("SET enable_progress_bar = false")
+        with embedded.connect(config=settings) as connection:
             connection.execute("CREATE TABLE files (filename VARCHAR, audit_id BIGINT, chunk_no INTEGER)")
             paths = ledger.paths(population.files)
             rows = [
