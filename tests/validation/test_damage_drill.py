@@ -66,6 +66,9 @@ def test_small_damage_is_named(small: DamageWorld, damage: Damage) -> None:
     assert validated.exit_code is ExitCode.ROWS_REFUSED
     assert place in places(validated)
     assert {key for _, key, _ in places(validated)} == {place[1]}
+
+
+def test_damage_that_was_undone_is_not_reported_any_more(small: DamageWorld) -> None:
     assert_clean(small.validate(5))
 
 
