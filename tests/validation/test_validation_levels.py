@@ -327,3 +327,17 @@ def test_an_org_that_does_not_answer_ends_with_5(own_world: DamageWorld) -> None
     screen = run_words("validate", "--plan", str(own_world.plan), "--level", "1")
     assert screen.code == ExitCode.TARGET
     assert audit_rows(own_world, "SELECT count(*) FROM validation_result") == [(0,)]
+
+
+def test_a_chunk_that_starts_again_is_not_proved_any_more(own_world: DamageWorld) -> None:
+    own_world.validate(5)
+    with open_recorded(own_world.plan) as (_, state):
+        batch = state.audit.newest_batch()
+        assert batch is not None
+        (partial,) = [chunk for chunk in state.audit.chunks(batch.batch_id, "sales") if chunk.status == "PARTIAL"]
+        sums = state.audit.target_checksums(batch.batch_id, "sales")
+        assert all(sums.values())
+        state.audit.start_chunk(partial.audit_id)
+        assert state.audit.target_checksums(batch.batch_id, "sales") == sums | {partial.audit_id: None}
+    open_now = own_world.validate(5)
+    assert check(open_now, 5, "chunks that have not ended").status is CheckStatus.NOT_CHECKED

@@ -279,6 +279,8 @@ def start(connection: Connection, audit_id: int, now: datetime, *, restage: bool
         "duration_seconds": None,
         "error_message": None,
         "error_details": None,
+        # What was proved of the rows that the chunk had is not proved of those that it will have.
+        "target_checksum": None,
     }
     return move(connection, chunk, now, "chunk_started", chunk_values=change, audit_values=audit)
 
