@@ -17,6 +17,8 @@ from forcelift.storage import FolderStorage
 if TYPE_CHECKING:
     from forcelift.ledger import Ledger
 
+_SCAN_LEAST_MB = 128  # with less, two threads of DuckDB cannot even spill
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
@@ -24,18 +26,19 @@ class State:
 
     audit: AuditStore
     storage: FolderStorage
+    scan_mb: int = 512  # for one question over the ledger of a whole table; what does not fit spills
 
     @property
     def counted(self) -> LedgerCounts:
         """The ledger for those who only count its rows."""
-        return LedgerCounts(self.storage)
+        return LedgerCounts(self.storage, memory_mb=self.scan_mb)
 
     @property
     def ledger(self) -> Ledger:
         """The ledger, to be written and read as frames."""
         from forcelift.ledger import Ledger  # with polars, which those who only count do without
 
-        return Ledger(self.storage)
+        return Ledger(self.storage, memory_mb=self.scan_mb)
 
 
 @contextmanager
@@ -50,4 +53,5 @@ def open_state(
     """
     root = Path(loaded.staging())
     with AuditStore.open(loaded.audit_url(), clock=clock, create=create, lease_times=lease_times) as audit:
-        yield State(audit=audit, storage=FolderStorage(root))
+        scan_mb = max(_SCAN_LEAST_MB, loaded.plan.limits.memory_mb // 8)
+        yield State(audit=audit, storage=FolderStorage(root), scan_mb=scan_mb)
