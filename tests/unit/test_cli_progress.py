@@ -110,3 +110,11 @@ def test_bars_name_open_jobs_api_requests_and_the_reason_of_a_wait() -> None:
     assert "2 open jobs · 99,000 API requests left today · waiting: 503 (until 10:00)" in display.drawn()
     display.show(1, Seen({"sales": figures(0)}, control=Control(stop=True)))
     assert "stopping: finishing what is in flight" in display.drawn()
+
+
+def test_no_time_left_is_told_once_the_guess_is_over() -> None:
+    display = Display(terminal=False)
+    display.show(0, Seen({"sales": figures(0)}))
+    display.show(50, Seen({"sales": figures(90_000)}))
+    display.show(70, Seen({"sales": figures(90_000)}))  # it was to end after 55.6 s, and stands still
+    assert display.lines()[-1] == "sales: 90,000 of 100,000 rows (90 %), 1,800 rows/s, 0 refused"

@@ -56,13 +56,14 @@ class TableProgress:
         return (self.done - self.done_before) / (self.until - self.since)
 
     def seconds_left(self, now: float) -> float | None:
-        """By the rate so far; None in the first hundredth, where it would be a guess."""
+        """By the rate so far; None in the first hundredth, where it would be a guess, and once that time is over."""
         rate = self.rate()
         if not rate or self.is_complete or self.since is None or self.until is None:
             return None
         if self.done < self.rows * ETA_FROM:
             return None
-        return max(0.0, (self.rows - self.done) / rate - (now - self.until))
+        left = (self.rows - self.done) / rate - (now - self.until)
+        return left if left > 0 else None
 
 
 def _rows_through(seen: Figures) -> int:
