@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import duckdb
+import polars as pl
 import pytest
 
+from forcelift.cli.main import run_command
 from forcelift.errors import ExitCode, PlanError
 from forcelift.migration import RunOptions, run_migration
 from forcelift.summary import BatchSummary
@@ -111,3 +113,48 @@ def test_a_lookup_emptied_by_the_link_pass_is_counted(tmp_path: Path) -> None:
     assert (table.updated, table.failed, table.failed_in_org) == (1, 2, 2)
     ledger = list((folder / "state").glob("staging/ledger/*/PARENTS/*.parquet"))
     assert len(ledger) == 2, "one file for each chunk of each batch that is done"
+
+
+ECHO_SCHEMA = """
+org: {name: Review, sandbox: true}
+objects:
+  Person__c:
+    fields:
+      Key__c: {type: string, length: 20, externalId: true, unique: true}
+      Name__c: {type: string, length: 80}
+automations:
+  triggers:
+    - name: Echo
+      object: Person__c
+      events: [before insert]
+      effects:
+        - {effect: reject, when: "Name__c = 'Somchai Jaidee'", message: "Hold for SOMCHAI JAIDEE and Malee Sukjai"}
+"""
+ECHO_PLAN = """
+version: 1
+project: review
+source: {url: "duckdb:///source.duckdb"}
+target: {url: "twin:./org.duckdb", twin_schema: schema.yaml}
+tables:
+  - {table: PEOPLE, object: Person__c, key: K, external_id: Key__c, fields: {FULL_NAME: Name__c}}
+"""
+
+
+def test_a_name_that_a_trigger_repeats_is_kept_nowhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "schema.yaml").write_text(ECHO_SCHEMA)
+    (tmp_path / "forcelift.yaml").write_text(ECHO_PLAN)
+    with duckdb.connect(str(tmp_path / "source.duckdb")) as connection:
+        connection.execute(
+            "CREATE TABLE PEOPLE AS SELECT 1 AS K, 'Somchai Jaidee' AS FULL_NAME UNION SELECT 2, 'Other'"
+        )
+    words = ["--plan", str(tmp_path / "forcelift.yaml"), "--json"]
+    assert run_command(["run", *words]) == ExitCode.ROWS_REFUSED
+    assert run_command(["status", *words]) == ExitCode.DONE
+    shown = capsys.readouterr()
+    assert "Hold for <value> and Malee Sukjai" in shown.out
+    assert "SOMCHAI" not in (shown.out + shown.err).upper()
+    for file in (tmp_path / "state").rglob("*"):
+        if file.is_file() and file.suffix != ".parquet":
+            assert b"SOMCHAI" not in file.read_bytes().upper(), file
+    ledger = pl.read_parquet(tmp_path / "state" / "staging" / "ledger" / "**" / "*.parquet")
+    assert "Hold for <value> and Malee Sukjai" in ledger["message"].to_list()

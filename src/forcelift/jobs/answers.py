@@ -13,6 +13,7 @@ import polars as pl
 from forcelift.audit.records import Job
 from forcelift.errors import OrgNotFound, TargetError
 from forcelift.jobs.csv_blocks import header_of, whole_rows
+from forcelift.jobs.echoes import without_values
 from forcelift.jobs.messages import Tally
 from forcelift.jobs.work import TableWork
 from forcelift.protocols.org import IngestJob, JobState, Org, ResultKind
@@ -89,6 +90,7 @@ class AnswerCollector:
         wanted = {ResultKind.SUCCESSFUL: ["sf__Id", "sf__Created"], ResultKind.FAILED: ["sf__Id", "sf__Error"]}
         columns = [*wanted.get(kind, []), self._work.key_field.name]
         frames: list[pl.DataFrame] = []
+        personal: list[str] = []
         for block in whole_rows(self._org.results(sf_id, kind)):
             lacking = set() if frames else set(columns) - set(header_of(block))
             if lacking and pl.read_csv(block, n_rows=1, infer_schema=False, raise_if_empty=False).height == 0:
@@ -99,7 +101,18 @@ class AnswerCollector:
                     state="nothing of these results was recorded",
                     hint="go on with `forcelift run --resume`; if it comes again, tell us the API version of the org",
                 )
-            frames.append(pl.read_csv(block, columns=columns, infer_schema=False))
+            if kind is ResultKind.FAILED and not frames:
+                named = set(header_of(block))
+                personal = [name for name in self._work.personal_fields if name in named]
+            frame = pl.read_csv(block, columns=list(dict.fromkeys([*columns, *personal])), infer_schema=False)
+            if kind is ResultKind.FAILED:
+                errors = self._refusals.read(frame["sf__Error"])
+                messages = without_values(
+                    errors["message"], rows=frame, columns=personal, null_text=self._work.null_text
+                )
+                frame = frame.select(name for name in columns if name != "sf__Error")
+                frame = frame.hstack(errors.with_columns(messages))
+            frames.append(frame)
         if not frames:
             return pl.DataFrame(schema=ANSWERS)
         frame = pl.concat(frames, rechunk=True)
@@ -110,8 +123,8 @@ class AnswerCollector:
                 key, kind=pl.when(created).then(pl.lit("created")).otherwise(pl.lit("updated")), id=pl.col("sf__Id")
             )
         elif kind is ResultKind.FAILED:
-            errors = self._refusals.read(frame["sf__Error"])
-            read = frame.select(key, kind=pl.lit("failed"), id=pl.col("sf__Id").replace("", None)).hstack(errors)
+            told = pl.col("code", "message", "fields", "transient", "locked")
+            read = frame.select(key, told, kind=pl.lit("failed"), id=pl.col("sf__Id").replace("", None))
         else:
             read = frame.select(key, kind=pl.lit("open"))
         return _shape(read.with_columns(evidence=pl.lit("result")))

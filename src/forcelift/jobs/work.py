@@ -27,6 +27,14 @@ class TableWork:
         """What stands in a CSV cell for null: `#N/A` clears the field, nothing leaves it as it is."""
         return "#N/A" if self.plan.nulls == "clear" else ""
 
+    @property
+    def personal_fields(self) -> frozenset[str]:
+        """Fields, as they are sent, that hold what the plan calls personal, or may be made of it."""
+        personal = set(self.rules.personal_columns)
+        mapped = {target for source, target in self.rules.targets.items() if source in personal}
+        keys = {self.key_field.name} if personal.intersection(self.plan.key) else set[str]()
+        return frozenset(mapped | keys | set(self.plan.computed))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedNames:

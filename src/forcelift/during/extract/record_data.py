@@ -80,11 +80,7 @@ class SentRowsJson:
             rows = rows.join(looked_up, on=field, how="left", maintain_order="left")
         shown = rows.collect()
         sources = {target: source for source, target in rules.targets.items()}
-        made_of = {target: {sources[target]} if target in sources else set[str]() for target in shown.columns}
-        made_of[field] |= set(work.plan.key)  # a key of several columns stands under the name of its field
-        personal = {name for name, used in made_of.items() if used.intersection(rules.personal_columns)}
-        # A computed value may be made of personal columns.
-        personal |= set(work.plan.computed).intersection(shown.columns)
+        personal = work.personal_fields.intersection(shown.columns)
         names = _names(shown.columns, sources)
         data = source_rows_json(
             shown.rename(names), personal={names[target] for target in personal}, detail=self._detail
