@@ -256,6 +256,17 @@ def test_zone_gaps_are_invalid_and_folds_take_the_first_and_warn() -> None:
     assert cleaned.changes == {("warn_ambiguous_time", "V"): 1}
 
 
+def test_a_skipped_time_is_told_from_what_is_no_date() -> None:
+    values = ["2013-03-10 02:30", "2013-02-30 02:30", "4001-01-01"]
+    cleaned = one_column(values, MOMENT, timezone="America/New_York")
+    assert texts_of(cleaned, "V__c") == ["REJECTED_INVALID_DATE"] * 3
+    no_date = "V: is not a date that Salesforce can hold (1700-01-01 to 4000-12-31)"
+    skipped = "V: is a clock time that its zone skips, as at the change to summer time"
+    assert cleaned.rows["details"].to_list() == [skipped, no_date, no_date]
+    emptied = one_column(values, MOMENT, timezone="America/New_York", invalid_date="to_null")
+    assert emptied.changes == {("invalid_date", "V"): 3}
+
+
 def test_zone_rules_hold_beyond_the_year_2099() -> None:
     """Clock changes of years for which polars has no table: gap, fold and both sides of each."""
     walls = ["3999-03-14 02:30", "3999-03-14 01:59", "3999-03-14 03:00", "3999-11-07 01:30", "3999-11-07 02:00"]

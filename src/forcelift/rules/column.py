@@ -14,7 +14,7 @@ import polars as pl
 
 from forcelift.plan.models import FieldRule
 from forcelift.rules import moments, numbers, texts
-from forcelift.rules.findings import Findings, Place
+from forcelift.rules.findings import NO_ZONE, SKIPPED_TIME, Findings, Place
 from forcelift.rules.ids import id_text
 from forcelift.rules.plain import boolean_text, plain_text, time_text
 
@@ -270,8 +270,10 @@ class Column:
         read = self._moments(values, found)
         utc, fold = read.to_utc(self.zone)
         found.warn("ambiguous_time", self.place, fold)
+        # Times that were read and stand for no instant: their reason is another than that of what is no date.
+        nowhere = (utc.is_null() & read.wall.is_not_null()).arg_true()
         outside = moments.rows_outside(utc, moments.INSTANT_MIN, moments.INSTANT_MAX)
-        utc = self._valid(values, utc, outside, found)
+        utc = self._valid(values, utc, outside, found, nowhere)
         buddhist = moments.rows_in_buddhist_years(read.wall)
         buddhist = buddhist.filter(utc.gather(buddhist).is_not_null())
         if buddhist.len() and self._note_buddhist(buddhist, found):
@@ -299,14 +301,28 @@ class Column:
             return moments.moments_of_instants(values, self.zone)
         return moments.Moments(wall=values.cast(moments.NAIVE))
 
-    def _valid(self, values: pl.Series, read: pl.Series, outside: pl.Series, found: Findings) -> pl.Series:
-        """Apply `invalid_date` to values that gave no date and to dates outside the range."""
+    def _valid(
+        self,
+        values: pl.Series,
+        read: pl.Series,
+        outside: pl.Series,
+        found: Findings,
+        nowhere: pl.Series | None = None,
+    ) -> pl.Series:
+        """Apply `invalid_date` to values that gave no date and to dates outside the range.
+
+        Rows of `nowhere` hold a time that its zone skips, or that has no zone.
+        """
         if outside.len():
             read = read.clone().scatter(outside, None)
         if read.null_count() == values.null_count():
             return read
         rows = (read.is_null() & values.is_not_null()).arg_true()
         if self.rule.invalid_date == "reject":
+            if nowhere is not None and nowhere.len():
+                sentence = NO_ZONE if self.zone is None else SKIPPED_TIME
+                found.refuse("invalid_date", self.place, nowhere, sentence=sentence)
+                rows = rows.filter(~rows.is_in(nowhere.implode()))
             found.refuse("invalid_date", self.place, rows)
         else:
             found.change("invalid_date", self.place, rows)

@@ -67,6 +67,9 @@ SENTENCES: dict[str, str] = {
     "missing_parent": "the parent is not in the org, or was refused itself",
 }
 
+SKIPPED_TIME = "is a clock time that its zone skips, as at the change to summer time"
+NO_ZONE = "has no time zone, and the plan names none for it"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -81,6 +84,7 @@ class _Finding:
     rule: str
     place: Place
     rows: pl.Series
+    sentence: str | None = None
 
 
 @dataclass(slots=True)
@@ -91,10 +95,10 @@ class Findings:
     changes: list[_Finding] = field(default_factory=list)
     warnings: list[_Finding] = field(default_factory=list)
 
-    def refuse(self, rule: str, place: Place, rows: pl.Series) -> None:
-        """Reject these rows by this rule."""
+    def refuse(self, rule: str, place: Place, rows: pl.Series, *, sentence: str | None = None) -> None:
+        """Reject these rows by this rule, with a sentence of their own where the rule's would not be true."""
         if rows.len():
-            self.refusals.append(_Finding(rule=rule, place=place, rows=rows))
+            self.refusals.append(_Finding(rule=rule, place=place, rows=rows, sentence=sentence))
 
     def change(self, rule: str, place: Place, rows: pl.Series) -> None:
         """Note that a rule changed the values of these rows."""
@@ -123,7 +127,7 @@ class Findings:
                 pl.lit(_order(finding), dtype=pl.Int32).alias("order"),
                 pl.lit(f"REJECTED_{finding.rule.upper()}").alias("code"),
                 pl.lit(finding.place.column).alias("fields"),
-                pl.lit(f"{finding.place.column}: {SENTENCES[finding.rule]}").alias("details"),
+                pl.lit(f"{finding.place.column}: {finding.sentence or SENTENCES[finding.rule]}").alias("details"),
             )
             for finding in self.refusals
         )

@@ -30,7 +30,8 @@ class PlanValues:
         probe = replace(column, rule=plain, codec=None, required=False, is_key=False, picklist=())
         text = probe.clean(pl.Series([value], dtype=pl.String), found, None)[0]
         if found.refusals:
-            self.report(path, f"does not fit `{target.name}`: it {SENTENCES[found.refusals[0].rule]}", None)
+            first = found.refusals[0]
+            self.report(path, f"does not fit `{target.name}`: it {first.sentence or SENTENCES[first.rule]}", None)
             return None
         if text is None:
             self.report(path, f"gives no value for `{target.name}`", None)

@@ -19,8 +19,8 @@ REMEDIES: Mapping[str, str] = {
     "invalid_boolean": "Map the values to `true` and `false` by `values`.",
     "invalid_id": "Mend the Id in the source, or look the record up by an external ID.",
     "invalid_time": "Mend the value in the source.",
-    "invalid_date": "Mend the date in the source, name its `date_format`, choose `invalid_date: to_null`, or"
-    " `buddhist_era: convert` if it is 29 February of a Buddhist year.",
+    "invalid_date": "Mend the date in the source, name its `date_format` or true `timezone`, choose"
+    " `invalid_date: to_null`, or `buddhist_era: convert` if it is 29 February of a Buddhist year.",
     "division_by_zero": "Leave the divisor null where there is none, or give it another value in the source.",
     "arithmetic": "Mend the number in the source: no field of Salesforce holds so many digits.",
     "buddhist_era": "Choose `buddhist_era: convert` if the years are Buddhist, `keep` if they are meant so.",
