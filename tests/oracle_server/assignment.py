@@ -20,7 +20,8 @@ def assigned(value: Value, kind: OraType, offset_minutes: int) -> tuple[str, str
         return _text(value, kind)
     if kind.is_binary_float:
         if source.is_number or source.is_text or source.is_binary_float:
-            return f"CAST({as_double(value)} AS {kind.stored})", None
+            # Minus zero becomes zero, as documented.
+            return f"CAST({as_double(value)} + 0.0 AS {kind.stored})", None
     elif kind.is_moment:
         if source.is_moment:
             return _moment(value, kind, offset_minutes), None
@@ -71,10 +72,7 @@ def _text(value: Value, kind: OraType) -> tuple[str, str | None]:
 
 def _moment(value: Value, kind: OraType, offset_minutes: int) -> str:
     if kind.kind == ZONED[0]:
-        if value.type.kind == ZONED[0]:
-            zone = f"substr({value.sql}, 30)"
-        else:
-            zone = f"'{offset_minutes:+d}'"
+        zone = f"substr({value.sql}, 30)" if value.type.kind == ZONED[0] else f"'{offset_minutes:+d}'"
         return f"({_rounded(_utc(value, offset_minutes), kind.scale)} || {zone})"
     if kind.kind == ZONED[1]:
         return _rounded(_utc(value, offset_minutes), kind.scale)

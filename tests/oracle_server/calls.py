@@ -432,7 +432,8 @@ def _zone(compiler: Compiler, value: Value) -> str:
         minutes = f"TRY_CAST(substr({value.sql}, 30) AS INTEGER)"
     else:
         raise OracleError(1821, detail="date format not recognized")
-    offset = f"printf('%s%02d:%02d', CASE WHEN {minutes} < 0 THEN '-' ELSE '+' END, abs({minutes}) // 60, abs({minutes}) % 60)"
+    sign, size = f"CASE WHEN {minutes} < 0 THEN '-' ELSE '+' END", f"abs({minutes})"
+    offset = f"printf('%s%02d:%02d', {sign}, {size} // 60, {size} % 60)"
     return offset if value.type.kind == ZONED[1] else f"coalesce({offset}, substr({value.sql}, 30))"
 
 

@@ -170,6 +170,8 @@ class Compiler:
         value = self.value(node.parts[0], scope)
         if value.type.is_binary_float:
             return Value(f"(-{value.sql})", value.type)
+        if value.type.is_number and value.stored.startswith("DECIMAL"):
+            return Value(f"CAST(-({value.sql}) AS {value.stored})", NUMBER, value.stored)
         return arithmetic("-", number_literal(Decimal(0)), value)
 
     def _do_at_zone(self, node: Node, scope: Scope) -> Value:

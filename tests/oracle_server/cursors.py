@@ -312,7 +312,7 @@ class Cursors:
                 raise OracleError(932, kind.name, have.name)
             out.ub(len(done.returned))
             for row in done.returned:
-                out += one_value(row[column], have if have.kind == "ROWID" else have, self._state.offset_minutes)
+                out += one_value(row[column], have, self._state.offset_minutes)
                 out.ub(0)
         return out
 

@@ -1,11 +1,12 @@
 """Rows of a result as the wire has them, built a column at a time.
 
-Each column of an Arrow batch becomes one run of bytes and the length of each row's part; the parts are then scattered
-to their rows' places at once. Values that no array operation can take (long texts, zones, ROWIDs) go one by one.
+Each column of an Arrow batch becomes an array of the bytes that its cells have on the wire, and Arrow joins the arrays
+row by row. Values that no array operation can take (long texts, zones, ROWIDs) go one by one.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -18,10 +19,9 @@ from tests.oracle_server import values
 from tests.oracle_server.types import OraType
 from tests.oracle_server.wire import Writer, clr_bytes
 
-Bytes = NDArray[np.uint8]
-Lengths = NDArray[np.int64]
 _ROW_DATA = 7
 _INT64_DIGITS = 18
+_LENGTHS = pa.array([bytes((length,)) for length in range(253)], pa.binary())
 
 
 def encode_rows(columns: list[tuple[pa.Array, OraType, str]], offset_minutes: int) -> bytes:
@@ -32,26 +32,19 @@ def encode_rows(columns: list[tuple[pa.Array, OraType, str]], offset_minutes: in
             locators that the caller made).
         offset_minutes: The session's zone, in which local time stamps are shown.
     """
-    count = len(columns[0][0])
-    parts: list[tuple[Bytes, Lengths]] = []
+    cells: list[Any] = [pa.repeat(pa.scalar(bytes((_ROW_DATA,)), pa.binary()), len(columns[0][0]))]
     for array, kind, form in columns:
-        parts.append(_column(array, kind, form, offset_minutes))
-    total = sum(lengths for _, lengths in parts) + 1
-    ends = np.cumsum(total)
-    place = ends - total
-    out = np.empty(int(ends[-1]) if count else 0, dtype=np.uint8)
-    out[place] = _ROW_DATA
-    place = place + 1
-    for flat, lengths in parts:
-        source = np.cumsum(lengths) - lengths
-        out[np.repeat(place - source, lengths) + np.arange(len(flat))] = flat
-        place = place + lengths
-    return out.tobytes()
+        cells += _column(array, kind, form, offset_minutes)
+    joined = pc.binary_join_element_wise(*cells, pa.scalar(b"", pa.binary()), null_handling="replace")
+    ends = np.frombuffer(joined.buffers()[1], dtype=np.int32)
+    data: bytes = joined.buffers()[2].slice(0, int(ends[len(joined)])).to_pybytes()
+    return data
 
 
-def _column(array: pa.Array, kind: OraType, form: str, offset_minutes: int) -> tuple[Bytes, Lengths]:
+def _column(array: pa.Array, kind: OraType, form: str, offset_minutes: int) -> list[pa.Array]:
+    """Arrays of bytes whose values, joined, are the column's part of each row. A null counts as no bytes."""
     if array.null_count == len(array) and form == "value":
-        return np.zeros(len(array), dtype=np.uint8), np.ones(len(array), dtype=np.int64)
+        return [pa.scalar(b"\x00", pa.binary())]
     if form == "long":
         return _one_by_one(array, lambda value: clr_bytes(_raw(value)) + b"\x00\x00", null=b"\x00\x81\x01\x00")
     if form == "locator":
@@ -62,14 +55,17 @@ def _column(array: pa.Array, kind: OraType, form: str, offset_minutes: int) -> t
         return _one_by_one(array, lambda value: clr_bytes(values.number_bytes(value)))
     if kind.is_number and pa.types.is_decimal(array.type):
         return _wide_numbers(array)
-    if kind.is_text and not kind.is_national:
+    if (kind.is_text and not kind.is_national) or (kind.is_number and pa.types.is_binary(array.type)):
         return _texts(array)
     if kind.kind == "DATE" or (kind.kind == "TIMESTAMP" and pa.types.is_timestamp(array.type)):
         return _moments(array)
-    return _one_by_one(array, lambda value: clr_bytes(_single(kind, offset_minutes)(value)), rowid=kind.kind == "ROWID")
+    if kind.kind == "ROWID":
+        return _one_by_one(array, _rowid)
+    single = _single(kind, offset_minutes)
+    return _one_by_one(array, lambda value: clr_bytes(single(value)))
 
 
-def _wide_numbers(array: pa.Array) -> tuple[Bytes, Lengths]:
+def _wide_numbers(array: pa.Array) -> list[pa.Array]:
     bounds = pc.min_max(array)
     largest = max(abs(bounds["min"].as_py()), abs(bounds["max"].as_py()))
     scale = array.type.scale
@@ -78,7 +74,7 @@ def _wide_numbers(array: pa.Array) -> tuple[Bytes, Lengths]:
     return _one_by_one(array, lambda value: clr_bytes(values.number_bytes(value)))
 
 
-def _numbers(array: pa.Array, scale: int) -> tuple[Bytes, Lengths]:
+def _numbers(array: pa.Array, scale: int) -> list[pa.Array]:
     """Decimals whose digits fit in 17: cut into pairs by division, without zeros at either end."""
     # The lower half of a small 128-bit number is the number itself, little-endian in two's complement.
     words = np.frombuffer(array.buffers()[1], dtype=np.int64)[2 * array.offset : 2 * (array.offset + len(array))]
@@ -112,29 +108,17 @@ def _numbers(array: pa.Array, scale: int) -> tuple[Bytes, Lengths]:
     whole[zero, 1] = 0x80
     whole[~valid, 0] = 0
     lengths[~valid] = 1
-    return whole[np.arange(13) < lengths[:, None]], lengths
+    return [_ragged(whole, lengths)]
 
 
-def _texts(array: pa.Array) -> tuple[Bytes, Lengths]:
-    array = array.cast(pa.large_binary()) if not pa.types.is_large_binary(array.type) else array
-    offsets = np.frombuffer(array.buffers()[1], dtype=np.int64)[array.offset : array.offset + len(array) + 1]
-    sizes = np.diff(offsets)
-    valid = _valid(array)
-    if len(sizes) and sizes.max() > 252:
-        return _one_by_one(array, clr_bytes)
-    sizes = np.where(valid, sizes, 0)
-    lengths = sizes + 1
-    starts = np.cumsum(lengths) - lengths
-    out = np.empty(int(lengths.sum()), dtype=np.uint8)
-    out[starts] = sizes
-    if sizes.any():
-        data = np.frombuffer(array.buffers()[2], dtype=np.uint8)
-        inner = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        out[np.repeat(starts + 1, sizes) + inner] = data[np.repeat(offsets[:-1], sizes) + inner]
-    return out, lengths
+def _texts(array: pa.Array) -> list[pa.Array]:
+    sizes = pc.fill_null(pc.binary_length(array), 0)
+    if len(sizes) and pc.max(sizes).as_py() > 252:
+        return _one_by_one(array, lambda value: clr_bytes(_raw(value)))
+    return [_LENGTHS.take(sizes), array.cast(pa.binary())]
 
 
-def _moments(array: pa.Array) -> tuple[Bytes, Lengths]:
+def _moments(array: pa.Array) -> list[pa.Array]:
     micros = np.array(array.cast(pa.timestamp("us")).cast(pa.int64()).fill_null(0))
     valid = _valid(array)
     days, within = np.divmod(micros, 86_400_000_000)
@@ -154,15 +138,19 @@ def _moments(array: pa.Array) -> tuple[Bytes, Lengths]:
     # A fraction of zero is left out, as Oracle does.
     lengths = np.where(valid, np.where(micro > 0, 12, 8), 1).astype(np.int64)
     whole[:, 0] = lengths - 1
-    return whole[np.arange(12) < lengths[:, None]], lengths
+    return [_ragged(whole, lengths)]
 
 
-def _one_by_one(
-    array: pa.Array, encode: Callable[[Any], bytes], *, null: bytes = b"\x00", rowid: bool = False
-) -> tuple[Bytes, Lengths]:
-    parts = [null if value is None else _rowid(value) if rowid else encode(value) for value in array.to_pylist()]
-    lengths = np.fromiter(map(len, parts), dtype=np.int64, count=len(parts))
-    return np.frombuffer(b"".join(parts), dtype=np.uint8), lengths
+def _one_by_one(array: pa.Array, encode: Callable[[Any], bytes], *, null: bytes = b"\x00") -> list[pa.Array]:
+    return [pa.array([null if value is None else encode(value) for value in array.to_pylist()], pa.binary())]
+
+
+def _ragged(whole: NDArray[np.uint8], lengths: NDArray[np.int64]) -> pa.Array:
+    """Rows of a matrix, each cut to its length."""
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    flat = whole[np.arange(whole.shape[1]) < lengths[:, None]]
+    return pa.Array.from_buffers(pa.binary(), len(lengths), [None, pa.py_buffer(offsets), pa.py_buffer(flat)])
 
 
 def _rowid(rid: int) -> bytes:
@@ -196,9 +184,9 @@ def _single(kind: OraType, offset_minutes: int) -> Callable[[Any], bytes]:
     if name == "INTERVAL YEAR TO MONTH":
         return values.interval_months_bytes
     if name == "BINARY_DOUBLE":
-        return lambda value: values.binary_bytes(np.float64(value).astype(">f8").tobytes())
+        return lambda value: values.binary_bytes(struct.pack(">d", value))
     if name == "BINARY_FLOAT":
-        return lambda value: values.binary_bytes(np.float32(value).astype(">f4").tobytes())
+        return lambda value: values.binary_bytes(struct.pack(">f", value))
     if name == "BOOLEAN":
         return lambda value: b"\x01\x01" if value else b"\x01\x00"
     return bytes

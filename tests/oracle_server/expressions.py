@@ -147,10 +147,8 @@ def wall(value: Value, offset_minutes: int) -> str:
     """SQL of the wall clock of a moment as a text: in its own zone, or in the session's."""
     if value.type.kind not in ZONED:
         return fine(value)
-    if value.type.kind == ZONED[0]:
-        shift = f"TRY_CAST(substr({value.sql}, 30) AS INTEGER)"
-    else:
-        shift = str(offset_minutes)
+    own = f"TRY_CAST(substr({value.sql}, 30) AS INTEGER)"
+    shift = own if value.type.kind == ZONED[0] else str(offset_minutes)
     moved = f"(CAST(substr({value.sql}, 1, 26) AS TIMESTAMP) + to_minutes({shift}))"
     return f"(strftime({moved}, '%Y-%m-%d %H:%M:%S.%f') || substr({value.sql}, 27, 3))"
 

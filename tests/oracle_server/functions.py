@@ -42,8 +42,8 @@ def _divide(left: Decimal, right: Decimal) -> Decimal:
 def _modulo(left: Decimal, right: Decimal) -> Decimal:
     if not right:
         return left
-    whole = (left / right).to_integral_value("ROUND_DOWN")
-    return left - right * whole
+    whole = CONTEXT.divide(left, right).to_integral_value("ROUND_DOWN")
+    return CONTEXT.subtract(left, CONTEXT.multiply(right, whole))
 
 
 def _round(raw: bytes, places: int) -> bytes:
@@ -63,7 +63,7 @@ def _truncate(raw: bytes, places: int) -> bytes:
 def _fit(raw: bytes, precision: int, scale: int) -> bytes | None:
     """Rounded to the scale; None if it then has more digits than the precision."""
     rounded = number_value(_round(raw, scale))
-    return number_bytes(rounded) if abs(rounded) < Decimal(10) ** (precision - scale) else None
+    return number_bytes(rounded) if CONTEXT.abs(rounded) < Decimal(1).scaleb(precision - scale) else None
 
 
 def _sum(parts: list[bytes]) -> bytes:

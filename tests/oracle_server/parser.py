@@ -12,9 +12,62 @@ from tests.oracle_server.errors import OracleError, not_taught
 from tests.oracle_server.tokens import Token, tokens_of
 
 _RESERVED = frozenset(
-    ["SELECT", "FROM", "WHERE", "GROUP", "ORDER", "HAVING", "UNION", "MINUS", "INTERSECT", "ON", "AND", "OR", "NOT", "IN", "BETWEEN", "LIKE", "IS", "NULL", "AS", "BY", "VALUES", "SET", "INTO", "FOR", "CONNECT", "START", "WITH", "CASE", "WHEN", "THEN", "ELSE", "DISTINCT", "ALL", "ANY", "EXISTS", "INSERT", "UPDATE", "DELETE", "TABLE", "INDEX", "CREATE", "DROP", "ALTER", "GRANT", "REVOKE", "ASC", "DESC", "CHECK", "DEFAULT", "UNIQUE"]
+    [
+        "SELECT",
+        "FROM",
+        "WHERE",
+        "GROUP",
+        "ORDER",
+        "HAVING",
+        "UNION",
+        "MINUS",
+        "INTERSECT",
+        "ON",
+        "AND",
+        "OR",
+        "NOT",
+        "IN",
+        "BETWEEN",
+        "LIKE",
+        "IS",
+        "NULL",
+        "AS",
+        "BY",
+        "VALUES",
+        "SET",
+        "INTO",
+        "FOR",
+        "CONNECT",
+        "START",
+        "WITH",
+        "CASE",
+        "WHEN",
+        "THEN",
+        "ELSE",
+        "DISTINCT",
+        "ALL",
+        "ANY",
+        "EXISTS",
+        "INSERT",
+        "UPDATE",
+        "DELETE",
+        "TABLE",
+        "INDEX",
+        "CREATE",
+        "DROP",
+        "ALTER",
+        "GRANT",
+        "REVOKE",
+        "ASC",
+        "DESC",
+        "CHECK",
+        "DEFAULT",
+        "UNIQUE",
+    ]
 )
-_AFTER_TABLE = _RESERVED | set(["JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "NATURAL", "OFFSET", "FETCH", "USING", "RETURNING", "LOG"])
+_AFTER_TABLE = _RESERVED | frozenset(
+    ["JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "NATURAL", "OFFSET", "FETCH", "USING", "RETURNING", "LOG"]
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from tests.oracle_server.types import DATE, NUMBER, OraType, varchar
 _TEXT, _LONG = varchar(128), varchar(4000)
 _NUMBER = "DECIMAL(38,0)"
 Row = tuple[Any, ...]
+_SEEN_BY = ("SELECT", "READ", "INSERT", "UPDATE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,11 @@ def _require(state: SessionState, name: str) -> None:
 
 def _tables(state: SessionState, *, own: bool, every: bool) -> Iterator[Table]:
     for (owner, name), table in sorted(state.store.catalog.tables.items()):
-        if every or owner == state.user.name or (not own and any(state.user.may_on(one, owner, name) for one in ("SELECT", "READ", "INSERT", "UPDATE"))):
+        if (
+            every
+            or owner == state.user.name
+            or (not own and any(state.user.may_on(one, owner, name) for one in ("SELECT", "READ", "INSERT", "UPDATE")))
+        ):
             yield table
 
 
