@@ -15,27 +15,36 @@ from tests.oracle_server.views import gather
 
 def run(state: SessionState, statement: str, given: dict[str, Any], is_cancelled: Callable[[], bool]) -> dict[str, Any]:
     """Run `BEGIN calls END;`; what its binds were given, by name."""
-    parser = Parser(statement)
-    parser.expect("BEGIN", code=6550)
     results: dict[str, Any] = {}
+    for target, name, arguments in _calls(statement, given):
+        result = _PROCEDURES[name](state, arguments, is_cancelled)
+        if target is not None:
+            results[target] = result
+    return results
+
+
+def _calls(statement: str, given: dict[str, Any]) -> list[tuple[str | None, str, dict[str | int, Any]]]:
+    """The calls of a block: the bind that each is assigned to, its name, its arguments. All before the first is run."""
+    parser = Parser(statement)
+    calls: list[tuple[str | None, str, dict[str | int, Any]]] = []
+    if not parser.takes("BEGIN"):
+        raise not_taught("PL/SQL other than calls of supplied procedures")
     while not parser.takes("END"):
         target = None
         if parser.here.kind == "bind":
             target = parser.next().text
             parser.expect(":=", code=6550)
         name, arguments = _called(parser, given)
-        parser.expect(";", code=6550)
-        procedure = _PROCEDURES.get(name)
-        if procedure is None:
-            raise not_taught(f"the procedure {name}")
-        result = procedure(state, arguments, is_cancelled)
-        if target is not None:
-            results[target] = result
+        if name not in _PROCEDURES or not parser.takes(";"):
+            raise not_taught(f"the procedure {name}, or what follows it")
+        calls.append((target, name, arguments))
     parser.finish()
-    return results
+    return calls
 
 
 def _called(parser: Parser, given: dict[str, Any]) -> tuple[str, dict[str | int, Any]]:
+    if parser.here.kind != "word" or parser.sees("NULL"):
+        raise not_taught("PL/SQL other than calls of supplied procedures")
     parts = [parser.identifier()]
     while parser.takes("."):
         parts.append(parser.identifier())

@@ -47,7 +47,6 @@ class Cursor:
     batches: Iterator[pa.RecordBatch] | None = None
     rest: pa.Table | None = None
     fetched: int = 0
-    locators: list[bytes] = field(default_factory=list)
     offset_minutes: int = 0
 
     def decoded(self, row: list[Any], sent: list[Descriptor], lobs: dict[bytes, Any]) -> list[Any]:
@@ -123,9 +122,7 @@ class Cursors:
 
     def close(self, numbers: list[int]) -> None:
         for number in numbers:
-            cursor = self._open.pop(number, None)
-            if cursor is not None:
-                self._lobs.free(cursor.locators)
+            self._open.pop(number, None)
 
     # Executing.
 
@@ -192,8 +189,6 @@ class Cursors:
         sql = compiled.sql
         cursor.outputs = compiled.outputs
         cursor.fetched, cursor.rest, cursor.batches = 0, None, None
-        self._lobs.free(cursor.locators)
-        cursor.locators.clear()
         if only_describe:
             return
         if node.parts[5] is not None:
@@ -267,7 +262,6 @@ class Cursors:
                 cells.append(None)
                 continue
             locator = self._lobs.keep(value)
-            cursor.locators.append(locator)
             size = len(value) if isinstance(value, bytes) else len(value.encode("utf-16-be")) // 2
             cells.append(replies.locator_cell(locator, size))
         return pa.array(cells, pa.binary()), kind, "locator"
@@ -376,8 +370,10 @@ class _Run:
         try:
             done = self._cursors.apply(self._cursor, self._rows[start:stop])
         except OracleError as error:
+            if error.code == 1013:
+                raise
             if stop - start == 1:
-                if self._every and error.code != 1013:
+                if self._every:
                     self.errors.append(replies.BatchError(start, error))
                     self.counts.append(0)
                 else:

@@ -12,7 +12,10 @@ _CHUNK = 8060
 
 
 class Lobs:
-    """The LOBs that one session holds locators of. A CLOB's units are UTF-16 ones, as in a real server."""
+    """The LOBs that one session holds locators of, which stay good until it ends, also when their cursor is closed.
+
+    A CLOB's units are UTF-16 ones, as in a real server.
+    """
 
     def __init__(self) -> None:
         self.values: dict[bytes, str | bytes] = {}

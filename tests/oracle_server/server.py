@@ -57,7 +57,9 @@ class OracleServer:
         return user
 
     def close(self) -> None:
-        """End all sessions and the listener."""
+        """End all sessions and the listener. A second call does nothing."""
+        if self.closing.is_set():
+            return
         self.closing.set()
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()

@@ -63,7 +63,7 @@ def number_text(raw: bytes) -> str:
     text = format(value, "f")
     if "." in text:
         text = text.rstrip("0").rstrip(".")
-    if len(text.lstrip("-").replace(".", "")) > 40:
+    if len(text.replace(".", "").lstrip("-0")) > 40:
         raise not_taught("the text of so long a number")
     sign, text = ("-", text[1:]) if text.startswith("-") else ("", text)
     return sign + (text.removeprefix("0") if text.startswith("0.") else text or "0")
