@@ -381,6 +381,7 @@ def _to_number(compiler: Compiler, values: list[Value]) -> Value:
     return as_number(values[0])
 
 
+_POINT = literal("NLS_NUMERIC_CHARACTERS='.,'")
 _FORMAT = re.compile(r'"[^"]*"|YYYY|MM|DD|HH24|MI|SS|FF[1-9]?|TZR|TZH:TZM|[-/:., ;]')
 _PLACES = {"YYYY": (1, 4), "MM": (6, 2), "DD": (9, 2), "HH24": (12, 2), "MI": (15, 2), "SS": (18, 2)}
 _STRPTIME = {"YYYY": "%Y", "MM": "%m", "DD": "%d", "HH24": "%H", "MI": "%M", "SS": "%S", "FF": "%f", "FF6": "%f"}
@@ -405,9 +406,11 @@ def _elements(value: Value) -> list[str]:
 def _to_char(compiler: Compiler, values: list[Value]) -> Value:
     value = values[0]
     if not value.type.is_moment:
-        if len(values) > 1 and values[1].sql != "'TM9'":
+        if len(values) == 1:
+            return Value(as_text(value), varchar(64))
+        if values[1].sql != "'TM9'" or (len(values) > 2 and values[2].sql != _POINT):
             raise not_taught("TO_CHAR of a number with a format other than TM9")
-        return Value(as_text(value), varchar(64))
+        return Value(f"ora_text_minimal({raw_number(value)})", varchar(64))
     if len(values) != 2:
         raise not_taught("TO_CHAR of a moment without a format")
     clock, parts = compiler.wall(value), []

@@ -84,6 +84,7 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Any], list[str], str]] = {
     "ora_num_double": (_of_double, ["DOUBLE"], "BLOB"),
     "ora_plain": (_plain, ["BLOB"], "VARCHAR"),
     "ora_text": (number_text, ["BLOB"], "VARCHAR"),
+    "ora_text_minimal": (values.minimal_text, ["BLOB"], "VARCHAR"),
     "ora_add": (_binary(CONTEXT.add), ["BLOB", "BLOB"], "BLOB"),
     "ora_subtract": (_binary(CONTEXT.subtract), ["BLOB", "BLOB"], "BLOB"),
     "ora_multiply": (_binary(CONTEXT.multiply), ["BLOB", "BLOB"], "BLOB"),

@@ -65,8 +65,24 @@ def number_text(raw: bytes) -> str:
         text = text.rstrip("0").rstrip(".")
     if len(text.replace(".", "").lstrip("-0")) > 40:
         raise not_taught("the text of so long a number")
+    return _without_zero(text)
+
+
+def _without_zero(text: str) -> str:
     sign, text = ("-", text[1:]) if text.startswith("-") else ("", text)
     return sign + (text.removeprefix("0") if text.startswith("0.") else text or "0")
+
+
+def minimal_text(raw: bytes) -> str:
+    """The number by the format TM9: plainly, or with an exponent if that takes more than 64 characters."""
+    value = number_value(raw)
+    text = format(value, "f")
+    text = _without_zero(text.rstrip("0").rstrip(".") if "." in text else text)
+    if len(text) <= 64:
+        return text
+    digits = "".join(map(str, value.as_tuple().digits)).rstrip("0")
+    fraction = f".{digits[1:]}" if digits[1:] else ""
+    return f"{'-' if value < 0 else ''}{digits[0]}{fraction}E{value.adjusted():+03d}"
 
 
 def moment_bytes(moment: datetime, nanoseconds: int = 0) -> bytes:

@@ -13,7 +13,7 @@ from forcelift.protocols.source import SharedSnapshot, Source
 __all__ = ["open_source"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
-_KNOWN = "`postgresql://host/db`, `sqlite:///path`, `duckdb:///path`, `files:./folder`"
+_KNOWN = "`oracle://host/service`, `postgresql://host/db`, `sqlite:///path`, `duckdb:///path`, `files:./folder`"
 
 
 def open_source(
@@ -30,17 +30,18 @@ def open_source(
     """Open the source that a URL names, read-only.
 
     Args:
-        url: `postgresql://host/db`, `sqlite:///path`, `duckdb:///path` or `files:./folder`. Three slashes begin a path
-            relative to the current folder, four an absolute one, as SQLAlchemy has it; a folder is written as it is.
-        user: For PostgreSQL; the others know no users, and refuse it.
+        url: `oracle://host/service`, `postgresql://host/db`, `sqlite:///path`, `duckdb:///path` or `files:./folder`.
+            Three slashes begin a path relative to the current folder, four an absolute one, as SQLAlchemy has it; a
+            folder is written as it is.
+        user: For Oracle and PostgreSQL; the others know no users, and refuse it.
         password: As `user`.
-        encoding: Encoding of text in PostgreSQL, SQLite and CSV. Other than UTF-8: their text is delivered as the bytes
-            that are stored, for the rules to decode. DuckDB and Parquet are UTF-8 by definition.
+        encoding: Encoding of text in databases and CSV. Other than UTF-8: their text is delivered as the bytes that
+            are stored, for the rules to decode. DuckDB and Parquet are UTF-8 by definition.
         byte_tables: Tables whose text is delivered as bytes whatever `encoding` is, because a table or a column of the
             plan has an encoding of its own; each with the encoding that its CSV header is written in.
         text_columns: SQLite only: per table, columns to deliver as text whatever their declared type.
         memory_mb: A limit for DuckDB, which reads DuckDB files and sorts and filters files; its own default if None.
-        offered: PostgreSQL only: states of the source that other processes read and offer, see `SharedSnapshot`.
+        offered: Oracle and PostgreSQL only: states of the source that other processes read and offer, see `SharedSnapshot`.
 
     Raises:
         SourceError: The URL is not understood, there is nothing at its path, or what is there is of another kind.
@@ -52,6 +53,10 @@ def open_source(
         from forcelift.source.postgresql import PostgresqlSource
 
         return PostgresqlSource(
+            url, user=user, password=password, encoding=encoding, byte_tables=byte_tables or (), offered=offered
+        )
+    if scheme == "oracle":
+        return _open_oracle(
             url, user=user, password=password, encoding=encoding, byte_tables=byte_tables or (), offered=offered
         )
     if scheme not in ("sqlite", "duckdb", "files"):
@@ -87,3 +92,25 @@ def open_source(
     from forcelift.source.duckdb import DuckdbSource
 
     return DuckdbSource(path, memory_mb=memory_mb)
+
+
+def _open_oracle(
+    url: str,
+    *,
+    user: str | None,
+    password: str | None,
+    encoding: str,
+    byte_tables: Collection[str],
+    offered: Sequence[SharedSnapshot],
+) -> Source:
+    try:
+        from forcelift.source.oracle import OracleSource
+    except ModuleNotFoundError as error:
+        if error.name != "oracledb":
+            raise
+        raise SourceError(
+            "an Oracle source needs the driver python-oracledb, which is not installed",
+            state="nothing was read",
+            hint="install it by `pip install 'forcelift[oracle]'`",
+        ) from None
+    return OracleSource(url, user=user, password=password, encoding=encoding, byte_tables=byte_tables, offered=offered)

@@ -1,0 +1,248 @@
+"""Oracle as a source, read through python-oracledb in its thin mode.
+
+Reads:   one database, every query as of the SCN taken when the source was opened (`?snapshot=none`: as of its own).
+Writes:  nothing.
+Re-run:  a chunk is a range of ROWIDs, or of the key where the user may not see the table's extents, and is found again
+         by a later run. That run has an SCN of its own; rows written in between are in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime
+
+import oracledb
+import pyarrow as pa
+
+from forcelift.errors import SourceError
+from forcelift.protocols.source import (
+    ADDRESS,
+    ChunkPredicate,
+    Column,
+    ColumnKind,
+    Predicate,
+    SharedSnapshot,
+    SourceTable,
+)
+from forcelift.source.names import UNTOUCHED, quote
+from forcelift.source.oracle_catalog import Shape, describe_shape, find_relation, relations
+from forcelift.source.oracle_session import Address, Sessions, batches, fetch, oracle_errors
+from forcelift.source.oracle_slices import count_rows, plan_slices, slice_tail
+from forcelift.source.oracle_types import OracleColumn, decoded
+from forcelift.source.types import schema_of
+
+# What the driver fetches in one reply: enough rows to hide the way there and back, in bounded memory.
+_REPLY_BYTES, _REPLY_ROWS_MAX = 16_000_000, 50_000
+_LISTED_MAX = 1000  # ORA-01795: no list has more
+
+_ADDRESS_COLUMN = OracleColumn(
+    column=Column(name=ADDRESS, kind=ColumnKind.TEXT, declared="address", arrow=pa.string()),
+    expression="ROWIDTOCHAR(ROWID)",
+    asked=pa.string(),
+    width=18,
+)
+
+
+class OracleSource:
+    """An Oracle database.
+
+    Args:
+        url: `oracle://host:port/service`, or `oracle://NAME` for a name in tnsnames.ora; see the how-to for the rest.
+        user: The user; else the URL's.
+        password: As `user`.
+        encoding: Other than UTF-8: text is delivered as the bytes that the database stores, for the rules to decode.
+        byte_tables: Tables whose text is delivered so in any case.
+        offered: SCNs at which other processes read this database; the first is read at.
+    """
+
+    kind = "oracle"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        encoding: str = "utf-8",
+        byte_tables: Collection[str] = (),
+        offered: Sequence[SharedSnapshot] = (),
+    ) -> None:
+        address = Address(url, user=user, password=password)
+        self._place = address.shown
+        self._raw_text = encoding.lower().replace("_", "-") not in ("utf-8", "utf8", "ascii", "us-ascii")
+        self._byte_tables = frozenset(byte_tables)
+        self._sessions = Sessions(address, offered)
+
+    def tables(self) -> list[str]:
+        """Names of the tables and views that this user may read, sorted; of other schemas `OWNER.NAME`."""
+        with self._sessions.session() as connection, oracle_errors(self._place):
+            return sorted(relations(connection))
+
+    def describe(self, table: str) -> SourceTable:
+        """Columns, keys and size; rows as statistics have them, None where there are none and for views."""
+        with self._sessions.session() as connection:
+            return self._shape(connection, table).table
+
+    def now(self) -> datetime:
+        """The server's clock."""
+        with self._sessions.session() as connection, oracle_errors(self._place):
+            ((moment,),) = fetch(connection, "SELECT SYS_EXTRACT_UTC(SYSTIMESTAMP) FROM dual")
+        utc: datetime = moment
+        return utc.replace(tzinfo=UTC)
+
+    def fingerprint(self, table: str) -> str:
+        """Empty: Oracle knows no cheap sign of change that every user may read."""
+        return ""
+
+    def snapshot(self) -> str | None:
+        """The SCN that all reads see; None for `?snapshot=none`."""
+        scn = self._sessions.scn
+        return None if scn is None else f"scn:{scn}"
+
+    def exported(self) -> str:
+        """The SCN as other processes may take it over."""
+        if self._sessions.scn is None:
+            raise SourceError(
+                "reads of this source have no common SCN", state=UNTOUCHED, hint="leave `snapshot=none` out of the URL"
+            )
+        return str(self._sessions.scn)
+
+    def plan_chunks(
+        self, table: str, *, where: str | None, key: Sequence[str], rows_per_chunk: int
+    ) -> list[ChunkPredicate]:
+        """Cut by ROWIDs where the extents can be seen, else by the primary key's first column, else by `key`'s."""
+        with self._sessions.session() as connection:
+            shape = self._shape(connection, table)
+            with oracle_errors(table):
+                return plan_slices(connection, shape, scn=self._sessions.scn, where=where, key=key, rows=rows_per_chunk)
+
+    def count(
+        self,
+        table: str,
+        *,
+        where: str | None,
+        predicate: Predicate | None = None,
+        key: Sequence[str] = (),
+        among: pa.Array | None = None,
+    ) -> int:
+        """A COUNT(*) over the slice."""
+        with self._sessions.session() as connection:
+            shape = self._shape(connection, table)
+            with oracle_errors(table):
+                picked = _among(shape, among)
+                tail = slice_tail(shape, scn=self._sessions.scn, where=where, predicate=predicate, picked=picked)
+                return count_rows(connection, tail)
+
+    def read(
+        self,
+        table: str,
+        *,
+        columns: Sequence[str],
+        where: str | None,
+        predicate: Predicate | None = None,
+        order_by: Sequence[str] = (),
+        batch_rows: int = 50_000,
+        key: Sequence[str] = (),
+        among: pa.Array | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream a slice."""
+        with self._sessions.session() as connection:
+            shape = self._shape(connection, table)
+        picked = shape.pick(columns)
+        shape.pick(order_by)
+        tail = slice_tail(shape, scn=self._sessions.scn, where=where, predicate=predicate, picked=_among(shape, among))
+        if order_by:
+            tail += " ORDER BY " + ", ".join(
+                f"{quote(shape.relation.name)}.{quote(one)} NULLS LAST" for one in order_by
+            )
+        return self._stream(table, picked, tail=tail, batch_rows=batch_rows)
+
+    def locate(
+        self,
+        table: str,
+        *,
+        columns: Sequence[str],
+        where: str | None,
+        predicate: Predicate,
+        key: Sequence[str],
+        batch_rows: int = 50_000,
+    ) -> Iterator[pa.RecordBatch]:
+        """An address is the row's ROWID, as stable as the ranges of them that slices are."""
+        with self._sessions.session() as connection:
+            shape = self._shape(connection, table)
+        _require_rowids(shape)
+        picked = [*shape.pick(columns), _ADDRESS_COLUMN]
+        tail = slice_tail(shape, scn=self._sessions.scn, where=where, predicate=predicate)
+        return self._stream(table, picked, tail=tail, batch_rows=batch_rows)
+
+    def sample(self, table: str, *, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
+        """Rows picked by chance while the table is scanned, twice as many as wanted, then every n-th of those."""
+        with self._sessions.session() as connection:
+            shape = self._shape(connection, table)
+            picked = shape.pick(columns)
+            scn = self._sessions.scn
+            with oracle_errors(table):
+                whole = slice_tail(shape, scn=scn, where=where, predicate=None)
+                total = count_rows(connection, whole)
+        percent = min(100.0, max(0.000001, 200.0 * rows / total)) if total and shape.relation.is_table else 100.0
+        tail = slice_tail(shape, scn=scn, where=where, predicate=None, percent=percent)
+        schema = schema_of([one.column for one in picked])
+        found = pa.Table.from_batches(list(self._stream(table, picked, tail=tail, batch_rows=max(rows, 1))), schema)
+        if found.num_rows <= rows:
+            return found
+        return found.take(pa.array([at * found.num_rows // rows for at in range(rows)]))
+
+    def close(self) -> None:
+        """End the sessions."""
+        self._sessions.close()
+
+    def _shape(self, connection: oracledb.Connection, table: str) -> Shape:
+        with oracle_errors(table):
+            relation = find_relation(connection, table, place=self._place)
+            raw_text = self._raw_text or table in self._byte_tables
+            return describe_shape(connection, relation, table=table, raw_text=raw_text)
+
+    def _stream(
+        self, table: str, columns: Sequence[OracleColumn], *, tail: str, batch_rows: int
+    ) -> Iterator[pa.RecordBatch]:
+        schema = schema_of([one.column for one in columns])
+        # A query needs a column even where none is wanted, and the driver's schema needs distinct names.
+        expressions = ", ".join(f'{one.expression} AS "c{at}"' for at, one in enumerate(columns)) or '1 AS "c"'
+        fields = [pa.field(f"c{at}", one.asked) for at, one in enumerate(columns)] or [pa.field("c", pa.int64())]
+        width = sum(one.width for one in columns) or 8
+        size = max(1, min(batch_rows, _REPLY_ROWS_MAX, _REPLY_BYTES // width))
+        with self._sessions.session() as connection, oracle_errors(table):
+            for batch in batches(connection, f"SELECT {expressions} {tail}", pa.schema(fields), size=size):
+                if batch.num_rows:
+                    yield _built(batch, columns, schema)
+
+
+def _built(batch: pa.RecordBatch, columns: Sequence[OracleColumn], schema: pa.Schema) -> pa.RecordBatch:
+    if not columns:
+        return pa.RecordBatch.from_struct_array(pa.array([{}] * batch.num_rows, pa.struct([])))
+    arrays = [decoded(array, one) for array, one in zip(batch.columns, columns, strict=True)]
+    built = pa.RecordBatch.from_arrays(arrays, schema=schema)
+    for array in built.columns:
+        if pa.types.is_string(array.type):
+            # The driver hands text on without looking at it.
+            array.validate(full=True)
+    return built
+
+
+def _require_rowids(shape: Shape) -> None:
+    if not shape.relation.has_rowids:
+        raise SourceError(
+            f"rows of `{shape.table.name}`, a view or an index-organized table, have no ROWID to be found again by",
+            state=UNTOUCHED,
+            hint="read the tables below the view, or run without a sample",
+        )
+
+
+def _among(shape: Shape, among: pa.Array | None) -> str:
+    """The condition of rows at these addresses."""
+    if among is None:
+        return "1 = 1"
+    _require_rowids(shape)
+    listed = [f"'{one}'" for one in among.to_pylist()]
+    parts = [listed[at : at + _LISTED_MAX] for at in range(0, len(listed), _LISTED_MAX)]
+    return " OR ".join(f"ROWID IN ({', '.join(part)})" for part in parts) or "1 = 0"
