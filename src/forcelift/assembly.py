@@ -25,7 +25,7 @@ from forcelift.protocols.refusals import RefusalReader
 from forcelift.protocols.source import SharedSnapshot, Source
 from forcelift.rules import ParentField, SourceDefaults, compile_table, lookup_targets, owner_names
 
-_DATABASES = frozenset({"sqlite", "duckdb", "postgresql"})
+_DATABASES = frozenset({"sqlite", "duckdb", "oracle", "postgresql"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

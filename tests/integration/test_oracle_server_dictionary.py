@@ -268,6 +268,7 @@ def test_queries_of_every_taught_shape(cursor: oracledb.Cursor) -> None:
         ("SELECT id FROM q WHERE (id, g) IN ((1, 'b'), (2, 'b'))", [(1,)]),
         ("SELECT id FROM q WHERE id IN (SELECT id * 2 FROM q) AND id NOT BETWEEN 3 AND 9 ORDER BY id", [(2,), (10,)]),
         ("SELECT COUNT(DISTINCT g), MIN(x), MAX(free) FROM q", [(2, 0.5, 10)]),
+        ("SELECT TO_CHAR(MAX(x)), MIN(x) / 2, MAX(id) + MAX(free) FROM q", [("5", 0.25, 20)]),
         ("SELECT b.id FROM q a LEFT JOIN q b ON b.id = a.id + 9 WHERE a.id < 3 ORDER BY b.id", [(10,), (None,)]),
         (
             "SELECT MIN(id), MAX(id) FROM (SELECT id, NTILE(2) OVER (ORDER BY id) n FROM q) GROUP BY n ORDER BY 1",

@@ -133,7 +133,7 @@ def _aggregate(compiler: Compiler, name: str, arguments: Any, distinct: bool, wi
     if name == "APPROX_COUNT_DISTINCT":
         return Value(f"approx_count_distinct({value.sql}){over}", NUMBER, _INTEGER)
     if name in ("MIN", "MAX"):
-        return Value(f"{name.lower()}({value.sql}){over}", _plain(value.type), value.form)
+        return Value(f"{name.lower()}({value.sql}){over}", _plain(value.type), value.stored)
     if value.type.is_binary_float:
         return Value(f"{name.lower()}({unique}{value.sql}){over}", BINARY_DOUBLE)
     if value.type.is_text:

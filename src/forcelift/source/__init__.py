@@ -41,7 +41,8 @@ def open_source(
             plan has an encoding of its own; each with the encoding that its CSV header is written in.
         text_columns: SQLite only: per table, columns to deliver as text whatever their declared type.
         memory_mb: A limit for DuckDB, which reads DuckDB files and sorts and filters files; its own default if None.
-        offered: Oracle and PostgreSQL only: states of the source that other processes read and offer, see `SharedSnapshot`.
+        offered: Oracle and PostgreSQL only: states of the source that other processes read and offer, see
+            `SharedSnapshot`.
 
     Raises:
         SourceError: The URL is not understood, there is nothing at its path, or what is there is of another kind.

@@ -72,6 +72,7 @@ class OracleSource:
         self._raw_text = encoding.lower().replace("_", "-") not in ("utf-8", "utf8", "ascii", "us-ascii")
         self._byte_tables = frozenset(byte_tables)
         self._sessions = Sessions(address, offered)
+        self._shapes: dict[str, Shape] = {}
 
     def tables(self) -> list[str]:
         """Names of the tables and views that this user may read, sorted; of other schemas `OWNER.NAME`."""
@@ -180,14 +181,21 @@ class OracleSource:
         with self._sessions.session() as connection:
             shape = self._shape(connection, table)
             picked = shape.pick(columns)
-            scn = self._sessions.scn
             with oracle_errors(table):
-                whole = slice_tail(shape, scn=scn, where=where, predicate=None)
-                total = count_rows(connection, whole)
-        percent = min(100.0, max(0.000001, 200.0 * rows / total)) if total and shape.relation.is_table else 100.0
-        tail = slice_tail(shape, scn=scn, where=where, predicate=None, percent=percent)
+                whole = slice_tail(shape, scn=self._sessions.scn, where=None, predicate=None)
+                total = shape.table.rows_estimate or count_rows(connection, whole)
+        percent = 200.0 * rows / max(total, 1) if shape.relation.is_table else 100.0
         schema = schema_of([one.column for one in picked])
-        found = pa.Table.from_batches(list(self._stream(table, picked, tail=tail, batch_rows=max(rows, 1))), schema)
+        while True:
+            percent = min(100.0, max(0.000001, percent))
+            tail = slice_tail(shape, scn=self._sessions.scn, where=where, predicate=None, percent=percent)
+            # Statistics may be old: more than this is never taken.
+            tail += f" FETCH FIRST {8 * rows} ROWS ONLY"
+            parts = list(self._stream(table, picked, tail=tail, batch_rows=max(rows, 1)))
+            found = pa.Table.from_batches(parts, schema)
+            if found.num_rows >= rows or percent >= 100.0:
+                break
+            percent *= 10
         if found.num_rows <= rows:
             return found
         return found.take(pa.array([at * found.num_rows // rows for at in range(rows)]))
@@ -197,10 +205,15 @@ class OracleSource:
         self._sessions.close()
 
     def _shape(self, connection: oracledb.Connection, table: str) -> Shape:
+        # Oracle's dictionary views are slow, and a batch asks for each table hundreds of times.
+        known = self._shapes.get(table)
+        if known is not None:
+            return known
         with oracle_errors(table):
             relation = find_relation(connection, table, place=self._place)
             raw_text = self._raw_text or table in self._byte_tables
-            return describe_shape(connection, relation, table=table, raw_text=raw_text)
+            shape = describe_shape(connection, relation, table=table, raw_text=raw_text)
+        return self._shapes.setdefault(table, shape)
 
     def _stream(
         self, table: str, columns: Sequence[OracleColumn], *, tail: str, batch_rows: int
