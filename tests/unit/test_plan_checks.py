@@ -282,11 +282,10 @@ tables:
 """,
     )
     assert [(problem.path, problem.line) for problem in unsupported(loaded.plan, loaded.position)] == [
-        ("source.url", 3),
         ("audit.url", 5),
         ("staging", 6),
         ("notify", 9),
         ("target.auth.airflow_conn", 4),
     ]
-    assert "staging on `s3:` is not built yet" in str(unsupported(loaded.plan)[2])
+    assert "staging on `s3:` is not built yet" in str(unsupported(loaded.plan)[1])
     assert unsupported(load(tmp_path, table()).plan) == []

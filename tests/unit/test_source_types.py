@@ -120,7 +120,7 @@ def test_columns_are_picked_in_order_or_refused():
         pick_columns(table, ["B"])
 
 
-@pytest.mark.parametrize("url", ["oracle://host/x", "data.db", "sqlite:", "sqlite://", "sqlite:///", "duckdb://host/x"])
+@pytest.mark.parametrize("url", ["mysql://host/x", "data.db", "sqlite:", "sqlite://", "sqlite:///", "duckdb://host/x"])
 def test_urls_that_name_no_source(url):
     with pytest.raises(SourceError) as raised:
         open_source(url)

@@ -33,9 +33,7 @@ def unsupported(plan: Plan, position: Callable[[str], tuple[int, int]] | None = 
 
 
 def _features(plan: Plan) -> Found:
-    source, audit = scheme_of(plan.source.url.get_secret_value()), scheme_of(plan.audit.url.get_secret_value())
-    if source == "oracle":
-        yield "source.url", f"reading from `{source}:`"
+    audit = scheme_of(plan.audit.url.get_secret_value())
     if audit == "oracle":
         yield "audit.url", f"an audit database on `{audit}:`"
     if plan.staging.startswith("s3://"):

@@ -64,6 +64,12 @@ class Address:
             raise _bad_url(f"it has no part `{unknown[0]}`" if unknown else "it names no host")
         self.user = user or (unquote(parts.username) if parts.username else None)
         password = password or (unquote(parts.password) if parts.password else None)
+        if not self.user or not password:
+            raise SourceError(
+                "an Oracle source needs a user and a password (signing in by a wallet or the system is not built yet)",
+                state=UNTOUCHED,
+                hint="write `source.user` and `source.password: ${ENV}`",
+            )
         self.uses_snapshot = query.pop("snapshot", "scn") != "none"
         self.shown = f"oracle://{host}" + (f":{port}" if port else "") + (f"/{service}" if service else "")
         self.options: dict[str, Any] = {"user": self.user, "password": password}
