@@ -17,7 +17,7 @@ from tests.oracle_server.server import OracleServer
 from tests.oracle_support import PASSWORD, connect, connection, oracle
 
 from forcelift.errors import SourceChanged, SourceError, SourceUnavailable
-from forcelift.protocols.source import ADDRESS, SharedSnapshot
+from forcelift.protocols.source import ADDRESS, ExportsSnapshot, SharedSnapshot
 from forcelift.source import open_source
 
 __all__ = ["connection", "oracle"]
@@ -223,6 +223,8 @@ def test_all_reads_see_one_scn(sales: Any, opened: Any) -> None:
     assert again.count("SALES", where=None) == 3000
     assert again.snapshot() == source.snapshot()
     without = opened("?snapshot=none")
+    assert isinstance(source, ExportsSnapshot)
+    assert not isinstance(without, ExportsSnapshot)
     assert without.snapshot() is None
     assert without.count("SALES", where=None) == 2900
 

@@ -105,7 +105,7 @@ def _open_oracle(
     offered: Sequence[SharedSnapshot],
 ) -> Source:
     try:
-        from forcelift.source.oracle import OracleSource
+        from forcelift.source.oracle import open_oracle
     except ModuleNotFoundError as error:
         if error.name != "oracledb":
             raise
@@ -114,4 +114,4 @@ def _open_oracle(
             state="nothing was read",
             hint="install it by `pip install 'forcelift[oracle]'`",
         ) from None
-    return OracleSource(url, user=user, password=password, encoding=encoding, byte_tables=byte_tables, offered=offered)
+    return open_oracle(url, user=user, password=password, encoding=encoding, byte_tables=byte_tables, offered=offered)

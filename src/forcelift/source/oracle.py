@@ -35,6 +35,31 @@ from forcelift.source.types import schema_of
 _REPLY_BYTES, _REPLY_ROWS_MAX = 16_000_000, 50_000
 _LISTED_MAX = 1000  # ORA-01795: no list has more
 
+
+def open_oracle(
+    url: str,
+    *,
+    user: str | None,
+    password: str | None,
+    encoding: str = "utf-8",
+    byte_tables: Collection[str] = (),
+    offered: Sequence[SharedSnapshot] = (),
+) -> OracleSource:
+    """Open a database.
+
+    Args:
+        url: `oracle://host:port/service`, or `oracle://NAME` for a name in tnsnames.ora.
+        user: The user; else the URL's.
+        password: As `user`.
+        encoding: As `OracleSource` has it, like the rest.
+        byte_tables: As above.
+        offered: As above.
+    """
+    address = Address(url, user=user, password=password)
+    kind = SharingOracleSource if address.uses_snapshot else OracleSource
+    return kind(address, encoding=encoding, byte_tables=byte_tables, offered=offered)
+
+
 _ADDRESS_COLUMN = OracleColumn(
     column=Column(name=ADDRESS, kind=ColumnKind.TEXT, declared="address", arrow=pa.string()),
     expression="ROWIDTOCHAR(ROWID)",
@@ -47,9 +72,7 @@ class OracleSource:
     """An Oracle database.
 
     Args:
-        url: `oracle://host:port/service`, or `oracle://NAME` for a name in tnsnames.ora; see the how-to for the rest.
-        user: The user; else the URL's.
-        password: As `user`.
+        address: Where it is.
         encoding: Other than UTF-8: text is delivered as the bytes that the database stores, for the rules to decode.
         byte_tables: Tables whose text is delivered so in any case.
         offered: SCNs at which other processes read this database; the first is read at.
@@ -59,15 +82,12 @@ class OracleSource:
 
     def __init__(
         self,
-        url: str,
+        address: Address,
         *,
-        user: str | None = None,
-        password: str | None = None,
         encoding: str = "utf-8",
         byte_tables: Collection[str] = (),
         offered: Sequence[SharedSnapshot] = (),
     ) -> None:
-        address = Address(url, user=user, password=password)
         self._place = address.shown
         self._raw_text = encoding.lower().replace("_", "-") not in ("utf-8", "utf8", "ascii", "us-ascii")
         self._byte_tables = frozenset(byte_tables)
@@ -99,14 +119,6 @@ class OracleSource:
         """The SCN that all reads see; None for `?snapshot=none`."""
         scn = self._sessions.scn
         return None if scn is None else f"scn:{scn}"
-
-    def exported(self) -> str:
-        """The SCN as other processes may take it over."""
-        if self._sessions.scn is None:
-            raise SourceError(
-                "reads of this source have no common SCN", state=UNTOUCHED, hint="leave `snapshot=none` out of the URL"
-            )
-        return str(self._sessions.scn)
 
     def plan_chunks(
         self, table: str, *, where: str | None, key: Sequence[str], rows_per_chunk: int
@@ -228,6 +240,14 @@ class OracleSource:
             for batch in batches(connection, f"SELECT {expressions} {tail}", pa.schema(fields), size=size):
                 if batch.num_rows:
                     yield _built(batch, columns, schema)
+
+
+class SharingOracleSource(OracleSource):
+    """An Oracle database whose reads share an SCN, which other processes may take over (`ExportsSnapshot`)."""
+
+    def exported(self) -> str:
+        """The SCN."""
+        return str(self._sessions.scn)
 
 
 def _built(batch: pa.RecordBatch, columns: Sequence[OracleColumn], schema: pa.Schema) -> pa.RecordBatch:

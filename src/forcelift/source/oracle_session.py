@@ -31,6 +31,12 @@ _REFUSED = {
     28000: ("the account is locked", "let a DBA run `ALTER USER ... ACCOUNT UNLOCK`"),
     28001: ("the password has expired", "set a new password, and give it in `source.password`"),
 }
+# Whatever the server's or a logon trigger's are. By a linguistic order, ranges of a text key would overlap, since it
+# orders rows in one way and compares them in another.
+_SETTINGS = (
+    "ALTER SESSION SET TIME_ZONE = '+00:00' NLS_SORT = BINARY NLS_COMP = BINARY NLS_NUMERIC_CHARACTERS = '.,'"
+    " NLS_DATE_FORMAT = 'YYYY-MM-DD HH24:MI:SS' NLS_TIMESTAMP_FORMAT = 'YYYY-MM-DD HH24:MI:SS.FF'"
+)
 # Another time the same may work: sessions that ended, instances that start or stop, limits on sessions and memory.
 # fmt: off
 _PASSING = frozenset((
@@ -108,9 +114,11 @@ class Sessions:
         self._free: list[oracledb.Connection] = []
         self._closed = False
         self.scn: int | None = None
-        if address.uses_snapshot:
-            with self.session() as connection:
-                self.scn = int(offered[0].exported) if offered else _current_scn(connection, address.shown)
+        # Opened in any case, so that a wrong address is told at once.
+        with self.session() as connection:
+            if address.uses_snapshot:
+                taken = next((int(one.exported) for one in offered if one.exported.isdigit()), None)
+                self.scn = _current_scn(connection, address.shown) if taken is None else taken
 
     @contextmanager
     def session(self) -> Iterator[oracledb.Connection]:
@@ -178,7 +186,7 @@ def _connect(address: Address) -> oracledb.Connection:
         connection = made[0]
         connection.module, connection.action = "forcelift", "read"
         with connection.cursor() as cursor:
-            cursor.execute("ALTER SESSION SET TIME_ZONE = '+00:00'")
+            cursor.execute(_SETTINGS)
         return connection
 
 

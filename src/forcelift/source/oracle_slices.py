@@ -7,6 +7,7 @@ first and the last are open, so that they hold every row once whatever the bound
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -20,6 +21,7 @@ from forcelift.source.oracle_catalog import Extent, Shape, extents
 from forcelift.source.oracle_session import fetch
 
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)(E[+-]\d+)?")
 _MOMENT = "YYYY-MM-DD HH24:MI:SS"
 
 
@@ -120,7 +122,7 @@ def _condition(predicate: Predicate) -> str:
 
 def _literal(text: str, kind: str) -> str:
     if kind == "number":
-        if not text.lstrip("-").replace(".", "", 1).isdigit():
+        if not _NUMBER.fullmatch(text):
             raise ValueError("no number")
         return text
     if kind == "moment":
