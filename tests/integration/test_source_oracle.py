@@ -296,6 +296,18 @@ def test_text_comes_as_bytes_where_an_encoding_is_named(sales: Any, opened: Any)
     assert source.describe("SALES").column("TENANT").arrow == pa.string()
 
 
+def test_a_fault_of_where_is_told_without_values(sales: Any, opened: Any) -> None:
+    source = opened()
+    with pytest.raises(SourceError, match='"NOTHING": invalid identifier') as error:
+        source.count("SALES", where="nothing = 1")
+    assert "check `where`" in str(error.value.hint)
+    with pytest.raises(SourceError, match="ORA-01722") as error:
+        source.count("SALES", where="tenant = 7")
+    assert "T1" not in str(error.value)
+    with pytest.raises(SourceError, match="ORA-00933"):
+        source.count("SALES", where="id = 1) OR (1 = 1 ORDER BY 1")
+
+
 def test_many_readers_at_once(sales: Any, opened: Any) -> None:
     from concurrent.futures import ThreadPoolExecutor
 

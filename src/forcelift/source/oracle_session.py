@@ -48,7 +48,7 @@ _PASSING = frozenset((
 _PASSING_DRIVER = ("DPY-1001", "DPY-4005", "DPY-4011", "DPY-4024", "DPY-6000", "DPY-6001", "DPY-6005")
 _TOO_OLD = frozenset((1555, 8180, 8181, 22924))
 _MOVED = frozenset((1410, 1466, 8103))
-_NAMES = frozenset((904, 942, 1031, *range(900, 1000))) - {937, 979}
+_NAMES = frozenset((1031, *range(900, 1000)))
 
 
 class UnreadableRow(SourceError):
