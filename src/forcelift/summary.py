@@ -21,8 +21,9 @@ from forcelift.remedies import remedy_of
 
 NO_IMAGES = "no before-images are taken: a rollback could not put back the records that this batch changes"
 
-# Of one job: create, upload, close and its three result files. Asking for states is one call for all open jobs.
-API_CALLS_PER_JOB = 6
+# Of one job: create, upload, close and what it accepted. The files of refused and unprocessed rows are fetched only
+# while rows are unaccounted, and asking for states is one call for all open jobs.
+API_CALLS_PER_JOB = 4
 _PLACES_SHOWN = 5
 
 
@@ -133,7 +134,7 @@ class BatchSummary:
 
     @property
     def api_calls_predicted(self) -> int:
-        """API calls of those jobs, without polling and re-sends."""
+        """The fewest API calls of those jobs: without polling, refused rows and re-sends."""
         return self.jobs_predicted * API_CALLS_PER_JOB
 
     def with_exit_code(self, code: ExitCode) -> BatchSummary:

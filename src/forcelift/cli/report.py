@@ -131,8 +131,8 @@ def pace_line(summary: BatchSummary, *, seconds: float, resumed: bool) -> str:
 def prediction_line(summary: BatchSummary) -> str:
     """What the real run would take."""
     return (
-        f"a run would send {size(summary.upload_bytes)} in {plural(summary.jobs_predicted, 'job')}, with about "
-        f"{summary.api_calls_predicted:,} API calls, polling not counted"
+        f"a run would send {size(summary.upload_bytes)} in {plural(summary.jobs_predicted, 'job')}, with at least "
+        f"{summary.api_calls_predicted:,} API calls, refused rows and polling not counted"
         + (
             "; lookups within a table or a ring are judged only when their parents are loaded"
             if _has_links(summary)
