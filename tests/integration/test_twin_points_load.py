@@ -9,6 +9,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -433,6 +434,28 @@ def test_point_21_counters_cover_failures_and_finished_work_only() -> None:
         assert (ended["numberRecordsProcessed"], ended["numberRecordsFailed"]) == (20_000, 10_000)
 
 
+def test_point_21_counters_go_back_to_zero_while_a_batch_is_put_back() -> None:
+    slow = {"name": "Slow", "object": "Leg__c", "events": ["after insert"], "active": False}
+    slow["effects"] = [{"effect": "time", "chunk_ms": 2000}]
+    pace, options = Pace(rows_per_second=1e6, parallel_batches=4), Options(threads=1, commit_batches=4)
+    with TwinOrg.open(
+        schema=make_schema(automations={"triggers": [slow]}), clock=ManualClock(), seed=7, pace=pace, options=options
+    ) as org:
+        job = load_legs(org, 80_000)
+        seen = []
+        while not org.jobs.find(job).is_terminal:
+            org.step()
+            state = org.jobs.get(job)
+            seen.append((state["numberRecordsProcessed"], state["numberRecordsFailed"], state["retries"]))
+            if seen[-1][0] == 40_000:  # from here on the batches stand in each other's way
+                trigger = org.automations.current().triggers[0]
+                org.automations.put(("triggers", replace(trigger, active=True)))
+            clock_of(org).advance(timedelta(seconds=org.processor.busy_s()))
+        falls = [after for before, after in zip(seen, seen[1:], strict=False) if after[0] < before[0]]
+        assert falls == [(0, 0, 1)], "once, when a batch goes back"
+        assert seen[-1] == (80_000, 200, 1)
+
+
 def test_point_22_and_23_limits_answer_403_in_a_list() -> None:
     with (
         make_org(limits={"DailyApiRequests": 3}) as org,
@@ -467,16 +490,22 @@ def test_point_28_whole_numbers_have_no_decimal_point(org: TwinOrg) -> None:
 
 
 def test_point_29_dates_must_exist_and_know_no_zone(org: TwinOrg) -> None:
-    content = "Place__c,Day__c,At__c\na,2026-02-30,\nd,2026-02-28T23:30:00.000-05:00,\n"
+    content = "Place__c,Day__c,At__c\na,2026-02-30,\nd,2026-02-28T25:30:00.000Z,\ne,2026-02-28 23:30,\n"
     content += "b,2026-02-28,2026-02-28T23:30:00.999-01:00\nc,2026-02-28Z,\n"
     done = run_job(org, "insert", "Trip__c", content)
-    # Some ways into an org drop the time of a datetime given for a date. The twin takes none, so nobody relies on one.
-    assert done.errors("Place__c").keys() == {"a", "d"}
+    assert done.errors("Place__c").keys() == {"a", "d", "e"}
     assert all(row["sf__Error"].startswith("INVALID_TYPE_ON_FIELD_IN_RECORD:Day: ") for row in done.failed)
     assert records(org, "Trip__c", "Day__c", where="Place__c = 'c'") == [(date(2026, 2, 28),)]
     assert records(org, "Trip__c", "Day__c", "At__c", where="Place__c = 'b'") == [
         (date(2026, 2, 28), datetime(2026, 3, 1, 0, 30))
     ]
+
+
+def test_point_29_a_datetime_given_for_a_date_loses_its_time_and_moves_by_no_zone(org: TwinOrg) -> None:
+    moments = {"a": "2026-02-28T23:30:00.000-05:00", "b": "2026-02-28T00:30:00+14:00", "c": "2026-02-28T12:00:00Z"}
+    done = run_job(org, "insert", "Trip__c", write_csv(["Place__c", "Day__c"], moments.items()))
+    assert done.failed == []
+    assert records(org, "Trip__c", "Day__c") == [(date(2026, 2, 28),)] * 3
 
 
 def test_point_30_deletes_take_ids_only_and_each_once(org: TwinOrg) -> None:

@@ -284,12 +284,14 @@ def test_point_28_an_int_takes_no_decimal_point_and_a_double_takes_none_or_one(c
     made(client, Code__c="p28", Count__c=250, Amount__c=250)
 
 
-def test_point_29_dates_must_exist_and_have_no_time(client: Client) -> None:
-    for wrong in ("2026-02-30", "2026-02-28T23:30:00.000-05:00"):
+def test_point_29_dates_must_exist_and_lose_their_time(client: Client) -> None:
+    for wrong in ("2026-02-30", "2026-02-30T23:30:00.000-05:00"):
         refused(create(client, Day__c=wrong), "INVALID_TYPE_ON_FIELD_IN_RECORD")
     shop = made(client, Code__c="p29", Day__c="2026-02-28", At__c="2026-02-28T23:30:00.999-01:00")
     record = client.get(f"{BASE}/sobjects/Shop__c/{shop}").json()
     assert (record["Day__c"], record["At__c"]) == ("2026-02-28", "2026-03-01T00:30:00.000+0000")
+    timed = made(client, Code__c="p29t", Day__c="2026-02-28T23:30:00.000-05:00")
+    assert client.get(f"{BASE}/sobjects/Shop__c/{timed}").json()["Day__c"] == "2026-02-28"
 
 
 def test_point_30_deletes_of_repeated_ids_and_of_what_fell_with_its_master(client: Client) -> None:

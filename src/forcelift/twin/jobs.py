@@ -347,7 +347,12 @@ class IngestJobs:
         return self._clock.now().replace(tzinfo=None, microsecond=0)
 
     def _counters(self, job: Job) -> tuple[int, int]:
+        """Rows with an outcome, and failed ones. They show 0 while the job has a batch that was put back (point 21)."""
         with self._store.read() as cursor:
+            if job.state == "InProgress":
+                query = "SELECT 1 FROM meta.ingest_requeue WHERE job = ? AND pending LIMIT 1"
+                if cursor.execute(query, [job.number]).fetchone() is not None:
+                    return 0, 0
             row = cursor.execute(
                 "SELECT coalesce(sum(records), 0), coalesce(sum(failed), 0) FROM meta.ingest_batch WHERE job = ?",
                 [job.number],

@@ -80,8 +80,10 @@ def parsed(field: FieldSchema, raw: str) -> str:
         case "int":
             return f"CASE WHEN regexp_full_match({raw}, '[+-]?[0-9]+') THEN TRY_CAST({raw} AS BIGINT) END"
         case "date":
+            # A datetime is taken too: its time is dropped and its zone is never applied (reference, section 9, 29).
             return (
-                f"CASE WHEN regexp_full_match({raw}, '[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}Z?') "
+                f"CASE WHEN regexp_full_match({raw}, '[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}Z?') OR "
+                f"regexp_full_match({raw}, {text(_DATETIME)}) AND TRY_CAST(left({raw}, 19) AS TIMESTAMP) IS NOT NULL "
                 f"THEN TRY_CAST(left({raw}, 10) AS DATE) END"
             )
         case "datetime":
