@@ -30,6 +30,7 @@ from forcelift.twin.ingest_task import BATCH_ROWS, CHUNK_ROWS, GroupResult, Inge
 from forcelift.twin.lookups import parent_joins
 from forcelift.twin.matching import find_records
 from forcelift.twin.record_rules import blocked_fields, missing_fields, refuse_duplicates, unique_columns
+from forcelift.twin.record_types import narrowed_columns, refuse_narrowed
 from forcelift.twin.schema import FieldSchema
 from forcelift.twin.store import hash_column, hashed_fields, key_hash, table
 from forcelift.twin.values import name as quoted
@@ -62,6 +63,7 @@ class GroupRun:
         self._acting = AutomationRun(cursor, self._task, automations, now=self._now)
         self._contention = contention or Contention()
         self._locked = locked_fields(automations, task.record)
+        self._narrowed = narrowed_columns(self._task)
         self._cuts: dict[int, int] = {}
         self._created = self._updated = self._failed = 0
 
@@ -156,6 +158,7 @@ class GroupRun:
         if self._watched:
             self._acting.before()
         self._refuse(missing_fields(self._task, filled=filled))
+        refuse_narrowed(self._cursor, self._task, self._narrowed)
         if self._strikes and self._task.faults is not None:
             self._task.faults.strike(self._cursor, self._task.entry, self._task.columns, self._task.job)
         if self._watched:
@@ -194,12 +197,12 @@ class GroupRun:
         if self._wide:
             return [name for name in rows.columns if name not in (*_ROW, "error")]
         names: dict[str, None] = {}
-        unique = unique_columns(self._task)
+        looked_at = [*unique_columns(self._task), *self._narrowed]
         for column in self._task.columns:
             field = column.field
             if column.value not in rows.columns:
                 continue
-            if field is self._task.key or column in unique or field.type in ("reference", "id"):
+            if field is self._task.key or column in looked_at or field.type in ("reference", "id"):
                 names |= dict.fromkeys([column.value, column.given])
             if column.key is not None and not column.key.is_text:
                 names[column.cell] = None

@@ -46,7 +46,20 @@ def filled_by_default(task: IngestTask, field: FieldSchema) -> str:
         return default
     if field.name_field and field.name == "Name" and field.defaulted_on_create and not field.auto_number:
         return "left(new_id, 15)"
+    if field.name == "RecordTypeId":
+        return default_record_type(task.record) or "NULL"
     return values.text(task.user_id) if field.name == "OwnerId" else "NULL"
+
+
+def default_record_type(entry: ObjectSchema) -> str | None:
+    """SQL of the Id of the record type that a new record gets when it names none; None if that is the master type."""
+    for record_type in entry.record_types:
+        if record_type.default and record_type.active and record_type.available:
+            return (
+                f"(SELECT Id FROM data.RecordType WHERE SobjectType = {values.text(entry.name)} "
+                f"AND DeveloperName = {values.text(record_type.developer_name)})"
+            )
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,8 @@ class RecordTypeSchema:
     available: bool = True
     default: bool = False
     id: str | None = None
+    picklist_values: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Values that records of this type may have in a restricted picklist, by field; one not named here has all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -405,8 +407,13 @@ def _object_from_document(document: Mapping[str, Any]) -> ObjectSchema:
         **{name: document[name] for name in _OBJECT_SCALARS},
         fields=tuple(_field_from_document(member) for member in document["fields"]),
         hidden=tuple(_field_from_document(member) for member in document.get("hidden", ())),
-        record_types=tuple(RecordTypeSchema(**entry) for entry in document["record_types"]),
+        record_types=tuple(_record_type_from_document(entry) for entry in document["record_types"]),
     )
+
+
+def _record_type_from_document(document: Mapping[str, Any]) -> RecordTypeSchema:
+    narrowed = tuple((name, tuple(allowed)) for name, allowed in document.get("picklist_values", ()))
+    return RecordTypeSchema(**{**document, "picklist_values": narrowed})
 
 
 def _field_from_document(document: Mapping[str, Any]) -> FieldSchema:

@@ -19,6 +19,7 @@ from ruamel.yaml.error import YAMLError
 
 from forcelift.twin.automation_models import Automations, automation_problems, known_keys, read_automations
 from forcelift.twin.errors import SchemaError
+from forcelift.twin.record_types import record_type_problems
 from forcelift.twin.schema import (
     STORED_TYPES,
     UNSTORED_TYPES,
@@ -122,7 +123,10 @@ class _Builder:
         if not name.replace("_", "").isalnum() or not name.isascii() or not name[:1].isalpha():
             self.problems.append(f"{place}: an API name has letters, digits and underscores only")
         label = spec.label or name.removesuffix("__c").replace("_", " ")
-        record_types = tuple(RecordTypeSchema(**entry.model_dump()) for entry in spec.record_types)
+        record_types = tuple(
+            RecordTypeSchema(**{**entry.model_dump(), "picklist_values": tuple(entry.picklist_values.items())})
+            for entry in spec.record_types
+        )
         declared = tuple(self._field(f"{place}.fields", key, member) for key, member in spec.fields.items())
         self._check_twice(f"{place}.fields", [field.name for field in declared])
         return ObjectSchema(
@@ -401,6 +405,7 @@ class _Builder:
         everything = (*objects, *STANDARD_OBJECTS)
         known = [entry.name for entry in everything]
         for entry in objects:
+            self.problems.extend(record_type_problems(entry))
             for field in entry.fields:
                 self.problems.extend(
                     f"objects.{entry.name}.fields.{field.name}.referenceTo: no object "

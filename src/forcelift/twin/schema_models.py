@@ -84,6 +84,7 @@ class RecordTypeFile(_Camel):
     active: bool = True
     available: bool = True
     default: bool = False
+    picklist_values: dict[str, tuple[str, ...]] = {}
 
 
 class ObjectFile(_Strict):

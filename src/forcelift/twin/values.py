@@ -6,6 +6,7 @@ error texts are those of the salesforce-api reference, sections 3.6, 3.7, 5 and 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import polars as pl
@@ -162,13 +163,22 @@ def _text_errors(field: FieldSchema, value: str) -> list[tuple[str, str]]:
         condition = f"NOT regexp_full_match({value}, {text(_EMAIL)})"
         errors.append((condition, row_error("INVALID_EMAIL_ADDRESS", message, field.name)))
     if field.restricted_picklist:
-        allowed = "[" + ", ".join(text(entry) for entry in field.active_values) + "]::VARCHAR[]"
-        condition = f"NOT list_contains({allowed}, {value})"
-        if field.type == "multipicklist":
-            condition = f"NOT list_has_all({allowed}, string_split({value}, ';'))"
-        message = f"{text(field.label + ': bad value for restricted picklist field: ')} || {value}"
-        errors.append((condition, row_error("INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST", message, field.name)))
+        errors.append((picklist_lacks(field, field.active_values, value), bad_picklist_value(field, value)))
     return errors
+
+
+def picklist_lacks(field: FieldSchema, allowed: Iterable[str], value: str) -> str:
+    """True, as SQL, if a value is none of the allowed ones, or an entry of a multipicklist is not; null for null."""
+    listed = "[" + ", ".join(text(entry) for entry in allowed) + "]::VARCHAR[]"
+    if field.type == "multipicklist":
+        return f"NOT list_has_all({listed}, string_split({value}, ';'))"
+    return f"NOT list_contains({listed}, {value})"
+
+
+def bad_picklist_value(field: FieldSchema, value: str) -> str:
+    """The error of a value that a restricted picklist has not."""
+    message = f"{text(field.label + ': bad value for restricted picklist field: ')} || {value}"
+    return row_error("INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST", message, field.name)
 
 
 def match_key(field: FieldSchema, expression: str) -> str:
