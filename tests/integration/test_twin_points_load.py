@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -20,7 +21,7 @@ from tests.integration.twin_http_fixtures import BASE, Client
 from tests.twin_store_support import clock_of, finished, make_org, make_schema, records, run_job, write_csv
 
 from forcelift.twin.clock import ManualClock
-from forcelift.twin.errors import ApiError
+from forcelift.twin.errors import ApiError, SchemaError
 from forcelift.twin.org import Options, TwinOrg
 from forcelift.twin.pace import Pace
 from forcelift.twin.server import TwinServer
@@ -333,10 +334,10 @@ def test_point_44_a_batch_that_runs_while_the_job_is_aborted_still_commits() -> 
         org.jobs.patch(job, "UploadComplete")
         asked = org.processor._active_on
 
-        def aborting(name: str) -> Any:
+        def aborting(*of: Any) -> Any:
             assert org.jobs.patch(job, "Aborted")["state"] == "Aborted"
             assert finished(org, job).saved == []
-            return asked(name)
+            return asked(*of)
 
         org.processor._active_on = aborting
         done = org.step()
@@ -451,7 +452,7 @@ def test_point_21_counters_go_back_to_zero_while_a_batch_is_put_back() -> None:
                 trigger = org.automations.current().triggers[0]
                 org.automations.put(("triggers", replace(trigger, active=True)))
             clock_of(org).advance(timedelta(seconds=org.processor.busy_s()))
-        falls = [after for before, after in zip(seen, seen[1:], strict=False) if after[0] < before[0]]
+        falls = [after for before, after in pairwise(seen) if after[0] < before[0]]
         assert falls == [(0, 0, 1)], "once, when a batch goes back"
         assert seen[-1] == (80_000, 200, 1)
 
@@ -473,6 +474,79 @@ def test_point_26_unrestricted_picklists_take_anything_and_inactive_values_are_r
     done = run_job(org, "insert", "Trip__c", "Place__c,Free__c,State__c\na,anything,Done\nb,A,Old\nc,A,nothing\n")
     assert [row["Place__c"] for row in done.saved] == ["a"]
     assert all(row["sf__Error"].startswith("INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST:") for row in done.failed)
+
+
+NARROWED: dict[str, Any] = {
+    "objects": {
+        "Ride__c": {
+            "fields": {
+                "Ext__c": {"type": "string", "length": 20, "externalId": True, "unique": True},
+                "State__c": {"type": "picklist", "restrictedPicklist": True, "values": ["New", "Done", "Lost"]},
+                "Tags__c": {"type": "multipicklist", "restrictedPicklist": True, "values": ["a", "b", "c"]},
+                "Free__c": {"type": "picklist", "values": ["A", "B"]},
+            },
+            "recordTypes": [
+                {
+                    "name": "Short",
+                    "developerName": "Short",
+                    "default": True,
+                    "picklistValues": {"State__c": ["New", "Done"], "Tags__c": ["a", "b"], "Free__c": ["A"]},
+                },
+                {"name": "Long", "developerName": "Long", "picklistValues": {"State__c": ["Lost"]}},
+            ],
+        }
+    }
+}
+
+
+def test_point_26_restricted_picklists_depend_on_the_record_type() -> None:
+    with make_org(**NARROWED) as org:
+        types = dict(records(org, "RecordType", "DeveloperName", "Id"))
+        rows = [
+            ["a", "New", "a;b", "B", ""],  # the default type; an unrestricted picklist takes anything
+            ["b", "Lost", "", "", ""],
+            ["c", "", "a;c", "", ""],
+            ["d", "Lost", "a;c", "", types["Long"]],  # a picklist that the type does not name has all values
+            ["e", "New", "", "", types["Long"]],
+            ["f", "Lost", "c", "", "#N/A"],  # no default, so the master type, which has all
+        ]
+        header = ["Ext__c", "State__c", "Tags__c", "Free__c", "RecordTypeId"]
+        done = run_job(org, "insert", "Ride__c", write_csv(header, rows))
+        assert done.errors("Ext__c") == {
+            key: f"INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST:{label}: bad value for restricted picklist field: {value}:"
+            f"{label}__c --"
+            for key, label, value in (("b", "State", "Lost"), ("c", "Tags", "a;c"), ("e", "State", "New"))
+        }
+        stored = dict(records(org, "Ride__c", "Ext__c", "RecordTypeId"))
+        assert stored == {"a": types["Short"], "d": types["Long"], "f": None}
+        changes = [["a", "Lost", ""], ["d", "Done", types["Short"]], ["f", "Done", types["Long"]]]
+        done = run_job(
+            org, "upsert", "Ride__c", write_csv(["Ext__c", "State__c", "RecordTypeId"], changes), key="Ext__c"
+        )
+        assert done.errors("Ext__c").keys() == {"a", "f"}, "the stored type counts, and the one that an update gives"
+        infos = {info["name"]: info for info in org.describe("Ride__c")["recordTypeInfos"]}
+        assert [name for name, info in infos.items() if info["defaultRecordTypeMapping"]] == ["Short"]
+        state = next(field for field in org.describe("Ride__c")["fields"] if field["name"] == "State__c")
+        assert len(state["picklistValues"]) == 3, "describe shows nothing of it"
+        with TwinServer(org, work=False) as server, Client(server) as client:
+            refused = client.post(f"{BASE}/sobjects/Ride__c", json={"State__c": "Lost"})
+            assert refused.json()[0]["errorCode"] == "INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST"
+            assert client.post(f"{BASE}/sobjects/Ride__c", json={"State__c": "Done"}).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("narrowed", "problem"),
+    [
+        ({"Nope__c": ["x"]}, "Ride__c has no picklist `Nope__c`"),
+        ({"Ext__c": ["x"]}, "Ride__c has no picklist `Ext__c`"),
+        ({"State__c": ["x"]}, "`State__c` has no value `x`"),
+    ],
+)
+def test_point_26_what_record_types_narrow_must_be_there(narrowed: dict[str, list[str]], problem: str) -> None:
+    ride = NARROWED["objects"]["Ride__c"]
+    types = [{"name": "Odd", "developerName": "Odd", "picklistValues": narrowed}]
+    with pytest.raises(SchemaError, match=problem):
+        make_schema(objects={"Ride__c": {**ride, "recordTypes": types}})
 
 
 def test_point_27_decimals_are_rounded_half_up_and_integer_digits_are_not(org: TwinOrg) -> None:
@@ -583,11 +657,56 @@ def test_point_32_automations_act_on_bulk_loads_and_switched_off_they_do_not(
             assert [row["sf__Error"] for row in done.failed] == errors
 
 
-def test_point_32_assignment_rules_need_to_be_asked_for(org: TwinOrg) -> None:
-    """The twin has no assignment rules: a load without an Id of one leaves the owner alone, and the job says so."""
-    plain = run_job(org, "insert", "Plane__c", planes("A"))
-    assert "assignmentRuleId" not in plain.job
-    assert records(org, "Plane__c", "OwnerId") == [(org.users[0].id,)]
+ASSIGNED: dict[str, Any] = {
+    "objects": {
+        "Case": {"fields": {"Subject": {"type": "string"}, "Priority": {"type": "picklist", "values": ["High", "Low"]}}}
+    },
+    "automations": {
+        "assignment_rules": [
+            {
+                "name": "By priority",
+                "object": "Case",
+                "entries": [
+                    {"condition": 'ISPICKVAL(Priority, "High")', "owner": "plain@example.com"},
+                    {"condition": 'Subject = "own" || ISPICKVAL(Priority, "High")', "owner": "loader@example.com"},
+                ],
+            }
+        ]
+    },
+}
+
+
+def test_point_32_assignment_rules_need_to_be_asked_for() -> None:
+    with make_org(**ASSIGNED) as org:
+        loader, plain = (user.id for user in org.users)
+        [(rule,)] = records(org, "AssignmentRule", "Id")
+        content = "Subject,Priority,OwnerId\na,High,\nb,Low,\nown,Low," + plain + "\n"
+        assert "assignmentRuleId" not in run_job(org, "insert", "Case", content, user=0).job
+        assert dict(records(org, "Case", "Subject", "OwnerId")) == {"a": loader, "b": loader, "own": plain}
+        done = run_job(org, "insert", "Case", content.replace("a,", "c,", 1), assignmentRuleId=rule[:15])
+        assert (done.job["assignmentRuleId"], done.failed) == (rule[:15], [])
+        assert records(org, "Case", "OwnerId", where="Subject = 'c'") == [(plain,)]
+        assert sorted(records(org, "Case", "OwnerId", where="Subject = 'own'")) == sorted([(plain,), (loader,)])
+        changes = [[row["sf__Id"], "Low", loader] for row in done.saved if row["Subject"] == "c"]
+        update = write_csv(["Id", "Priority", "OwnerId"], changes)
+        run_job(org, "update", "Case", update, assignmentRuleId=rule)
+        assert records(org, "Case", "OwnerId", where="Subject = 'c'") == [(loader,)], "no entry was met"
+        with pytest.raises(ApiError, match="Unable to find assignment rule") as caught:
+            new_job(org, "insert", "Case", assignmentRuleId="01Q000000000000")
+        assert (caught.value.http_status, caught.value.error_code) == (400, "INVALIDJOB")
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ({"owner": "nobody@example.com"}, "no user `nobody@example.com`"),
+        ({"owner": "plain@example.com", "condition": "Nope__c = 1"}, "condition: "),
+    ],
+)
+def test_point_32_assignment_rules_name_users_and_fields_that_are_there(entry: dict[str, str], problem: str) -> None:
+    rule = {"name": "Odd", "object": "Case", "entries": [entry]}
+    with pytest.raises(SchemaError, match=problem):
+        make_org(objects=ASSIGNED["objects"], automations={"assignment_rules": [rule]})
 
 
 def test_point_35_a_field_that_the_user_cannot_see_looks_like_a_wrong_header(org: TwinOrg) -> None:

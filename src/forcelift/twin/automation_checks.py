@@ -87,14 +87,33 @@ def unread_reason(automation: Automation, entry: ObjectSchema | None) -> str | N
 
 
 def effect_problems(automations: Automations, schema: Schema) -> list[str]:
-    """What cannot be computed of the effects and conditions declared for triggers and flows, each with its place."""
-    problems: list[str] = []
+    """What cannot be carried out of triggers, flows and assignment rules as declared, each with its place."""
+    problems = list(_assignment_problems(automations, schema))
     for kind, automation in automations.each():
         entry = schema.object(automation.object)
         if entry is not None and isinstance(automation, Trigger | RecordFlow):
             place = f"automations.{kind}.{automation.name}"
             problems += [f"{place}.{problem}" for problem in _problems(_formulas(automation), entry)]
     return problems
+
+
+def _assignment_problems(automations: Automations, schema: Schema) -> Iterator[str]:
+    usernames = {user.username for user in schema.users}
+    taken: set[str] = set()
+    for rule in automations.assignment_rules:
+        place = f"automations.assignment_rules.{rule.name}"
+        if rule.full_name.lower() in taken:
+            yield f"{place}: `{rule.full_name}` stands there twice"
+        taken.add(rule.full_name.lower())
+        target = schema.object(rule.object)
+        if target is None or target.field("OwnerId") is None:
+            yield f"{place}.object: no object `{rule.object}` whose records have an owner"
+            continue
+        for number, entry in enumerate(rule.entries, start=1):
+            if entry.owner not in usernames:
+                yield f"{place}.entries.{number}.owner: no user `{entry.owner}`"
+            formula: _Formula = (f"entries.{number}.condition", entry.condition, "boolean")
+            yield from (f"{place}.{problem}" for problem in _problems([formula], target))
 
 
 def check_automation(org: TwinOrg, automation: Automation, kind: Kind) -> None:

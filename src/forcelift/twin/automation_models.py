@@ -246,6 +246,33 @@ class DuplicateRule:
         return f"{self.object}.{self.name}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssignmentEntry:
+    """One entry of an assignment rule: records for which `condition` is true (without one: all) go to `owner`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    owner: str
+    condition: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssignmentRule:
+    """Gives records to users, by the first entry that is met; `owner` is a username.
+
+    It runs for a job that names its Id in `assignmentRuleId`, whether it is active or not, and for no other.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    name: str
+    object: Literal["Case", "Lead"]
+    entries: Annotated[tuple[AssignmentEntry, ...], Field(min_length=1)]
+    active: bool = True
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.object}.{self.name}"
+
+
 Automation = ValidationRule | Trigger | RecordFlow | WorkflowRule | DuplicateRule
 Kind = Literal["validation_rules", "triggers", "flows", "workflow_rules", "duplicate_rules"]
 KINDS: Final[tuple[Kind, ...]] = ("validation_rules", "triggers", "flows", "workflow_rules", "duplicate_rules")
@@ -272,6 +299,8 @@ class Automations:
     flows: tuple[RecordFlow, ...] = ()
     workflow_rules: tuple[WorkflowRule, ...] = ()
     duplicate_rules: tuple[DuplicateRule, ...] = ()
+    assignment_rules: tuple[AssignmentRule, ...] = ()
+    """As declared; no call changes them. Of what is active on an object none is one, until a job asks for it."""
     apex_tests: ApexTests = ApexTests()
 
     def each(self) -> Iterator[tuple[Kind, Automation]]:
@@ -297,7 +326,7 @@ class Automations:
 
     @property
     def is_empty(self) -> bool:
-        return not any(getattr(self, kind) for kind in KINDS)
+        return not self.assignment_rules and not any(getattr(self, kind) for kind in KINDS)
 
 
 NO_AUTOMATIONS: Final = Automations()
@@ -397,6 +426,8 @@ def known_keys(place: tuple[int | str, ...]) -> list[str]:
         "flows": RecordFlow,
         "workflow_rules": WorkflowRule,
         "duplicate_rules": DuplicateRule,
+        "assignment_rules": AssignmentRule,
+        "entries": AssignmentEntry,
         "apex_tests": ApexTests,
         "versions": FlowVersion,
         "field_updates": FieldUpdate,

@@ -65,6 +65,7 @@ def extended(task: IngestTask, automations: Automations) -> IngestTask:
 def _filled(automations: Automations, entry: ObjectSchema) -> Iterator[FieldSchema]:
     names = [update.field for rule in automations.workflow_rules for update in rule.field_updates]
     names += [effect.field for effect in _effects(automations) if isinstance(effect, FillField)]
+    names += ["OwnerId"] if automations.assignment_rules else []
     for name in names:
         field = entry.field(name)
         if field is not None:
@@ -125,8 +126,9 @@ class AutomationRun:
                 self._refuse_similar(rule)
 
     def after(self) -> None:
-        """After triggers, workflow rules, after-save flows."""
+        """After triggers, the assignment rule that was asked for, workflow rules, after-save flows."""
         self._triggers("after")
+        self._assign()
         self._workflow()
         self._flows("after_save")
 
@@ -260,6 +262,17 @@ class AutomationRun:
         if field.is_text:
             for condition, error in values.value_errors(field, "''", column.value):
                 self._refuse(error, f"pos IN (SELECT pos FROM twin_fill) AND {condition}")
+
+    def _assign(self) -> None:
+        """Give rows to the owner of the first entry that they meet."""
+        for rule in self._automations.assignment_rules:
+            owner = next(column for column in self._task.columns if column.field.name == "OwnerId")
+            cases = " ".join(f"WHEN {self._sql(entry.condition)} THEN {text(entry.owner)}" for entry in rule.entries)
+            self._cursor.execute(
+                f"UPDATE twin_round SET {owner.value} = a.Id, {owner.given} = true FROM "
+                f"(SELECT w.pos, u.Id FROM (SELECT pos, CASE {cases} END AS owner FROM twin_round "
+                'WHERE error IS NULL) w JOIN data."User" u ON u.Username = w.owner) a WHERE twin_round.pos = a.pos'
+            )
 
     def _workflow(self) -> None:
         """Field updates of workflow rules; rows that one touches go through update triggers once more."""

@@ -19,6 +19,7 @@ import duckdb
 from forcelift.twin.automation_checks import Looked, Unread, unread_rules
 from forcelift.twin.automation_models import (
     KINDS,
+    AssignmentRule,
     Automation,
     Automations,
     Kind,
@@ -78,6 +79,24 @@ class AutomationState:
                 idle = {(each.kind, each.full_name.lower()) for each in self._unread}
                 found = self._active[key] = _without(self._now.active_on(object_name), idle)
             return found
+
+    def acting_on(self, object_name: str, assignment_rule_id: str | None) -> Automations:
+        """What acts on the rows of a job: what is active, and the assignment rule that the job names."""
+        active = self.active_on(object_name)
+        rule = None if assignment_rule_id is None else self.assignment_rule(object_name, assignment_rule_id)
+        return active if rule is None else replace(active, assignment_rules=(rule,))
+
+    def assignment_rule(self, object_name: str, rule_id: str) -> AssignmentRule | None:
+        """The object's assignment rule of that Id, in its form of 15 or 18 characters."""
+        for rule in self._now.assignment_rules:
+            known = self.assignment_rule_id(rule)
+            if rule.object.lower() == object_name.lower() and rule_id in (known, known[:15]):
+                return rule
+        return None
+
+    def assignment_rule_id(self, rule: AssignmentRule) -> str:
+        """Its Id, which never changes."""
+        return make_id("01Q", self._pod, self._numbers[f"assignment_rules/{rule.full_name.lower()}"])
 
     def unread(self) -> tuple[Unread, ...]:
         """The rules that act on nothing here because of their formulas, active in the org or not."""
@@ -154,6 +173,8 @@ class AutomationState:
     def _save(self, cursor: duckdb.DuckDBPyConnection) -> None:
         for kind, entry in self._now.each():
             self._numbers.setdefault(_key(kind, entry.full_name), len(self._numbers) + 1)
+        for rule in self._now.assignment_rules:
+            self._numbers.setdefault(f"assignment_rules/{rule.full_name.lower()}", len(self._numbers) + 1)
         self._store.set_info(cursor, CURRENT, json.dumps(automations_json(self._now)))
         self._store.set_info(cursor, NUMBERS, json.dumps(self._numbers))
 
@@ -172,7 +193,7 @@ def merge(*, earlier: Automations, declared: Automations, now: Automations) -> A
         kept = [present.get(name) if old.get(name) == entry else entry for name, entry in new.items()]
         made = [entry for name, entry in present.items() if name not in old and name not in new]
         lists[kind] = (*(entry for entry in kept if entry is not None), *made)
-    return Automations(**lists, apex_tests=declared.apex_tests)
+    return Automations(**lists, assignment_rules=declared.assignment_rules, apex_tests=declared.apex_tests)
 
 
 def _without(automations: Automations, idle: set[tuple[Kind, str]]) -> Automations:

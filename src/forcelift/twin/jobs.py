@@ -86,6 +86,7 @@ class IngestJobs:
         self._wake = wake
         self._uploading: set[str] = set()
         self._uploading_lock = threading.Lock()
+        self.find_assignment_rule: Callable[[str, str], object] = lambda name, rule_id: None
 
     def create(self, body: Mapping[str, Any], user: User, *, api_version: str = "66.0") -> dict[str, Any]:
         """Create an Open job and answer its JSON. `body` is the parsed request."""
@@ -130,6 +131,9 @@ class IngestJobs:
                 403, "FEATURENOTENABLED", "FeatureNotEnabled : hardDelete needs the permission Bulk API Hard Delete"
             )
         _choice(body, "contentType", ("CSV",), "CSV")
+        rule_id = body.get("assignmentRuleId")
+        if rule_id is not None and self.find_assignment_rule(entry.name, str(rule_id)) is None:
+            raise ApiError(400, "INVALIDJOB", f"InvalidJob : Unable to find assignment rule: {rule_id}")
         now = self._now()
         number = self._store.take_numbers("750")
         return Job(
@@ -138,7 +142,7 @@ class IngestJobs:
             operation=operation,
             object=entry.name,
             external_id_field=_external_id_field(body, entry),
-            assignment_rule_id=body.get("assignmentRuleId"),
+            assignment_rule_id=None if rule_id is None else str(rule_id),
             column_delimiter=_choice(body, "columnDelimiter", tuple(DELIMITERS), "COMMA"),
             line_ending=_choice(body, "lineEnding", tuple(LINE_ENDINGS), "LF"),
             api_version=float(api_version),

@@ -78,6 +78,7 @@ class TwinOrg:
             show_automations(self, cursor, self.automations.current())
         self.usage = Usage(store, schema, clock)
         self.jobs = IngestJobs(store, schema, clock, pod=self._pod, wake=self._wake.set)
+        self.jobs.find_assignment_rule = self.automations.assignment_rule
         self._results = Results(store, schema, seed=seed, strict=options.strict_results)
         self.processor = Processor(
             store,
@@ -90,7 +91,7 @@ class TwinOrg:
             # Batches that run side by side are committed together, and with a pace no more: progress is to show.
             commit_batches=options.commit_batches if pace.rows_per_second is None else pace.parallel_batches,
             pace=pace,
-            active_on=self.automations.active_on,
+            active_on=self.automations.acting_on,
         )
         self.row_faults = RowFaults(schema, clock, seed=seed)
         self.processor.row_faults = self.row_faults

@@ -84,7 +84,7 @@ class Processor:
         seed: int,
         commit_batches: int,
         pace: Pace | None = None,
-        active_on: Callable[[str], Automations] = lambda name: NO_AUTOMATIONS,
+        active_on: Callable[[str, str | None], Automations] = lambda name, assignment_rule_id: NO_AUTOMATIONS,
     ) -> None:
         self._store = store
         self._schema = schema
@@ -244,7 +244,11 @@ class Processor:
     def _process(self, work: _Work, group: list[int], queue: Queue) -> tuple[int, Spent | None]:
         """Execute the batches and commit them together with the note that they are done."""
         frame, now = self._frame(work, group, queue), self._clock.now()
-        automations = NO_AUTOMATIONS if work.task.operation in DELETES else self._active_on(work.task.entry.name)
+        automations = (
+            NO_AUTOMATIONS
+            if work.task.operation in DELETES
+            else self._active_on(work.task.entry.name, work.job.assignment_rule_id)
+        )
         frame, late = in_time(frame, self._pace.chunks_in_time(automations))
         fresh = [batch for batch in group if batch not in queue.pending]
         with self._store.write() as cursor:

@@ -35,7 +35,7 @@ def install_setup_rows(cursor: duckdb.DuckDBPyConnection, pod: str, audit: dict[
 
 
 def show_automations(org: TwinOrg, cursor: duckdb.DuckDBPyConnection, automations: Automations) -> None:
-    """Write the rows of DuplicateRule and FlowDefinitionView anew, in the caller's transaction."""
+    """Write the rows of DuplicateRule, AssignmentRule and FlowDefinitionView anew, in the caller's transaction."""
     stamp = org.clock.now().replace(tzinfo=None, microsecond=0)
     row = cursor.execute('SELECT min(Id) FROM data."User"').fetchone()
     user = row[0] if row is not None else None
@@ -58,6 +58,15 @@ def show_automations(org: TwinOrg, cursor: duckdb.DuckDBPyConnection, automation
             "NamespacePrefix": rule.namespace,
         }
         _insert(cursor, "DuplicateRule", {**values, **audit})
+    cursor.execute("DELETE FROM data.AssignmentRule")
+    for assignment in automations.assignment_rules:
+        values = {
+            "Id": org.automations.assignment_rule_id(assignment),
+            "Name": assignment.name,
+            "SobjectType": assignment.object,
+            "Active": assignment.active,
+        }
+        _insert(cursor, "AssignmentRule", {**values, **audit})
     cursor.execute("DELETE FROM data.FlowDefinitionView")
     for flow in automations.flows:
         _insert(cursor, "FlowDefinitionView", {**_flow_view(org, flow), **audit})

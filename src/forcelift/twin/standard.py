@@ -36,6 +36,7 @@ KEY_PREFIXES: Final = {
     "PermissionSetAssignment": "0Pa",
     "FieldPermissions": "01k",
     "DuplicateRule": "0Bm",
+    "AssignmentRule": "01Q",
     "FlowDefinitionView": "300",
 }
 
@@ -270,6 +271,15 @@ STANDARD_OBJECTS: Final = (
             ),
         ),
         createable=True,
+    ),
+    _read_only(
+        "AssignmentRule",
+        "Assignment Rule",
+        (
+            _text("Name", "Name", 120, name_field=True, id_lookup=True),
+            _text("SobjectType", "SObject Type", 40, kind="picklist"),
+            _system("Active", "Active", "boolean", **_FLAG),
+        ),
     ),
     _read_only(
         "DuplicateRule",
