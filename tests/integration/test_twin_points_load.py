@@ -836,6 +836,22 @@ def test_point_48_masters_are_locked_and_optional_lookups_are_not() -> None:
         assert 0 < len(locked.failed) < len(first.saved)
 
 
+def test_point_48_deletes_lock_masters_too_and_only_the_untouched_rest_comes_again() -> None:
+    with crowded_org() as org:
+        legs = run_timed(org, load_legs(org, 40_000))
+        ids = [row["sf__Id"] for row in legs.saved]
+        done = run_timed(org, new_job(org, "delete", "Leg__c"), write_csv(["Id"], [[one] for one in ids]))
+        assert {row["sf__Error"].partition(":")[0] for row in done.failed} == {"UNABLE_TO_LOCK_ROW"}
+        assert (len(done.failed), len(done.saved)) == (200, len(ids) - 200)
+        assert (done.job["retries"], done.job["state"]) == (1, "JobComplete")
+        left = {one for (one,) in records(org, "Leg__c", "Id", where="NOT IsDeleted")}
+        assert left == {row["Id"] for row in done.failed}, "the failed ones, and no other, are still there"
+        tails = [f"X{number}" for number in range(40_000)]
+        planes_saved = run_timed(org, new_job(org), planes(*tails)).saved
+        free = run_timed(org, new_job(org, "delete"), write_csv(["Id"], [[row["sf__Id"]] for row in planes_saved]))
+        assert free.failed == [], "records without a common parent do not meet"
+
+
 def test_point_48_roll_ups_are_described_not_written_and_read_as_null(org: TwinOrg) -> None:
     """The twin computes none, as its page says: a count that looked right by chance would be worse than none."""
     described = {field["name"]: field for field in org.describe("Trip__c")["fields"]}["Sum__c"]

@@ -25,6 +25,7 @@ from forcelift.twin.values import row_error
 
 LOCK_FAILURES_MAX: Final = 100
 REQUEUES_MAX: Final = 10
+DELETES: Final = ("delete", "hardDelete")
 _CHUNKS: Final = BATCH_ROWS // CHUNK_ROWS
 
 
@@ -50,14 +51,16 @@ def locking_columns(task: IngestTask, locked: Sequence[FieldSchema]) -> list[Col
     return [
         column
         for column in task.columns
-        if column.field.type == "reference"
-        and (
-            column.field.master_detail
-            or column.field.restricted_delete
-            or (not column.field.nillable and column.field.custom)
-            or column.field in locked
-        )
+        if column.field.type == "reference" and (not _may_be_cleared(column.field) or column.field in locked)
     ]
+
+
+def _may_be_cleared(field: FieldSchema) -> bool:
+    """True unless the field is a lookup that keeps its parent from going away: a save need not lock that parent."""
+    return not (
+        field.type == "reference"
+        and (field.master_detail or field.restricted_delete or (not field.nillable and field.custom))
+    )
 
 
 def refuse_locked(
@@ -77,7 +80,7 @@ def refuse_locked(
         f"SELECT r.pos, t.{quoted(field.name)} AS lock FROM twin_round r "
         f"JOIN {table(task.entry)} t ON t.rowid = r.place"
         for field in task.record.stored_fields
-        if field.master_detail
+        if field.master_detail or (task.operation in DELETES and not _may_be_cleared(field))
     ]
     cursor.execute(
         "CREATE OR REPLACE TEMP TABLE twin_lock AS WITH batches AS (SELECT chunk // "

@@ -9,7 +9,8 @@ import duckdb
 import polars as pl
 
 from forcelift.twin import values
-from forcelift.twin.ingest_task import GroupResult, IngestTask
+from forcelift.twin.contention import Contention, refuse_locked
+from forcelift.twin.ingest_task import BATCH_ROWS, GroupResult, IngestTask
 from forcelift.twin.schema import FieldSchema, ObjectSchema, Schema
 from forcelift.twin.store import table
 from forcelift.twin.values import name as quoted
@@ -22,10 +23,18 @@ _CASCADE_DEPTH_MAX: Final = 20
 class DeleteRun:
     """One commit group of a delete or hardDelete job. Works in temporary tables of one cursor."""
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, task: IngestTask, *, now: datetime) -> None:
+    def __init__(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        task: IngestTask,
+        *,
+        now: datetime,
+        contention: Contention | None = None,
+    ) -> None:
         self._cursor = cursor
         self._task = task
         self._stamp = f"TIMESTAMP '{now:%Y-%m-%d %H:%M:%S}'"
+        self._contention = contention or Contention()
         self._for_good = task.operation == "hardDelete"
 
     def execute(self, rows: pl.DataFrame) -> GroupResult:
@@ -35,6 +44,7 @@ class DeleteRun:
             self._match()
         finally:
             self._cursor.unregister("twin_rows")
+        cuts = self._refuse_locked()
         self._refuse_restricted()
         if self._task.faults is not None:
             self._task.faults.strike_deletes(self._cursor, self._task.entry, self._task.job)
@@ -50,7 +60,30 @@ class DeleteRun:
         )
         counts = self._cursor.execute("SELECT count(*), count(error) FROM twin_delete").fetchone()
         assert counts is not None  # an aggregate always gives a row
-        return GroupResult(created=0, updated=counts[0] - counts[1], failed=counts[1])
+        return GroupResult(created=0, updated=counts[0] - counts[1], failed=counts[1], requeued=cuts)
+
+    def _refuse_locked(self) -> frozenset[int]:
+        """Fail rows that wait too long for the lock on their record or a parent; tell the batches that are put back.
+
+        What a deletion takes along by cascade, and lookups that it empties, take no locks here.
+        """
+        if not self._contention.can_fail:
+            return frozenset()
+        self._cursor.execute(
+            "CREATE OR REPLACE TEMP TABLE twin_round AS SELECT d.row_no AS pos, d.id AS record, s.ord, s.chunk, "
+            f"d.error, t.rowid AS place FROM twin_delete d JOIN twin_sent s ON s.row_no = d.row_no "
+            f"LEFT JOIN {table(self._task.entry)} t ON t.Id = d.id"
+        )
+        cuts = refuse_locked(self._cursor, self._task, self._contention, ())
+        self._cursor.execute(
+            "UPDATE twin_delete SET error = r.error FROM twin_round r WHERE r.pos = row_no AND r.error IS NOT NULL"
+        )
+        for batch, last in cuts.items():
+            self._cursor.execute(
+                f"DELETE FROM twin_delete WHERE row_no // {BATCH_ROWS} = {batch} AND row_no IN "
+                f"(SELECT pos FROM twin_round WHERE chunk > {last})"
+            )
+        return frozenset(cuts)
 
     def _match(self) -> None:
         """Find the record of each row. A second row with the same Id finds it deleted."""
@@ -61,7 +94,7 @@ class DeleteRun:
         unknown = row_error("INVALID_CROSS_REFERENCE_KEY", text("invalid cross reference id"))
         deleted = row_error("ENTITY_IS_DELETED", text("entity is deleted"))
         self._cursor.execute(
-            "CREATE OR REPLACE TEMP TABLE twin_sent AS SELECT ord, row_no, c0, "
+            "CREATE OR REPLACE TEMP TABLE twin_sent AS SELECT ord, row_no, chunk, c0, "
             f"{values.parsed_id('c0')} AS id FROM twin_rows"
         )
         self._cursor.execute(

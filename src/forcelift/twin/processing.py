@@ -21,6 +21,7 @@ from forcelift.twin.automation_models import NO_AUTOMATIONS, Automations
 from forcelift.twin.cells import read_cells
 from forcelift.twin.clock import Clock
 from forcelift.twin.columns import Column, bind_columns
+from forcelift.twin.contention import DELETES
 from forcelift.twin.deletes import DeleteRun
 from forcelift.twin.errors import CsvRefused, StoreError
 from forcelift.twin.ids import make_ids
@@ -36,7 +37,6 @@ from forcelift.twin.upload_csv import parse_upload
 from forcelift.twin.uploads import read_upload
 from forcelift.twin.usage import Usage
 
-DELETES: Final = ("delete", "hardDelete")
 DAILY_CAP_MESSAGE: Final = "ExceededQuota : ApiBatchItems Limit exceeded."
 
 
@@ -253,7 +253,9 @@ class Processor:
         fresh = [batch for batch in group if batch not in queue.pending]
         with self._store.write() as cursor:
             if work.task.operation in DELETES:
-                result = DeleteRun(cursor, work.task, now=now).execute(frame)
+                result = DeleteRun(cursor, work.task, now=now, contention=self._pace.contention(automations)).execute(
+                    frame
+                )
             else:
                 result = GroupRun(
                     cursor,
