@@ -24,6 +24,7 @@ from forcelift.twin.clock import ManualClock
 from forcelift.twin.errors import ApiError, SchemaError
 from forcelift.twin.org import Options, TwinOrg
 from forcelift.twin.pace import Pace
+from forcelift.twin.schema import Schema
 from forcelift.twin.server import TwinServer
 
 INGEST = f"{BASE}/jobs/ingest"
@@ -852,8 +853,84 @@ def test_point_48_deletes_lock_masters_too_and_only_the_untouched_rest_comes_aga
         assert free.failed == [], "records without a common parent do not meet"
 
 
-def test_point_48_roll_ups_are_described_not_written_and_read_as_null(org: TwinOrg) -> None:
-    """The twin computes none, as its page says: a count that looked right by chance would be worse than none."""
+ROLLED: dict[str, Any] = {
+    "objects": {
+        "Trip__c": {
+            "fields": {
+                "Ext__c": {"type": "string", "externalId": True, "unique": True},
+                "Legs__c": {
+                    "type": "double",
+                    "rollUp": {"child": "Leg__c", "lookup": "Trip__c", "function": "COUNT"},
+                },
+                **{
+                    f"{function.title()}__c": {
+                        "type": "currency",
+                        "scale": 2,
+                        "rollUp": {"child": "Leg__c", "lookup": "Trip__c", "function": function, "of": "Miles__c"},
+                    }
+                    for function in ("SUM", "MIN", "MAX")
+                },
+                "Last__c": {
+                    "type": "date",
+                    "rollUp": {"child": "Leg__c", "lookup": "Trip__c", "function": "MAX", "of": "Day__c"},
+                },
+            }
+        },
+        "Leg__c": {
+            "fields": {
+                "Trip__c": {"type": "reference", "referenceTo": "Trip__c", "relationshipOrder": 0},
+                "Miles__c": {"type": "double", "scale": 2},
+                "Day__c": {"type": "date"},
+            }
+        },
+    }
+}
+
+
+def test_point_48_roll_ups_follow_the_details_in_every_query() -> None:
+    with make_org(**ROLLED) as org, TwinServer(org, work=False) as server, Client(server) as client:
+        run_job(org, "insert", "Trip__c", "Ext__c\na\nb\n")
+        content = "Trip__r.Ext__c,Miles__c,Day__c\na,1.5,2026-01-01\na,2.25,2026-03-01\na,,\n"
+        legs = run_job(org, "insert", "Leg__c", content).saved
+        select = "SELECT Ext__c, Legs__c, Sum__c, Min__c, Max__c, Last__c FROM Trip__c"
+
+        def told(where: str = "") -> list[tuple[Any, ...]]:
+            rows = client.query(f"{select} {where} ORDER BY Ext__c")["records"]
+            return [tuple(value for key, value in row.items() if key != "attributes") for row in rows]
+
+        assert told() == [("a", 3.0, 3.75, 1.5, 2.25, "2026-03-01"), ("b", 0.0, 0.0, None, None, None)]
+        assert [row[0] for row in told("WHERE Sum__c > 3 AND Legs__c = 3")] == ["a"]
+        assert [row["Ext__c"] for row in client.query(f"{select} ORDER BY Legs__c")["records"]] == ["b", "a"]
+        total = client.query("SELECT SUM(Legs__c) n, MAX(Sum__c) m FROM Trip__c")["records"][0]
+        assert (total["n"], total["m"]) == (3.0, 3.75)
+        parent = client.query("SELECT Trip__r.Legs__c FROM Leg__c LIMIT 1")["records"][0]
+        assert parent["Trip__r"]["Legs__c"] == 3.0
+        trip = client.query("SELECT Id FROM Trip__c WHERE Ext__c = 'a'")["records"][0]["Id"]
+        run_job(org, "delete", "Leg__c", f"Id\n{next(leg['sf__Id'] for leg in legs if leg['Miles__c'] == '2.25')}\n")
+        record = client.get(f"{BASE}/sobjects/Trip__c/{trip}").json()
+        assert (record["Legs__c"], record["Sum__c"], record["Last__c"]) == (2.0, 1.5, "2026-01-01")
+        described = {field["name"]: field for field in org.describe("Trip__c")["fields"]}["Sum__c"]
+        assert (described["calculated"], described["createable"], described["updateable"]) == (True, False, False)
+        assert Schema.from_document(org.schema.to_document()) == org.schema
+
+
+@pytest.mark.parametrize(
+    ("roll_up", "problem"),
+    [
+        ({"child": "Nope__c", "lookup": "Trip__c", "function": "COUNT"}, "no object `Nope__c`"),
+        ({"child": "Leg__c", "lookup": "Day__c", "function": "COUNT"}, "no master-detail field `Day__c`"),
+        ({"child": "Leg__c", "lookup": "Trip__c", "function": "SUM", "of": "Day__c"}, "of which there is a SUM"),
+        ({"child": "Leg__c", "lookup": "Trip__c", "function": "COUNT", "of": "Day__c"}, "takes no field"),
+    ],
+)
+def test_point_48_roll_ups_must_fit_their_details(roll_up: dict[str, str], problem: str) -> None:
+    trip = {"fields": {"Odd__c": {"type": "double", "rollUp": roll_up}}}
+    with pytest.raises(SchemaError, match=problem):
+        make_schema(objects={"Trip__c": trip, "Leg__c": ROLLED["objects"]["Leg__c"]})
+
+
+def test_point_48_a_roll_up_without_its_definition_is_described_not_written_and_reads_as_null(org: TwinOrg) -> None:
+    """A describe document does not tell what is summed: a value that looks right by chance is worse than none."""
     described = {field["name"]: field for field in org.describe("Trip__c")["fields"]}["Sum__c"]
     assert (described["calculated"], described["createable"], described["updateable"]) == (True, False, False)
     trip = run_job(org, "insert", "Trip__c", "Place__c\nx\n").saved[0]["sf__Id"]

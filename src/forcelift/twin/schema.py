@@ -21,6 +21,7 @@ from forcelift.twin.schema_field import (
     UNSTORED_TYPES,
     FieldSchema,
     PicklistValue,
+    RollUp,
 )
 
 __all__ = [
@@ -422,6 +423,7 @@ def _field_from_document(document: Mapping[str, Any]) -> FieldSchema:
             **document,
             "reference_to": tuple(document["reference_to"]),
             "picklist_values": tuple(PicklistValue(**entry) for entry in document["picklist_values"]),
+            "roll_up": RollUp(**document["roll_up"]) if document.get("roll_up") else None,
         }
     )
 

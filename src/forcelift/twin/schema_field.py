@@ -54,6 +54,30 @@ class PicklistValue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RollUp:
+    """What a roll-up summary field tells of the details: `function` of their field `of`; COUNT needs none.
+
+    `lookup` is the details' master-detail field. Details in the recycle bin do not count.
+    """
+
+    child: str
+    lookup: str
+    function: str
+    of: str | None = None
+
+    def sql(self, row: str, sql_type: str) -> str:
+        """The value for the master that `row` names, computed anew from its details. Sum and count of none are 0."""
+        name = "*" if self.of is None else f'x."{self.of}"'
+        computed = f"{self.function.lower()}({name})"
+        if self.function == "SUM":
+            computed = f"coalesce({computed}, 0)"
+        return (
+            f'(SELECT TRY_CAST({computed} AS {sql_type}) FROM data."{self.child}" x '
+            f'WHERE x."{self.lookup}" = {row}."Id" AND NOT x."IsDeleted")'
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FieldSchema:
     """One field. Attributes are those of the describe call in Python's spelling.
 
@@ -98,6 +122,7 @@ class FieldSchema:
     inline_help_text: str | None = None
     child_relationship_name: str | None = None
     made_by_call: bool = False
+    roll_up: RollUp | None = None
 
     @property
     def stored(self) -> bool:
@@ -137,6 +162,10 @@ class FieldSchema:
             return f"DECIMAL({18 if self.precision <= 18 else 38},{self.scale})"
         special = {"boolean": "BOOLEAN", "int": "BIGINT", "date": "DATE", "datetime": "TIMESTAMP", "time": "TIME"}
         return special.get(self.type, "VARCHAR")
+
+    def computed_sql(self, row: str) -> str | None:
+        """SQL of the value in a row of the object's table, for a field that is computed when it is read."""
+        return None if self.roll_up is None else self.roll_up.sql(row, self.sql_type)
 
     def describe_json(self) -> dict[str, Any]:
         """The field as in a describe document: all attributes of API version 52."""

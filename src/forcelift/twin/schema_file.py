@@ -20,6 +20,7 @@ from ruamel.yaml.error import YAMLError
 from forcelift.twin.automation_models import Automations, automation_problems, known_keys, read_automations
 from forcelift.twin.errors import SchemaError
 from forcelift.twin.record_types import record_type_problems
+from forcelift.twin.roll_ups import roll_up_problems
 from forcelift.twin.schema import (
     STORED_TYPES,
     UNSTORED_TYPES,
@@ -31,6 +32,7 @@ from forcelift.twin.schema import (
     Schema,
     UserSchema,
 )
+from forcelift.twin.schema_field import RollUp
 from forcelift.twin.schema_models import FieldFile, ObjectFile, PicklistValueFile, SchemaFile
 from forcelift.twin.standard import KEY_PREFIXES, STANDARD_OBJECTS, with_system_fields
 
@@ -142,6 +144,8 @@ class _Builder:
 
     def _field(self, place: str, name: str, spec: FieldFile) -> FieldSchema:
         place = f"{place}.{name}"
+        if spec.roll_up is not None:
+            spec = spec.model_copy(update={"calculated": True})
         if name.lower() in _FIXED_FIELDS:
             self.problems.append(f"{place}: the twin brings this field itself; it cannot be declared")
         is_auto = spec.auto_number or spec.type == "autoNumber"
@@ -201,6 +205,7 @@ class _Builder:
             extra_type_info=spec.extra_type_info,
             inline_help_text=spec.inline_help_text,
             child_relationship_name=spec.child_relationship_name,
+            roll_up=None if spec.roll_up is None else RollUp(**spec.roll_up.model_dump()),
         )
 
     def _traits(self, place: str, spec: FieldFile, *, kind: str, is_auto: bool) -> tuple[bool, bool]:
@@ -405,7 +410,7 @@ class _Builder:
         everything = (*objects, *STANDARD_OBJECTS)
         known = [entry.name for entry in everything]
         for entry in objects:
-            self.problems.extend(record_type_problems(entry))
+            self.problems.extend((*record_type_problems(entry), *roll_up_problems(entry, objects)))
             for field in entry.fields:
                 self.problems.extend(
                     f"objects.{entry.name}.fields.{field.name}.referenceTo: no object "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -35,6 +35,13 @@ class PicklistValueFile(_Camel):
     label: str | None = None
     active: bool = True
     default_value: bool = False
+
+
+class RollUpFile(_Camel):
+    child: str
+    lookup: str
+    function: Literal["COUNT", "SUM", "MIN", "MAX"]
+    of: str | None = None
 
 
 class FieldFile(_Camel):
@@ -72,6 +79,7 @@ class FieldFile(_Camel):
     html_formatted: bool = False
     extra_type_info: str | None = None
     inline_help_text: str | None = None
+    roll_up: RollUpFile | None = None
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -140,7 +148,7 @@ class SchemaFile(_Strict):
         if place[0] == "objects" and len(place) > 2:
             model = ObjectFile
             if place[2] == "fields" and len(place) > 4:
-                model = FieldFile
+                model = RollUpFile if "rollUp" in place[4:-1] else FieldFile
             elif place[2] in ("record_types", "recordTypes"):
                 model = RecordTypeFile
         elif place[0] == "org" and len(place) > 1:

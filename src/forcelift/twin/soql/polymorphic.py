@@ -31,6 +31,9 @@ class NameField:
     name_field: bool = False
     picklist_values: Sequence[ValueView] = ()
 
+    def computed_sql(self, row: str) -> str | None:
+        return None
+
 
 _FIELDS: Final = (
     NameField(name="Id", type="id", length=18),

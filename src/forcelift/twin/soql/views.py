@@ -49,6 +49,7 @@ class FieldView(Protocol):
     def name_field(self) -> bool: ...
     @property
     def picklist_values(self) -> Sequence[ValueView]: ...
+    def computed_sql(self, row: str) -> str | None: ...
 
 
 class ObjectView(Protocol):
@@ -156,7 +157,7 @@ def field_operand(field: FieldView, table: str, keys: tuple[str, ...], position:
     filterable = field.stored and field.type not in _UNFILTERABLE_TYPES and not is_long
     return Operand(
         # Types that no loader writes have no column: the org holds nothing in them.
-        sql=f"{table}.{quoted(field.name)}" if field.stored else "CAST(NULL AS VARCHAR)",
+        sql=field.computed_sql(table) or (f"{table}.{quoted(field.name)}" if field.stored else "CAST(NULL AS VARCHAR)"),
         category=category,
         name=".".join(keys),
         keys=keys,
