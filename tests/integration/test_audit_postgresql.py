@@ -23,6 +23,7 @@ from tests.unit import (
     test_audit_dashboard,
     test_audit_jobs,
     test_audit_journal,
+    test_audit_org_states,
 )
 from tests.unit.audit_fixtures import (
     ORG,
@@ -44,7 +45,7 @@ pytest_plugins = ["tests.postgres_support"]
 
 ROOT = Path(__file__).parents[2]
 # The tests of the audit database that take a `store`, and run here once more, against the `store` of this module.
-SHARED = (test_audit_batches, test_audit_chunks, test_audit_claims, test_audit_jobs)
+SHARED = (test_audit_batches, test_audit_chunks, test_audit_claims, test_audit_jobs, test_audit_org_states)
 for module in SHARED:
     for name, function in list(vars(module).items()):
         if name.startswith("test_"):

@@ -12,6 +12,7 @@ from forcelift.audit.claims import Claims
 from forcelift.audit.database import OnStep, no_step, open_database
 from forcelift.audit.jobs import Jobs
 from forcelift.audit.lease import Lease, Leases
+from forcelift.audit.org_states import OrgStates
 from forcelift.audit.readings import Readings
 from forcelift.audit.rollbacks import Rollbacks
 from forcelift.audit.shares import LeaseTimes
@@ -19,7 +20,7 @@ from forcelift.audit.validations import Validations
 from forcelift.protocols.clock import Clock
 
 
-class AuditStore(Batches, Chunks, Jobs, Claims, Leases, Readings, Rollbacks, Validations):
+class AuditStore(Batches, Chunks, Jobs, Claims, Leases, OrgStates, Readings, Rollbacks, Validations):
     """An open audit database.
 
     Each method is one transaction; what it returns is committed. Methods may be called from several threads at once,

@@ -348,6 +348,7 @@ control = sa.Table(
     sa.Column("asked_at", Moment()),
 )
 
+# An automation of an org that was switched off, as it was before: one open row for each, whoever wants it off.
 org_state = sa.Table(
     "org_state",
     metadata,
@@ -355,19 +356,33 @@ org_state = sa.Table(
     sa.Column("org_id", varchar(18), nullable=False),
     sa.Column("kind", _WORD, nullable=False),
     sa.Column("name", _NAME, nullable=False),
-    sa.Column("before", Document(), nullable=False),
+    sa.Column("object", varchar(80), nullable=False),
+    sa.Column("before", Document(), nullable=False, quote=True),
+    # What it is to be while it is off; once it was read back, what it then was.
+    sa.Column("off", Document(), nullable=False, quote=True),
     sa.Column("taken_at", Moment(), nullable=False),
     sa.Column("taken_by", _NAME, nullable=False),
+    # Set while a write may be on its way in the org: begun, and neither read back nor refused.
+    sa.Column("writing_at", Moment()),
+    sa.Column("off_at", Moment()),
+    # Why it could not be put back; who restores it next tries again.
+    sa.Column("stuck", varchar(1000)),
     sa.Column("restored_at", Moment()),
+    sa.Column("restored_by", _NAME),
+    # `restored`, `found` (it was so already), `overwritten` or `kept` (somebody decided).
+    sa.Column("ending", _WORD),
     sqlite_autoincrement=True,
 )
 sa.Index("idx_org_state", org_state.c.org_id, org_state.c.kind, org_state.c.name)
 
+# Who wants it off: batches by their id, and prepares by the name that they were given.
 org_state_holder = sa.Table(
     "org_state_holder",
     metadata,
     sa.Column("state_no", sa.Integer, sa.ForeignKey(org_state.c.state_no), primary_key=True),
-    sa.Column("batch_id", _ID, primary_key=True),
+    sa.Column("kind", _WORD, primary_key=True),
+    sa.Column("holder", _ID, primary_key=True),
+    sa.Column("held_by", _NAME, nullable=False),
     sa.Column("held_at", Moment(), nullable=False),
     sa.Column("released_at", Moment()),
 )
