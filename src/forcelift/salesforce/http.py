@@ -186,6 +186,41 @@ class Transport:
         if response.headers.get("Content-Type", "").startswith("text/html"):
             raise failures.broken_answer(what=what, reason="it is a web page", changes=True)
 
+    def send_for_json(self, method: str, path: str, *, what: str, headers: Mapping[str, str], content: Body) -> Any:
+        """A call that changes something by a body of any type, sent once; returns the parsed answer."""
+        response = self._read(method, path, what=what, changes=True, headers=headers, content=content)
+        parsed = failures.parse_json(response)
+        if parsed is None:
+            raise failures.broken_answer(what=what, reason="it is not JSON", changes=True)
+        return parsed
+
+    def post_soap(self, path: str, envelope: Callable[[str], bytes], *, what: str) -> tuple[int, bytes]:
+        """A SOAP call that changes nothing; returns status and body of an answer or a fault, which is a 500.
+
+        Args:
+            envelope: Makes the request for an access token, which SOAP carries in the body.
+        """
+
+        def once(token: Token) -> tuple[int, bytes]:
+            content = envelope(token.access_token)
+            headers = {"Content-Type": "text/xml; charset=UTF-8", "SOAPAction": '""', "Accept": "text/xml"}
+            with closing(
+                self._send(
+                    "POST", path, what=what, changes=False, token=None, headers=headers, content=lambda: [content]
+                )
+            ) as response:
+                self._load(response, what=what, changes=False)
+            if "xml" in response.headers.get("Content-Type", "") and response.status_code in (200, 500):
+                return response.status_code, response.content
+            raise failures.from_response(response, what=what, changes=False)
+
+        token = self.token
+        status, body = self.repeat(lambda: once(token))
+        if status == 500 and b"INVALID_SESSION_ID" in body:
+            renewed = self._renew(token)
+            status, body = self.repeat(lambda: once(renewed))
+        return status, body
+
     def repeat(self, once: Callable[[], T]) -> T:
         """Do something that changes nothing, again while the org is unavailable, with growing, jittered waits."""
         for attempt in range(1, self.settings.get_attempts):

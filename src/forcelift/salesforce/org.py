@@ -68,6 +68,16 @@ class SalesforceOrg:
         self.org_id, self.user_id, self.user_name = self._who_am_i()
 
     @property
+    def transport(self) -> Transport:
+        """The connection, for the adapter's modules about the org's setup."""
+        return self._http
+
+    @property
+    def root(self) -> str:
+        """The path that all calls of this API version begin with."""
+        return self._root
+
+    @property
     def api_calls(self) -> int:
         """HTTP requests sent by this object so far, sign-in and repeats included."""
         return self._http.calls
