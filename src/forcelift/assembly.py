@@ -22,6 +22,7 @@ from forcelift.plan.zones import byte_tables, codec_name
 from forcelift.protocols.clock import Clock
 from forcelift.protocols.org import FieldDescribe, ObjectDescribe, Org
 from forcelift.protocols.refusals import RefusalReader
+from forcelift.protocols.setup import Setup
 from forcelift.protocols.source import SharedSnapshot, Source
 from forcelift.rules import ParentField, SourceDefaults, compile_table, lookup_targets, owner_names
 
@@ -93,6 +94,16 @@ def open_org(loaded: LoadedPlan, *, clock: Clock) -> Iterator[Org]:
         )
         stack.callback(org.close)
         yield org
+
+
+def open_setup(org: Org, *, clock: Clock) -> Setup:
+    """The setup of an org that `open_org` opened."""
+    from forcelift.salesforce import SalesforceOrg
+    from forcelift.salesforce.setup import SalesforceSetup
+
+    if not isinstance(org, SalesforceOrg):
+        raise TypeError(f"{type(org).__name__} has no setup")
+    return SalesforceSetup(org, clock=clock)
 
 
 def refusal_reader() -> RefusalReader:

@@ -34,6 +34,7 @@ from forcelift.jobs.runner import Runner
 from forcelift.jobs.world import JobWorld
 from forcelift.joining import Earlier, check_same, leave, look_back, sweep, write_marker
 from forcelift.plan import LoadedPlan, load_plan, masked_url, plan_document, unsupported
+from forcelift.preparing import AutomationsOff
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.protocols.org import Org
 from forcelift.protocols.source import ExportsSnapshot, Source
@@ -67,6 +68,8 @@ class RunOptions:
         dry_run: Everything but the upload.
         extract_first: Stage everything before the first job; a resume keeps to it.
         tables: Only these tables of the plan.
+        prepare: Switch the objects' automations off while the batch loads, and put them back whatever becomes of it;
+            None does what the batch was begun with.
         sample_percent: Only so many percent of each table's keys, with all parents that they refer to; all if None.
             With `resume` it may be left out; what the batch was begun with counts, and must not differ.
         before_images: Keep the records that the batch may change as they were, so that a rollback can put them back.
@@ -79,6 +82,7 @@ class RunOptions:
     dry_run: bool = False
     extract_first: bool = False
     tables: tuple[str, ...] = ()
+    prepare: bool | None = None
     sample_percent: Decimal | int | float | str | None = None
     before_images: bool = True
 
@@ -92,12 +96,13 @@ class RunOptions:
 class Watcher:
     """Whoever watches a run: told the batch id first, then the coordinator's state after each step.
 
-    `on_runner` is handed a function that asks the run to stop, for signal handlers.
+    `on_runner` is handed a function that asks the run to stop, for signal handlers; `on_note` sentences for people.
     """
 
     on_batch: Callable[[Batch], None] = field(default=lambda batch: None)
     on_progress: Callable[[Coordinator, Org], None] = field(default=lambda coordinator, org: None)
     on_runner: Callable[[Callable[[Control], None]], None] = field(default=lambda stop: None)
+    on_note: Callable[[str], None] = field(default=lambda sentence: None)
 
 
 def run_migration(
@@ -152,8 +157,16 @@ def run_migration(
                 images = takes_images(state.audit.plan_document(batch.batch_id)) and not options.dry_run
                 settings = replace(settings, is_shared=is_shared, takes_images=images)
                 world = _World(loaded, batch, state, source, org, compiled, lease, clock, settings)
-                coordinator = world.run(watcher, is_joined=is_joined)
-                return _end(world, coordinator)
+                automations = AutomationsOff(loaded, org, state.audit, batch_id, clock=clock, told=watcher.on_note)
+                if batch.mode is not BatchMode.DRY_RUN and not is_joined:
+                    automations.begin(is_wanted=options.prepare, tables=tuple(compiled.works))
+                try:
+                    coordinator = world.run(watcher, is_joined=is_joined)
+                except BaseException:
+                    for error in automations.end():
+                        watcher.on_note(f"automations are still off: {error.message}")
+                    raise
+                return _end(world, coordinator, automations)
 
 
 def _shares(loaded: LoadedPlan) -> MemoryShares:
@@ -366,7 +379,7 @@ class _World:
         watcher.on_progress(coordinator, self.org)
 
 
-def _end(world: _World, coordinator: Coordinator) -> BatchSummary:
+def _end(world: _World, coordinator: Coordinator, automations: AutomationsOff) -> BatchSummary:
     """Write down how the batch ended, if it did, and count what became of its rows."""
     audit, batch_id = world.state.audit, world.batch.batch_id
     stopped = coordinator.control.stop or coordinator.control.stop_now
@@ -381,16 +394,21 @@ def _end(world: _World, coordinator: Coordinator) -> BatchSummary:
         batch, others = leave(world.audit, batch_id, coordinator, state)
     if batch.state is BatchState.DONE and not others:
         end_batch(world.state, batch, world.loaded.plan.retention.staged_files)
+    # Whoever leaves last puts the automations back.
+    left_off = automations.end() if not others else []
     audit.journal("run_ended", {"state": state.value, "api_calls": world.org.api_calls}, batch_id=batch_id)
     summary = summarise(
         world.state.audit,
         world.state.ledger,
         batch,
         api_calls=world.org.api_calls,
-        errors=coordinator.errors,
+        errors=[*coordinator.errors, *left_off],
         at_work=[one.owner for one in others],
     )
-    return summary.with_exit_code(_exit_code(coordinator, summary, stopped=stopped))
+    exit_code = _exit_code(coordinator, summary, stopped=stopped)
+    if left_off and exit_code in (ExitCode.DONE, ExitCode.ROWS_REFUSED):
+        exit_code = left_off[0].exit_code
+    return summary.with_exit_code(exit_code)
 
 
 def _exit_code(coordinator: Coordinator, summary: BatchSummary, *, stopped: bool) -> ExitCode:

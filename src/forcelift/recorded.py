@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from forcelift.audit import LeaseHolder, PerformanceRow
+from forcelift.audit import LeaseHolder, OrgState, PerformanceRow
 from forcelift.audit.records import Asked, Batch, Control
 from forcelift.errors import StateConflict, StorageError
 from forcelift.plan import LoadedPlan, load_plan, masked_url
@@ -57,7 +57,9 @@ class BatchStatus:
         asked: Who asked for `pause`, `throttle` and `stop`, and why; the last of each.
         waiting_for: Why nothing is begun right now, with the time until which if known; None if nothing holds it back.
         performance: Speed of the SUCCESS chunks, by the checklist's query.
+        switched_off: Automations that are, or may be, switched off by Forcelift; of all orgs of the audit database.
         samples: Of `batches` those that are samples, with their percent.
+        switched_off: Automations that are, or may be, switched off, of all orgs of the audit database.
     """
 
     summary: BatchSummary
@@ -69,6 +71,13 @@ class BatchStatus:
     waiting_for: str | None
     performance: tuple[PerformanceRow, ...]
     samples: Mapping[str, str]
+    switched_off: tuple[OrgState, ...] = ()
+
+
+def switched_off(plan_file: str | Path) -> tuple[OrgState, ...]:
+    """Automations that Forcelift switched off and that are not put back, of all orgs of the audit database."""
+    with open_recorded(plan_file) as (_, state):
+        return tuple(state.audit.open_states())
 
 
 def batch_status(plan_file: str | Path, batch_id: str | None = None, *, clock: Clock | None = None) -> BatchStatus:
@@ -89,6 +98,7 @@ def batch_status(plan_file: str | Path, batch_id: str | None = None, *, clock: C
             waiting_for=waiting_for(state.audit, batch.batch_id, clock.now()) if holder is not None else None,
             performance=tuple(state.audit.performance(batch.batch_id)),
             samples=state.audit.sample_percents([one.batch_id for one in batches]),
+            switched_off=tuple(state.audit.open_states()),
         )
 
 

@@ -16,6 +16,8 @@ from forcelift.version import __version__
 
 COMMANDS: Final = {
     "demo": LazyCommand(module="forcelift.cli.demo", name="demo", help="Move real flights data into a simulated org"),
+    "prepare": LazyCommand(module="forcelift.cli.prepare", name="prepare", help="Switch automations off for a load"),
+    "restore": LazyCommand(module="forcelift.cli.prepare", name="restore", help="Put back what was switched off"),
     "run": LazyCommand(module="forcelift.cli.run", name="run", help="Load the plan's tables into the org"),
     "status": LazyCommand(module="forcelift.cli.status", name="status", help="Show what became of each batch's rows"),
     "stop": LazyCommand(module="forcelift.cli.stop", name="stop", help="Stop a running batch; it can be resumed"),

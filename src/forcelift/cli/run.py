@@ -28,6 +28,12 @@ from forcelift.errors import UsageError
     help="Help with a batch that another process works on; needs an audit database on PostgreSQL",
 )
 @click.option("--dry-run", is_flag=True, help="Do everything but the upload, and predict what a run would take")
+@click.option(
+    "--prepare/--no-prepare",
+    default=None,
+    help="Switch automations off while the batch loads, and put them back however it ends; a resume does as the batch "
+    "was begun",
+)
 @click.option("--extract-first", is_flag=True, help="Read and stage everything before the first row is sent")
 @click.option(
     "--table", "tables", multiple=True, metavar="TABLE", help="Only this table of the plan; may be given several times"
@@ -51,6 +57,7 @@ def run(
     resume: str | None,
     join: str | None,
     dry_run: bool,
+    prepare: bool | None,
     extract_first: bool,
     tables: tuple[str, ...],
     sample_percent: str | None,
@@ -70,6 +77,12 @@ def run(
     others |= {"--no-before-images": no_before_images}
     others |= {"--table": bool(tables), "--join": resume is not None and join is not None}
     _check_options("--resume" if resume is not None else "--join" if join is not None else None, others)
+    if prepare and (dry_run or join is not None):
+        raise UsageError(
+            "a dry run changes nothing in the org, and who joins a batch finds it prepared",
+            state="nothing was read or written",
+            hint="leave `--prepare` out; `forcelift prepare` shows what it would do",
+        )
     if dry_run and extract_first:
         raise UsageError(
             "a dry run sends nothing, so that nothing can come before it",
@@ -85,6 +98,7 @@ def run(
         resume=resume,
         join=join,
         dry_run=dry_run,
+        prepare=prepare,
         extract_first=extract_first,
         tables=tables,
         sample_percent=sample_percent,

@@ -55,7 +55,9 @@ def watched_run(plan_file: Path, options: RunOptions, console: Console) -> tuple
             stopper.say()
             progress.update(coordinator, org)
 
-        watcher = Watcher(on_batch=on_batch, on_progress=on_progress, on_runner=stopper.on_runner)
+        watcher = Watcher(
+            on_batch=on_batch, on_progress=on_progress, on_runner=stopper.on_runner, on_note=console.print
+        )
         try:
             with stopper.listening():
                 summary = run_migration(plan_file, options, watcher=watcher)

@@ -21,14 +21,17 @@ def status(plan_file: Path, batch_id: str | None, as_json: bool) -> None:
       forcelift status --batch 20260131T220000Z-a1b2c3
     """
     from forcelift.cli.output import data, print_json
-    from forcelift.cli.status_view import show_batch, show_batches, status_document
-    from forcelift.recorded import batch_status
+    from forcelift.cli.status_view import show_batch, show_batches, show_switched_off, status_document
+    from forcelift.recorded import batch_status, switched_off
 
+    console = data()
+    if not as_json:
+        # First, and also where there is no batch yet.
+        show_switched_off(console, switched_off(plan_file), plan_file)
     seen = batch_status(plan_file, batch_id)
     if as_json:
         print_json(status_document(seen, plan_file))
         return
-    console = data()
     if batch_id is None:
         show_batches(console, seen.batches, seen.samples)
     show_batch(console, seen, plan_file)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,16 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from forcelift.audit import OrgState
 from forcelift.audit.records import Batch, BatchState
 from forcelift.cli.options import again
-from forcelift.cli.output import duration, table_lines
+from forcelift.cli.output import duration, plural, table_lines
 from forcelift.cli.report import other_snapshots_line, show_summary, unfinished_line
 from forcelift.recorded import BatchStatus
 
 BATCHES_SHOWN = 10
 STALE_BEAT_S = 60
+DEFAULT_NAME = "prepare"  # of `forcelift prepare`, spelt here so that a look at the status imports no org
 _ENDED = ("SUCCESS", "PARTIAL", "FAILED", "SKIPPED", "ROLLED_BACK")
 
 
@@ -59,7 +61,57 @@ def status_document(seen: BatchStatus, plan_file: Path) -> dict[str, Any]:
             for row in seen.performance
         ],
         "resume_command": _resume(seen, plan_file),
+        "automations_off": [off_document(one) for one in seen.switched_off],
     }
+
+
+def off_document(one: OrgState) -> dict[str, Any]:
+    """One automation that is, or may be, switched off."""
+    return {
+        "org_id": one.org_id,
+        "kind": one.kind,
+        "name": one.name,
+        "object": one.object,
+        "off_since": (one.off_at or one.taken_at).isoformat(),
+        "verified": one.off_at is not None,
+        "by": one.taken_by,
+        "held_by": [
+            {"kind": holder.kind, "name": holder.name, "by": holder.by, "since": _iso(holder.since)}
+            for holder in one.holders
+        ],
+        "stuck": one.stuck,
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment is not None else None
+
+
+def show_switched_off(console: Console, states: Sequence[OrgState], plan_file: Path) -> None:
+    """Say loudly what is off, since when and by whom."""
+    if not states:
+        return
+    console.print(Text(f"WARNING: {plural(len(states), 'automation')} of the org switched off", style="bold red"))
+    rows = [
+        (
+            f"{one.kind.replace('_', ' ')} {one.name}",
+            f"{(one.off_at or one.taken_at).astimezone(UTC):%Y-%m-%d %H:%M:%S}",
+            one.taken_by,
+            ", ".join(str(holder) for holder in one.holders) or "nobody",
+        )
+        for one in states
+    ]
+    for line in table_lines(("automation", "off since (UTC)", "by", "wanted off by"), rows, left=(0, 1, 2, 3)):
+        console.print(line)
+    for one in states:
+        if one.stuck is not None:
+            console.print(f"{one.name} could not be put back: {one.stuck}")
+        elif one.off_at is None:
+            console.print(f"{one.name} may be off: it was begun, and never read back")
+    names = {holder.name for one in states for holder in one.holders if holder.kind == "prepare"} - {DEFAULT_NAME}
+    which = "" if not names else f" --name {min(names)}" if len(names) == 1 else " --all"
+    console.print(f"put back by:  {again(f'restore{which} --execute', plan_file)}  (batches at work do it themselves)")
+    console.print()
 
 
 def _batch_document(batch: Batch, sample_percent: str | None) -> dict[str, Any]:

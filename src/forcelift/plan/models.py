@@ -389,6 +389,15 @@ class Prepare(Strict):
     """What `prepare` does to the org."""
 
     leave_on: tuple[str, ...] = Field(default=(), description="Automations that `prepare` leaves switched on, by name.")
+    run_tests: tuple[str, ...] = Field(
+        default=(),
+        description="Apex test classes that a production org runs when triggers are deployed; all local ones if empty.",
+    )
+    permission_set: str | None = Field(
+        default=None,
+        description="Name of the permission set that gets to see an external ID field which `prepare` makes; by "
+        "default the one of the loading user's profile.",
+    )
 
 
 class Roles(Strict):

@@ -1,0 +1,1 @@
+"""Phases before a load."""
