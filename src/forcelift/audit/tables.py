@@ -14,7 +14,7 @@ from sqlalchemy.types import TypeEngine
 
 from forcelift.audit.types import Count, Document, Measure, Moment, PresentMoment, clob, varchar, whole_number
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 PRODUCT = "forcelift"
 
 BATCH_ID_BYTES = 50
