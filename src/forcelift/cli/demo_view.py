@@ -79,6 +79,8 @@ def _show_next(console: Console, folder: DemoFolder, summary: BatchSummary) -> N
         ("look at the batch", f"forcelift status --plan {plan}"),
         ("run it again: 0 created, all updated; exit code 1, as rows are refused", f"forcelift run --plan {plan}"),
         ("what a code means", "forcelift explain REJECTED_MISSING_PARENT"),
+        ("prove every field of every record", f"forcelift validate --level 5 --plan {plan}"),
+        ("see what undoing it would do", f"forcelift rollback {summary.batch.batch_id} --plan {plan}"),
         ("is the journal whole", f"forcelift audit verify --plan {plan}"),
         ("serve the org, and ask it yourself", f"forcelift twin serve --data {org} --port 8765"),
     ):
