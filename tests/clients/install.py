@@ -167,6 +167,7 @@ def npm(*arguments: str) -> str:
         "npm_config_update_notifier": "false",
         "npm_config_loglevel": "error",
     }
+    settings.setdefault("NODE_USE_SYSTEM_CA", "1")  # as for uv: a company's own authority is on the system's list
     return run([str(node_folder() / "node"), str(program), *arguments], env=settings, cwd=FOLDER / NODE)
 
 
