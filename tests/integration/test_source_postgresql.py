@@ -19,6 +19,7 @@ from tests.rules_support import AS_OF, compiled, describe_field, object_of, sour
 
 from forcelift.errors import ExitCode, SourceChanged, SourceError, SourceUnavailable
 from forcelift.protocols.source import BROKEN_TEXT, ColumnKind
+from forcelift.rules import plain_text
 from forcelift.source import open_source
 
 pytest_plugins = ["tests.postgres_support"]
@@ -185,11 +186,43 @@ def test_numbers_that_are_none(make):
     assert column_of(source, "t", "n", order_by=["id"]) == ["NaN", "Infinity", "0.00"]
     floats = column_of(source, "t", "f", order_by=["id"])
     assert [str(value) for value in floats] == ["nan", "-inf", "-0.0"]
-    for column in ("d", "big"):
-        with pytest.raises(SourceError, match=rf"column `{column}` of table `bad`.* holds NaN") as caught:
-            read(source, "bad", ["id", column])
-        assert "'NaN'::numeric" in caught.value.hint
-        assert column_of(source, "bad", column, where="id = 2") == [Decimal(1)]
+    assert column_of(source, "bad", "d", where="id > 1", order_by=["id"]) == [Decimal(1), Decimal(1)]
+    batches = list(source.read("bad", columns=["id", "d", "big"], where=None, order_by=["id"]))
+    assert {batch.schema.field("d").type for batch in batches} == {pa.decimal128(5, 2)}
+    frame = pl.concat(pl.from_arrow(batch) for batch in batches)
+    assert plain_text(frame["d"]).to_list() == ["NaN", "1", "1"]
+    assert plain_text(frame["big"]).to_list() == ["1", "1", "NaN"]
+    assert source.sample("bad", columns=["d", "big"], where=None, rows=3).num_rows == 3
+
+
+def test_a_decimal_that_is_no_number_is_refused_and_the_other_rows_go_on(make):
+    source = make(
+        "CREATE TABLE t (id int PRIMARY KEY,"
+        " a numeric(5,2), b numeric(3), c numeric(38), d numeric(30,2), e numeric(4,-2))",
+        f"INSERT INTO t VALUES (1, 999.99, -999, {'9' * 38}, 0.5, -999900), (2, NULL, NULL, NULL, NULL, NULL),"
+        f" (3, -999.99, 0, -{'9' * 38}, -0.5, 100)",
+        "INSERT INTO t VALUES (4, 'NaN', 'NaN', 'NaN', 'NaN', 'NaN')",
+    )
+    number = describe_field("Far__c", "double", precision=18, scale=2)
+    text = describe_field("Far__c", "string", length=40)
+    columns = (source_column("ID", ColumnKind.INTEGER), *source.describe("t").columns)
+    frame = pl.concat(
+        pl.from_arrow(batch) for batch in source.read("t", columns=["id", *"abcde"], where=None, order_by=["id"])
+    ).rename({"id": "ID"})
+    nines = "9" * 38
+    texts = [("999.99", "-999.99"), ("-999", "0"), (nines, f"-{nines}"), ("0.5", "-0.5"), ("-999900", "100")]
+    for name, (first, third) in zip("abcde", texts, strict=True):
+        for field in (number, text):
+            fields = {"ID": {"field": "Key__c"}, name: {"field": "Far__c", "personal": False}}
+            table = compiled(fields, columns=columns, describe=object_of(field))
+            cleaner = table.for_chunk(0, as_of=AS_OF, duplicates=None, parents={})
+            ends = texts_of(cleaner.clean(frame.select("ID", name)), "Far__c")
+            if field is text:
+                assert ends == [first, None, third, "NaN"]
+            elif name == "c":
+                assert ends == ["REJECTED_NUMBER_SIZE", None, "REJECTED_NUMBER_SIZE", "REJECTED_INVALID_NUMBER"]
+            else:
+                assert ends == [first, None, third, "REJECTED_INVALID_NUMBER"]
 
 
 def test_session_settings_of_the_role_change_nothing(make, run, postgres, database):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from tests.rules_support import AS_OF, compiled, describe_field, object_of, source_column
 
 from forcelift.errors import PlanError
-from forcelift.protocols.source import ColumnKind
+from forcelift.protocols.source import BROKEN_NUMBER, ColumnKind
 from forcelift.rules import CompiledTable, DuplicateDecisions, DuplicateScan, duplicates
 
 FIELDS = (
@@ -68,6 +69,28 @@ def test_a_copy_that_is_no_number_is_not_lost_in_silence(tmp_path: Path, rule: s
     rows, outcomes, _ = merged(table, frame, tmp_path)
     assert rows == []
     assert sorted(outcomes, key=str) == [("duplicate", None)] * 2 + [("rejected", "REJECTED_INVALID_NUMBER")]
+
+
+@pytest.mark.parametrize("rule", ["min", "max", "sum", "first", "not_null"])
+def test_a_decimal_that_is_no_number_stays_one_through_a_merge(tmp_path: Path, rule: str) -> None:
+    """It comes as digits that no decimal of its column's size holds."""
+    column = source_column("PRICE", ColumnKind.DECIMAL, arrow=pa.decimal128(5, 2), precision=5, scale=2)
+    fields = {"ID": {"field": "Key__c"}, "PRICE": {"field": "Amount__c", "merge": rule}}
+    table = compiled(fields, columns=(*COLUMNS, column), describe=object_of(*FIELDS), duplicates="merge")
+    content = pa.py_buffer(b"".join(n.to_bytes(16, sys.byteorder, signed=True) for n in (BROKEN_NUMBER, 150, 250)))
+    prices = pl.from_arrow(pa.Array.from_buffers(pa.decimal128(5, 2), 3, [None, content]))
+    assert isinstance(prices, pl.Series)
+    frame = pl.DataFrame({"ID": ["a", "b", "b"], "PRICE": prices})
+    frame = pl.concat([frame, frame.head(1)])  # all copies of `a` hold it
+    rows, outcomes, _ = merged(table, frame, tmp_path)
+    assert [key for key, _ in rows] == ["b"]
+    assert rows[0][1] == {"sum": "4", "max": "2.5"}.get(rule, "1.5")
+    assert sorted(outcomes, key=str) == [
+        ("duplicate", None),
+        ("duplicate", None),
+        ("rejected", "REJECTED_INVALID_NUMBER"),
+        (None, None),
+    ]
 
 
 def test_numbers_compare_by_size_and_zero_below_none(tmp_path: Path) -> None:

@@ -25,6 +25,13 @@ So a text column stays one whatever it holds, and a sound one costs nothing: the
 character anyway. No text of a source begins so, since Unicode keeps U+10FFFE from being a character.
 """
 
+BROKEN_NUMBER: Final = -(10**38)
+"""How a value of a decimal column that is no number (`NaN`) is delivered: by these unscaled digits.
+
+They are one more than any precision of `pa.decimal128` has, so no number of a source is taken for one that is none, and
+the column stays a decimal whatever it holds.
+"""
+
 
 class ColumnKind(StrEnum):
     """What a column holds, whatever the database calls it."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from forcelift.protocols.source import BROKEN_NUMBER
+
 NUMBER = r"^([+-]?)(?:([0-9]+)(?:\.([0-9]*))?|\.([0-9]+))(?:[eE]([+-]?)0*([0-9]+))?$"
 
 # Doubles reach 1.8e308; a point farther out than this is no number that any field holds.
@@ -35,12 +37,28 @@ def double_text(texts: pl.Series, *, scale: int | None) -> pl.Series:
 
 
 def typed_number_text(values: pl.Series, *, scale: int | None) -> pl.Series:
-    """Canonical text of a numeric column: integers, decimals of up to 38 digits, floats by their shortest decimal."""
+    """Canonical text of a numeric column: integers, decimals of up to 38 digits, floats by their shortest decimal.
+
+    A value that is no number is null.
+    """
     if values.dtype.is_integer():
         return values.cast(pl.String)
     if values.dtype.is_float():
         return double_text(values.cast(pl.String), scale=scale)
-    return number_text(_without_zeros(values), scale=scale)
+    return number_text(_without_zeros(without_broken(values)), scale=scale)
+
+
+def broken_rows(values: pl.Series) -> pl.Series:
+    """Rows (u32) of a decimal column that came as `BROKEN_NUMBER`."""
+    return (values.to_physical() == pl.Series([BROKEN_NUMBER], dtype=pl.Int128)).fill_null(False).arg_true()
+
+
+def without_broken(values: pl.Series) -> pl.Series:
+    """A numeric column with null for each `BROKEN_NUMBER`."""
+    if not values.dtype.is_decimal():
+        return values
+    rows = broken_rows(values)
+    return values.clone().scatter(rows, pl.Series([None], dtype=values.dtype)) if rows.len() else values
 
 
 def integer_digits_over(texts: pl.Series, digits: int) -> pl.Series:

@@ -20,6 +20,8 @@ def plain_text(values: pl.Series) -> pl.Series:
     dtype = values.dtype
     if dtype == pl.String:
         return values
+    if dtype.is_decimal() and (broken := numbers.broken_rows(values)).len():
+        return numbers.typed_number_text(values, scale=None).scatter(broken, "NaN")
     if dtype.is_numeric():
         return numbers.typed_number_text(values, scale=None)
     if isinstance(dtype, pl.Datetime):

@@ -17,6 +17,7 @@ from forcelift.rules.duplicates import DuplicateDecisions
 from forcelift.rules.findings import Findings, Place
 from forcelift.rules.hashing import row_hash, text_hash
 from forcelift.rules.merge import MergedColumn
+from forcelift.rules.numbers import without_broken
 from forcelift.rules.outcomes import ROWS_SCHEMA, LinkResult, with_outcomes
 from forcelift.rules.parents import LookupInfo, ParentKeys, resolve
 from forcelift.rules.plain import plain_text
@@ -203,7 +204,7 @@ class CompiledTable:
         if values.dtype.is_temporal():
             return values.cast(pl.Datetime("us", getattr(values.dtype, "time_zone", None))).to_physical()
         if values.dtype.is_numeric():
-            return values
+            return without_broken(values)
         assert self.changed_column is not None
         return self.changed_column.clean(values, Findings(), None).alias("changed")
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from forcelift.errors import SourceError
 from forcelift.protocols.source import ChunkPredicate, Predicate, SharedSnapshot, SourceTable
 from forcelift.source.broken_text import as_utf8
 from forcelift.source.names import quote
@@ -24,7 +23,6 @@ from forcelift.source.postgresql_session import (
     Address,
     Connection,
     Sessions,
-    UnreadableRow,
     batches,
     fetch,
     postgres_errors,
@@ -140,7 +138,7 @@ class PostgresqlSource:
         key: Sequence[str] = (),
         among: pa.Array | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """Stream a slice by `COPY`. A `numeric` that is not a number raises `SourceError` with its column's name."""
+        """Stream a slice by `COPY`. A `numeric` with a size that is not a number arrives as `BROKEN_NUMBER`."""
         with self._sessions.session() as connection:
             shape = self._shape(connection, table)
         picked = shape.pick(columns)
@@ -200,40 +198,17 @@ class PostgresqlSource:
         # A query needs a column even where none is wanted.
         expressions = ", ".join(one.expression for one in columns) or "true"
         schema = schema_of([one.column for one in columns])
-        try:
-            with self._sessions.session() as connection, postgres_errors(table):
-                for batch in batches(connection, f"SELECT {expressions} {tail}"):
-                    built = self._built(table, columns, batch, schema)
-                    for start in range(0, built.num_rows, batch_rows):
-                        yield built.slice(start, batch_rows)
-        except UnreadableRow:
-            self._name_misfit(table, columns, tail)
-            raise
+        with self._sessions.session() as connection, postgres_errors(table):
+            for batch in batches(connection, f"SELECT {expressions} {tail}"):
+                built = self._built(columns, batch, schema)
+                for start in range(0, built.num_rows, batch_rows):
+                    yield built.slice(start, batch_rows)
 
-    def _built(
-        self, table: str, columns: Sequence[PostgresColumn], batch: pa.RecordBatch, schema: pa.Schema
-    ) -> pa.RecordBatch:
+    def _built(self, columns: Sequence[PostgresColumn], batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         arrays = [decoded(array, one) for array, one in zip(batch.columns, columns, strict=False)]
         if self._check_text:
             arrays = [as_utf8(array) if pa.types.is_string(array.type) else array for array in arrays]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-    def _name_misfit(self, table: str, columns: Sequence[PostgresColumn], tail: str) -> None:
-        """Raise a better error if the read stopped because of a NaN in a `numeric` with a size."""
-        for one in columns:
-            if one.column.precision is None:
-                continue
-            condition = f"{quote(one.column.name)} = 'NaN'::numeric"
-            with self._sessions.session() as connection, postgres_errors(table):
-                found = fetch(connection, f"SELECT 1 FROM (SELECT * {tail}) AS slice WHERE {condition} LIMIT 1")
-            if found:
-                raise SourceError(
-                    f"column `{one.column.name}` of table `{table}` is declared {one.column.declared}, but a row holds "
-                    "NaN, which is no number",
-                    state="the chunk was not read; nothing of it was sent",
-                    hint=f"find the rows by `SELECT * FROM {quote(table)} WHERE {condition}`; mend them, or read the "
-                    "column as text by a view (see Sources, PostgreSQL)",
-                ) from None
 
 
 def _sample_tail(connection: Connection, shape: Shape, *, where: str | None, rows: int) -> str:

@@ -2,17 +2,20 @@
 
 The driver hands out what `COPY ... (FORMAT binary)` sends. It turns an infinite date into a finite one of its own and
 reads every `numeric` as text, so what matters is said in SQL: dates are held inside Arrow's and polars' reach, and a
-`numeric` of up to 18 digits travels as a scaled integer, which took half the CPU time of its text.
+`numeric` of up to 18 digits travels as a scaled integer, which took half the CPU time of its text. A `numeric` with a
+size may hold `NaN` (never infinity); it travels as an integer that 18 digits do not reach, or as its text.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from enum import Enum
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from forcelift.protocols.source import Column, ColumnKind
+from forcelift.protocols.source import BROKEN_NUMBER, Column, ColumnKind
 from forcelift.source.names import quote
 
 # Years far outside of any target's range, and inside the +-262,000 years at which polars gives up. `infinity` and
@@ -20,6 +23,7 @@ from forcelift.source.names import quote
 _LATEST, _EARLIEST = "99999-12-31", "4713-01-01 BC"
 
 _SCALED_DIGITS_MAX = 18  # what a 64-bit integer holds whatever the digits are
+_SCALED_NAN = -(2**63)  # has 19 digits
 _DECIMAL_DIGITS_MAX = 38
 _NUMERIC_HEADER = 4  # PostgreSQL's typmod of a numeric is ((precision << 16) | scale) + 4, the scale in 11 bits, signed
 
@@ -105,7 +109,8 @@ def _numeric(name: str, declared: str, modifier: int, *, nullable: bool, raw_tex
     )
     if precision > _SCALED_DIGITS_MAX:
         return PostgresColumn(column=column, expression=f"{quoted}::text")
-    expression = f"({quoted} * {10**scale})::int8" if scale else f"{quoted}::int8"
+    digits = f"({quoted} * {10**scale})::int8" if scale else f"{quoted}::int8"
+    expression = f"CASE WHEN {quoted} = 'NaN'::numeric THEN '{_SCALED_NAN}'::int8 ELSE {digits} END"
     return PostgresColumn(column=column, expression=expression, decode=Decode.SCALED)
 
 
@@ -143,14 +148,33 @@ _PLAIN: dict[str, tuple[ColumnKind, pa.DataType, str]] = {
 
 
 def decoded(array: pa.Array, column: PostgresColumn) -> pa.Array:
-    """The array in the type of its column.
+    """The array in the type of its column; a `NaN` of a decimal column as `BROKEN_NUMBER`.
 
     Raises:
-        pa.ArrowInvalid: A number that no decimal holds, NaN above all.
+        pa.ArrowInvalid: A value that its type does not hold.
     """
     target = column.column.arrow
     if column.decode is Decode.SCALED:
+        whole = array.cast(pa.int64())
+        digits = whole.cast(pa.decimal128(19, 0))
+        if pc.min(whole).as_py() == _SCALED_NAN:
+            digits = _broken_where(pc.equal(whole, _SCALED_NAN), digits)
         # The same 128-bit integers, read with the point where it belongs.
-        digits = array.cast(pa.int64()).cast(pa.decimal128(19, 0))
         return pa.Array.from_buffers(target, len(digits), digits.buffers(), digits.null_count, digits.offset)
-    return array if array.type == target else array.cast(target)
+    if array.type == target:
+        return array
+    try:
+        return array.cast(target)
+    except pa.ArrowInvalid:
+        if not pa.types.is_decimal128(target):
+            raise
+        is_nan = pc.equal(array, "NaN")
+        numbers = pc.if_else(is_nan, pa.scalar(None, array.type), array)
+        return _broken_where(is_nan, numbers.cast(target))
+
+
+def _broken_where(rows: pa.Array, decimals: pa.Array) -> pa.Array:
+    """The decimals with `BROKEN_NUMBER` in those rows; where `rows` is null, null stays."""
+    content = pa.py_buffer(BROKEN_NUMBER.to_bytes(16, sys.byteorder, signed=True))
+    broken = pa.Array.from_buffers(decimals.type, 1, [None, content])[0]
+    return pc.if_else(rows, broken, decimals)
