@@ -155,7 +155,7 @@ def check_throttle(steered: Steered, org: OrgClient, others_jobs: set[str]) -> N
     """By the org itself: a job counts until the org has ended it, which the journal learns later."""
     wish = steered.wish("throttle", "--jobs", "1", "--reason", "measured")
     looks = Looks(org=org, others_jobs=others_jobs)
-    heard = steered.heard(wish, "at most 1 jobs at once")
+    heard = steered.heard(wish, "at most 1 job at once")
     steered.tell("throttle --jobs 1", "heard", (heard.at - wish.at).total_seconds())
     steered.until(lambda: looks.look() and len(looks.begun(alone=True)) >= 3, "jobs begin alone")
     accompanied = looks.begun(alone=False)

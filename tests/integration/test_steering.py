@@ -180,11 +180,11 @@ def test_pause_throttle_and_resume_do_what_they_say(held: Migration) -> None:
         wait_until(lambda: _work(held) and _open_jobs(held) == 0)
         made = audit(held, "SELECT count(*) FROM job")
         held.document("throttle", "--jobs", "1")
-        wait_until(lambda: any("at most 1 jobs at once" in line for line in decisions(held)))
+        wait_until(lambda: any("at most 1 job at once" in line for line in decisions(held)))
         assert audit(held, "SELECT count(*) FROM job") == made
         shown = held.run("status").stdout
         assert "month end" in shown
-        assert "at most 1 jobs at once" in shown
+        assert "at most 1 job at once" in shown
         assert "no reason given" in shown
         assert "stands still" in shown, "a rate of before the pause would look like one that goes on"
         held.document("resume")

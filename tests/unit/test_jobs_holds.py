@@ -390,7 +390,7 @@ def test_a_pause_keeps_its_reason_when_something_else_is_asked_later() -> None:
     assert engine.kinds == ["StageChunk", "StageChunk"]
     assert engine.coordinator.take_decisions() == [
         "paused by ann: month end",
-        "at most 1 jobs at once, as bob asked: users complain",
+        "at most 1 job at once, as bob asked: users complain",
         "paused no more",
     ]
 

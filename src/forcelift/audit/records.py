@@ -310,3 +310,8 @@ class FailedGroup:
 
 class IllegalMove(ValueError):
     """A move of STATUS that DESIGN section 4 does not allow: a fault of the program, never of a user."""
+
+
+def jobs_at_once(jobs: int) -> str:
+    """A throttle in words."""
+    return f"at most {jobs} {'job' if jobs == 1 else 'jobs'} at once"

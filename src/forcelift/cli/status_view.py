@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from forcelift.audit import OrgState
-from forcelift.audit.records import Batch, BatchState
+from forcelift.audit.records import Batch, BatchState, jobs_at_once
 from forcelift.cli.options import again
 from forcelift.cli.output import duration, plural, table_lines
 from forcelift.cli.report import other_snapshots_line, show_summary, unfinished_line
@@ -188,7 +188,7 @@ def _asked_lines(seen: BatchStatus) -> Iterator[str]:
     if control.paused and (pause := asked.get("pause")) is not None:
         yield f"paused by {pause.by}: {pause.reason}"
     if control.throttle_jobs is not None and (throttle := asked.get("throttle")) is not None:
-        yield f"at most {control.throttle_jobs} jobs at once, as {throttle.by} asked: {throttle.reason}"
+        yield f"{jobs_at_once(control.throttle_jobs)}, as {throttle.by} asked: {throttle.reason}"
     if (control.stop or control.stop_now) and (stop := asked.get("stop")) is not None:
         yield f"asked to {'abort' if control.stop_now else 'stop'} by {stop.by}: {stop.reason}"
 

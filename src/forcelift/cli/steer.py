@@ -99,9 +99,10 @@ def throttle(plan_file: Path, batch_id: str | None, jobs: int | None, reason: st
 
       forcelift throttle --jobs 1 --reason "users complain"
     """
+    from forcelift.audit.records import jobs_at_once
     from forcelift.steering import request_throttle
 
     batch, is_running = request_throttle(plan_file, batch_id, jobs=jobs, reason=reason)
     check_running(batch, plan_file, is_running=is_running)
-    wanted = f"at most {jobs} jobs at once" if jobs is not None else "as many jobs at once as the plan allows"
+    wanted = jobs_at_once(jobs) if jobs is not None else "as many jobs at once as the plan allows"
     _tell(batch, f"asked batch {batch.batch_id} for {wanted}", as_json=as_json, jobs=jobs, reason=reason)

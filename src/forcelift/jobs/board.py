@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from forcelift.audit.records import Chunk, ChunkStatus, Control, Job, JobStep
+from forcelift.audit.records import Chunk, ChunkStatus, Control, Job, JobStep, jobs_at_once
 from forcelift.jobs import extract_first
 from forcelift.jobs.governor import Governor
 from forcelift.jobs.holds import Holds, Hours
@@ -110,7 +110,7 @@ class Board:
         if control.paused != before.paused:
             self.governor.decisions.append(self.holds.paused_because if control.paused else "paused no more")
         if control.throttle_jobs != before.throttle_jobs:
-            limit = "no throttle" if control.throttle_jobs is None else f"at most {control.throttle_jobs} jobs at once"
+            limit = "no throttle" if control.throttle_jobs is None else jobs_at_once(control.throttle_jobs)
             by, reason = control.by or "an operator", control.reason or "no reason given"
             self.governor.decisions.append(f"{limit}, as {by} asked: {reason}")
         if control.stop and not before.stop:
