@@ -42,6 +42,7 @@ NOTHING = Around(
     failed=(),
     free=frozenset(),
     held=frozenset(),
+    silent_s=0.0,
     orphan_intent=False,
 )
 
@@ -110,6 +111,31 @@ def test_what_is_not_to_be_had_is_waited_for_and_the_runner_stays() -> None:
     assert driver.kinds() == ["ClaimChunks"], "the last one's runner died"
     driver.claim(4)
     assert driver.kinds() == ["StageChunk"]
+
+
+def test_waiting_for_chunks_of_others_is_told_with_their_last_sign_of_life() -> None:
+    driver = Driver()
+    driver.answer(LookAround, replace(NOTHING, held=frozenset({3, 4}), silent_s=3.0))
+    driver.claim(1, 2)
+    assert driver.coordinator.waiting_for is None, "it has chunks of its own"
+
+    driver = Driver()
+    driver.claim()
+    told = []
+    for silent_s in (3.0, 9.0, 25.0, 39.0, 40.0):
+        driver.answer(LookAround, replace(NOTHING, held=frozenset({1, 2, 3, 4}), silent_s=silent_s))
+        told.append(driver.coordinator.waiting_for)
+        driver.wait(5)
+    words = "4 chunks are another process's (last sign of life {} s ago)"
+    assert told == [words.format(f"{text}") for text in ("under 20", "under 20", 20, 20, 40)]
+    settled = tuple(chunk(number, step=ChunkStep.SETTLED) for number in (1, 2, 3))
+    driver.answer(LookAround, replace(NOTHING, settled=settled, held=frozenset({4}), silent_s=59.0))
+    driver.wait(0)
+    assert driver.coordinator.waiting_for == "1 chunk is another process's (last sign of life 40 s ago)"
+    driver.wait(5)
+    driver.answer(LookAround, replace(NOTHING, free=frozenset({4})))
+    driver.claim(4)
+    assert driver.coordinator.waiting_for is None, "the other one died, its chunk is ours"
 
 
 @pytest.mark.parametrize("is_shared", [True, False])

@@ -20,7 +20,7 @@ from forcelift.audit.chunk_rows import fail, find_chunks, find_table, skip_pendi
 from forcelift.audit.codec import job_from
 from forcelift.audit.holding import Holding
 from forcelift.audit.journal import append
-from forcelift.audit.lease import bury_silent, lease_time, living, need_live, release
+from forcelift.audit.lease import bury_silent, lease_time, living, need_live, release, silence
 from forcelift.audit.records import BatchState, Chunk, ChunkStatus, ChunkStep, JobStep
 from forcelift.audit.shares import Around, ClaimedChunks, Departure, FailedElsewhere, WorkClaim, WorkState
 
@@ -86,7 +86,8 @@ class Claims(Holding):
         fence = self._fence()
         with self.read() as connection:
             need_live(connection, batch_id, fence)
-            runners = living(self, connection, batch_id, lease_time(self, connection))
+            now = lease_time(self, connection)
+            runners = living(self, connection, batch_id, now)
             alive = {one.fence for one in runners} | {fence}
             chunk, log = tables.chunk, tables.audit_log
             columns = (chunk.c.audit_id, chunk.c.step, chunk.c.claim, log.c.status, log.c.error_message)
@@ -103,6 +104,7 @@ class Claims(Holding):
             given_up = [row for row in rows if row.status in _ENDED_HERE and row.claim is not None]
             ended = {row.audit_id for row in given_up} | set(settled)
             open_rows = [row for row in rows if row.audit_id not in ended]
+            held = {row.audit_id: row.claim for row in open_rows if row.claim in alive and row.claim != fence}
             intents = connection.execute(_candidates(batch_id).where(_is_free(alive), _has_open_intent())).first()
             return Around(
                 runners=len(alive),
@@ -115,7 +117,8 @@ class Claims(Holding):
                 loaded=frozenset(row.audit_id for row in open_rows if row.step in _LOADED),
                 failed=tuple(FailedElsewhere(audit_id=row.audit_id, message=row.error_message) for row in given_up),
                 free=frozenset(row.audit_id for row in open_rows if row.claim not in alive),
-                held=frozenset(row.audit_id for row in open_rows if row.claim in alive and row.claim != fence),
+                held=frozenset(held),
+                silent_s=silence(connection, batch_id, set(held.values()), now),
                 orphan_intent=intents is not None,
             )
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -98,6 +98,13 @@ def living(store: Database, connection: Connection, batch_id: str, now: datetime
     query = sa.select(tables.lease).where(tables.lease.c.batch_id == batch_id, _UNENDED)
     rows = connection.execute(query.order_by(tables.lease.c.fence))
     return [_holder(row) for row in rows if not (store.can_share and _silence(row, now) > row.patience_s)]
+
+
+def silence(connection: Connection, batch_id: str, fences: Collection[int], now: datetime) -> float:
+    """Seconds since the most silent of those runners gave a sign of life; 0 if there are none."""
+    lease = tables.lease
+    query = sa.select(lease).where(lease.c.batch_id == batch_id, lease.c.fence.in_(fences))
+    return max((_silence(row, now) for row in connection.execute(query)), default=0.0)
 
 
 def bury_silent(

@@ -77,6 +77,7 @@ class Around:
         failed: Chunks that a runner gave up in this session.
         free: Chunks that may be claimed: nobody's, or a dead runner's.
         held: Chunks that another living runner has.
+        silent_s: How long the most silent of those that have `held` chunks has given no sign of life, in seconds.
         orphan_intent: Whether a dead runner left a job of which it is not known whether the org has it.
     """
 
@@ -87,6 +88,7 @@ class Around:
     failed: tuple[FailedElsewhere, ...]
     free: frozenset[int]
     held: frozenset[int]
+    silent_s: float
     orphan_intent: bool
 
 

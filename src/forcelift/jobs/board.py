@@ -67,6 +67,7 @@ class Share:
     """What is known of other runners on the batch. `elsewhere` are chunks that one of them had at the last look."""
 
     runners: int = 1
+    silent_s: float = 0.0  # of the most silent of those that have them, as of the last look
     elsewhere: dict[int, ChunkTrack] = field(default_factory=dict)
     claiming: bool = False
     looking: bool = False

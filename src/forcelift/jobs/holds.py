@@ -29,6 +29,10 @@ MORE_ROOM_SHARE, MORE_ROOM_BYTES = 0.01, 100_000_000
 DISK_SLACK = 1.0
 """Percentage points below the threshold at which staging goes on, or it would start and stop with each file."""
 
+SILENCE_STEP_S = 20
+"""How exactly the silence of other runners is told. A living one gives a sign of life more often than that, so that the
+reason changes, and is told anew, only for one that may be dead."""
+
 
 class Hours(Protocol):
     """The hours in which a batch may work; `text` is what the plan calls them."""
@@ -49,6 +53,7 @@ class WaitKind(StrEnum):
     DISK = "disk"  # room in the staging folder's file system
     ORG = "org"  # an org that is away, busy or used up
     ALLOWANCE = "allowance"  # our own count of the rolling day
+    OTHERS = "others"  # chunks that other runners of a shared batch have
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +184,22 @@ def look(board: Board, now: datetime) -> None:
     if governor.start_hold is not None and not board.is_stopping:
         start = governor.start_hold
         waits.append(Wait(kind=WaitKind.ALLOWANCE, reason=start.reason, until=start.until))
+    if (others := _others_wait(board)) is not None:
+        waits.append(others)
     holds.waits = tuple(waits)
+
+
+def _others_wait(board: Board) -> Wait | None:
+    """That nothing is left here but to see what other runners do with their chunks, if so."""
+    share = board.share
+    if share is None or not share.elsewhere or board.is_stopping or board.active:
+        return None
+    if any(table.pending and board.may_start(table) for table in board.tables.values()):
+        return None
+    count, steps = len(share.elsewhere), int(share.silent_s // SILENCE_STEP_S)
+    ago = f"{steps * SILENCE_STEP_S} s" if steps else f"under {SILENCE_STEP_S} s"
+    chunks = "1 chunk is" if count == 1 else f"{count} chunks are"
+    return Wait(kind=WaitKind.OTHERS, reason=f"{chunks} another process's (last sign of life {ago} ago)")
 
 
 def may_read(board: Board, now: datetime) -> bool:

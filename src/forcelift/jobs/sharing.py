@@ -182,7 +182,7 @@ def looked(board: Board, command: LookAround, answer: Answer, now: datetime) -> 
         board.halt(answer.error)
         return
     seen: Around = answer.result
-    share.runners = seen.runners
+    share.runners, share.silent_s = seen.runners, seen.silent_s
     share.orphan_intent = share.orphan_intent or seen.orphan_intent
     for name, chunks in seen.planned.items():
         table = board.tables[name]
