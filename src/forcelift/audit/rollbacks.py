@@ -270,7 +270,8 @@ class Rollbacks(Holding):
                     f"rolled back but for {counts['kept']:,} records that were kept and {counts['left']:,} that were "
                     "not asked for"
                 )
-                audit = {"error_message": fit_text(message, tables.ERROR_MESSAGE_BYTES)}
+                # What a proof found before holds no more of a chunk of which a part is gone.
+                audit = {"error_message": fit_text(message, tables.ERROR_MESSAGE_BYTES), "target_checksum": None}
             connection.execute(table.update().where(mine).values(step="settled"))
             return move(
                 connection,

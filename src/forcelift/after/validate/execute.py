@@ -79,6 +79,7 @@ class TableValidation:
             batch_id=world.batch.batch_id,
             shape=self.shape,
             keep=self._keep,
+            ledgers=(*self.population.files, *self.population.older, *self.population.newer),
             page_rows=self._page_rows,
         )
 
@@ -181,7 +182,14 @@ class TableValidation:
 
     def _scanned(self) -> Scan:
         if self._scan is None:
+            began = self._world.clock.now()
             self._scan = self._reader.read()
+            if self._scan.asked_at < began:
+                moment = f"{self._scan.asked_at:%Y-%m-%d %H:%M:%S} UTC"
+                self._world.tell(
+                    f"`{self._table}` is compared as the org was at {moment}, when an interrupted validation had begun "
+                    "to read it"
+                )
         return self._scan
 
     def owned_elsewhere(self) -> set[str]:

@@ -97,6 +97,8 @@ class OrgScan:
     Args:
         shape: What is asked for.
         keep: Fields whose canonical texts are kept beside Id, time of creation, key and hash.
+        ledgers: The ledger files that the records are compared with. A reading that was begun under others is of an
+            org from before a reload, a retry or a rollback, and is not gone on with.
         page_rows: Rows of a page, of which three are in memory at most.
     """
 
@@ -109,9 +111,10 @@ class OrgScan:
         batch_id: str,
         shape: OrgShape,
         keep: Sequence[str],
+        ledgers: Sequence[str] = (),
         page_rows: int = PAGE_ROWS,
     ) -> None:
-        self._page_rows = page_rows
+        self._page_rows, self._ledgers = page_rows, sorted(ledgers)
         self._org, self._storage, self._clock, self._shape = org, storage, clock, shape
         self._keep = [name for name in dict.fromkeys(keep) if name != shape.key_field]
         self._folder = f"validate/{segment(batch_id)}/{segment(shape.work.plan.table)}"
@@ -141,7 +144,7 @@ class OrgScan:
 
     @property
     def _form(self) -> str:
-        text = json.dumps([self._shape.soql(), self._keep, self._page_rows])
+        text = json.dumps([self._shape.soql(), self._keep, self._page_rows, self._ledgers])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _earlier(self) -> Scan | None:

@@ -53,6 +53,8 @@ class _Counts:
     not_undone: int
     elsewhere: int  # written by other batches of the project, or by this one and not accepted
     others: int
+    kept: int = 0  # that a rollback could not undo: neither as they were sent nor as they were before
+    rolled_back: int = 0
 
 
 def prove(world: ValidateWorld, population: Population, shape: OrgShape, scan: Scan) -> Proof:
@@ -124,6 +126,9 @@ def _join(
         "SELECT count(*) FILTER (NOT superseded), count(*) FILTER (superseded) FROM mine"
         " WHERE outcome IN ('created', 'updated') AND id IS NOT NULL"
     ).fetchall()[0]
+    kept, rolled_back = db.execute(
+        "SELECT count(*) FILTER (outcome = 'kept'), count(*) FILTER (outcome = 'rolled_back') FROM mine"
+    ).fetchall()[0]
     wrong = f"read_parquet({text_literal(str(file))})"
     missing = _number(db, f"SELECT count(*) FROM {wrong} WHERE org_hash IS NULL") or 0
     differs = (_number(db, f"SELECT count(*) FROM {wrong}") or 0) - missing
@@ -139,6 +144,8 @@ def _join(
         not_undone=not_undone,
         elsewhere=elsewhere - (expected - missing),
         others=scan.rows - elsewhere - extra,
+        kept=kept,
+        rolled_back=rolled_back,
     )
 
 
@@ -264,14 +271,18 @@ def _checksums(
     world: ValidateWorld, population: Population, db: duckdb.DuckDBPyConnection, wrong: pl.LazyFrame
 ) -> tuple[dict[int, str], list[Chunk]]:
     """TARGET_CHECKSUM of each chunk that the batch alone owns, and the chunks in which it is not SOURCE_CHECKSUM."""
-    owned_elsewhere = {
-        audit_id for (audit_id,) in db.execute("SELECT DISTINCT audit_id FROM mine WHERE superseded").fetchall()
+    # SOURCE_CHECKSUM counts all rows that the load had accepted: where some were undone, no sum can equal it.
+    not_summed = {
+        audit_id
+        for (audit_id,) in db.execute(
+            "SELECT DISTINCT audit_id FROM mine WHERE superseded OR outcome IN ('rolled_back', 'kept')"
+        ).fetchall()
     }
     touched = set(wrong.select("audit_id").unique().collect().to_series().to_list())
     sums: dict[int, str] = {}
     unequal: list[Chunk] = []
     for chunk in population.chunks:
-        if chunk.audit_id in owned_elsewhere or chunk.status is ChunkStatus.ROLLED_BACK:
+        if chunk.audit_id in not_summed or chunk.status is ChunkStatus.ROLLED_BACK:
             continue
         assert chunk.ledger_file is not None
         lines = world.ledger.scan([chunk.ledger_file]).filter(pl.col("outcome").is_in(ACCEPTED)).select("hash")
@@ -303,6 +314,8 @@ def _checks(
         f"{counts.missing:,} missing" if counts.missing else "",
         f"{counts.differs:,} differ" if counts.differs else "",
         f"{counts.superseded:,} are owned by newer batches and were not compared" if counts.superseded else "",
+        f"{counts.rolled_back:,} were rolled back" if counts.rolled_back else "",
+        f"{counts.kept:,} were kept by a rollback and were not compared" if counts.kept else "",
     ]
     checks = [
         Check(
@@ -378,7 +391,9 @@ def _chunk_checks(
             source=str(len(checksums)),
             target=str(len(checksums) - len(unequal)),
             difference=str(len(unequal)),
-            reason=f"{skipped:,} chunks have none: rolled back, or owned by newer batches" if skipped else None,
+            reason=f"{skipped:,} chunks have none: rolled back, in part or whole, or owned by newer batches"
+            if skipped
+            else None,
         )
     ]
     checks += [

@@ -18,6 +18,7 @@ from forcelift.after.validate.population import Population
 from forcelift.after.validate.proof import CHUNKS_READ_MAX, name_missing
 from forcelift.after.validate.sent_rows import SentRows
 from forcelift.after.validate.world import EXAMPLES_MAX, ValidateWorld
+from forcelift.audit.records import Chunk
 from forcelift.ledger import ACCEPTED
 
 
@@ -40,10 +41,13 @@ class Sampled:
         return self.asked - self.drift
 
 
-def draw(world: ValidateWorld, population: Population) -> pl.DataFrame:
-    """`key`, `id`, `chunk_no` of random accepted rows; the same for the same seed and ledger."""
+def draw(world: ValidateWorld, population: Population, owned: set[str]) -> pl.DataFrame:
+    """`key`, `id`, `chunk_no` of random accepted rows; the same for the same seed and ledger.
+
+    The ledger alone tells how many there are: a rollback leaves the audit row's counts as the load wrote them.
+    """
     rng = random.Random(world.settings.seed)  # noqa: S311 - a repeatable draw, no secret
-    sizes = [chunk.success_count or 0 for chunk in population.chunks]
+    sizes = [_lines(world, chunk, owned).select(pl.len()).collect().item() for chunk in population.chunks]
     total = sum(sizes)
     wanted = min(world.settings.sample_rows, total)
     if not wanted:
@@ -63,12 +67,18 @@ def draw(world: ValidateWorld, population: Population) -> pl.DataFrame:
         chunk, size = population.chunks[number], sizes[number]
         mine = [place - first for place in places if first <= place < first + size]
         first += size
-        if not mine or chunk.ledger_file is None:
+        if not mine:
             continue
-        lines = world.ledger.scan([chunk.ledger_file]).filter(pl.col("outcome").is_in(ACCEPTED))
-        picked = lines.select("key", "id").collect()[mine]
+        picked = _lines(world, chunk, owned).select("key", "id").collect()[mine]
         frames.append(picked.with_columns(pl.lit(chunk.chunk_no, dtype=pl.Int64).alias("chunk_no")))
     return pl.concat(frames)
+
+
+def _lines(world: ValidateWorld, chunk: Chunk, owned: set[str]) -> pl.LazyFrame:
+    """A chunk's accepted rows that no newer batch owns."""
+    assert chunk.ledger_file is not None
+    lines = world.ledger.scan([chunk.ledger_file]).filter(pl.col("outcome").is_in(ACCEPTED))
+    return lines.filter(~pl.col("id").is_in(list(owned))) if owned else lines
 
 
 def sample(world: ValidateWorld, population: Population, shape: OrgShape, owned: set[str]) -> Sampled:
@@ -77,8 +87,7 @@ def sample(world: ValidateWorld, population: Population, shape: OrgShape, owned:
     Args:
         owned: Ids that newer batches own: they are left out.
     """
-    rows = draw(world, population)
-    rows = rows.filter(~pl.col("id").is_in(list(owned))) if owned else rows
+    rows = draw(world, population, owned)
     sent_rows = SentRows(world, shape.work.plan.table)
     chunk_of = dict(zip(rows["id"].to_list(), rows["chunk_no"].to_list(), strict=True))
     sent: list[pl.DataFrame] = []
@@ -114,7 +123,7 @@ def sample_checks(sampled: Sampled, table: str) -> list[Check]:
     reasons = [
         f"{percent(right, sampled.compared)} % of the records compared are equal" if sampled.compared else "",
         f"{sampled.drift:,} of {sampled.asked:,} have changed in the source since" if sampled.drift else "",
-        "" if sampled.asked else "there is no accepted row to draw",
+        "" if sampled.asked else "there is no accepted row to draw that this batch still owns",
     ]
     return [
         Check(
