@@ -113,6 +113,7 @@ def roll_back(
                 state="nothing was changed",
                 hint='give it by `--reason "..."`; it goes into the journal',
             )
+        options.scope.check_known(batch.batch_id, state.audit.chunks(batch.batch_id))
         with open_source(loaded) as source, open_org(loaded, clock=clock) as org:
             _check_same(loaded, state, batch, org)
             document = state.audit.plan_document(batch.batch_id)
@@ -311,9 +312,8 @@ class _Undoing:
         counts = self._settled_counts(sealed, number)
         audit.rollback_step(number, 6, {"records": {name: dict(count) for name, count in counts.items()}})
         undone = [chunk.audit_id for chunk in self._scoped(sealed) if chunk.status is ChunkStatus.ROLLED_BACK]
-        audit.rollback_step(
-            number, 7, {"chunks_rolled_back": len(undone), "chunks_with_kept": len(sealed) - len(undone)}
-        )
+        told = {"chunks_rolled_back": len(undone), "chunks_with_kept": len(sealed) - len(undone)}
+        audit.rollback_step(number, 7, told)
         audit.rollback_step(number, 8, {"for": "a person", "reason_given": True})
         audit.rollback_step(number, 9, {"command": f"forcelift run --resume {self.batch.batch_id}"})
         ended = audit.end_rollback(

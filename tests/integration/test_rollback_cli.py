@@ -233,3 +233,27 @@ def test_the_checklists_functions_show_first(migration: Migration) -> None:
     assert (migration.count("Sale__c"), migration.count("Tenant__c")) == (0, TENANTS)
     with pytest.raises(UsageError, match="created_field"):
         forcelift.full_rollback("Tenant__c", "2026-01-01", plan_file=migration.plan)
+
+
+def test_a_table_or_chunk_that_is_not_there_is_a_wrong_word(migration: Migration) -> None:
+    migration.document("run", "--batch", "first", code=ExitCode.ROWS_REFUSED)
+    for words, told in (
+        (("--table", "sale"), "has loaded no chunk of a table `sale`"),
+        (("--table", "sales", "--chunk", "99"), "has no chunk 99"),
+    ):
+        for more in ((), ("--execute", "--reason", "mistyped")):
+            done = migration.run("rollback", "first", *words, *more)
+            assert done.returncode == ExitCode.USAGE
+            assert told in done.stderr
+    with open_recorded(migration.plan) as (_, state):
+        assert state.audit.rollbacks("first") == []
+
+
+def test_with_kept_records_a_resume_is_not_said_to_load_all(migration: Migration) -> None:
+    migration.document("run", "--batch", "first", code=ExitCode.ROWS_REFUSED)
+    query = {"q": "SELECT Id FROM Sale__c WHERE Sale__c = '300'"}
+    (record,) = call(migration, "GET", f"{BASE}/query", params=query).json()["records"]
+    call(migration, "PATCH", f"{BASE}/sobjects/Sale__c/{record['Id']}", json={"Amount__c": 7777})
+    done = migration.run("rollback", "first", "--execute", "--reason", "wrong prices")
+    assert done.returncode == ExitCode.ROWS_REFUSED
+    assert "a new batch loads those too" in done.stdout

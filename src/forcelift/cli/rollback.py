@@ -88,17 +88,21 @@ def rollback(
     if not as_json:
         for report in reports:
             show_rollback(data(), report)
-        _next(plan_file, batch_id, execute=execute)
+        _next(plan_file, batch_id, execute=execute, kept=any(report.kept for report in reports))
     return int(ExitCode.ROWS_REFUSED if any(report.kept for report in reports) else ExitCode.DONE)
 
 
-def _next(plan_file: Path, batch_id: str | None, *, execute: bool) -> None:
+def _next(plan_file: Path, batch_id: str | None, *, execute: bool, kept: bool) -> None:
     from forcelift.cli.output import data
 
     if not execute:
         data().print('nothing was changed; do it by the same command with `--execute --reason "..."`')
     elif batch_id is not None:
         data().print(f"mend the cause, then load again with:  {again(f'run --resume {batch_id}', plan_file)}")
+        if kept:
+            data().print(
+                "that leaves out chunks with kept records, and what hangs on them: a new batch loads those too"
+            )
 
 
 def _check(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from forcelift.audit.records import Chunk
+from forcelift.errors import UsageError
 from forcelift.storage import segment
 
 DELETE: Final = "delete"
@@ -53,6 +55,29 @@ class Scope:
 
     def takes(self, table: str, chunk_no: int) -> bool:
         return (not self.tables or table in self.tables) and (not self.chunks or chunk_no in self.chunks)
+
+    def check_known(self, batch_id: str, chunks: Iterable[Chunk]) -> None:
+        """A name that is mistyped must not look like a rollback that had nothing to do.
+
+        Raises:
+            UsageError: The batch has no such table, or the table no such chunk.
+        """
+        numbers: dict[str, set[int]] = {}
+        for chunk in chunks:
+            numbers.setdefault(chunk.table_name, set()).add(chunk.chunk_no)
+        for table in self.tables:
+            if table not in numbers:
+                raise UsageError(
+                    f"batch `{batch_id}` has loaded no chunk of a table `{table}`",
+                    state="nothing was changed",
+                    hint=f"its tables are {', '.join(sorted(numbers)) or 'none'}",
+                )
+            if missing := sorted(set(self.chunks) - numbers[table]):
+                raise UsageError(
+                    f"table `{table}` of batch `{batch_id}` has no chunk {missing[0]}",
+                    state="nothing was changed",
+                    hint=f"its chunks are {min(numbers[table])} to {max(numbers[table])}",
+                )
 
     def document(self) -> dict[str, Any]:
         """As the audit database keeps it."""
