@@ -20,6 +20,7 @@ from forcelift.after.rollback.scope import DELETE, RESTORE, Scope, UndoNames, ro
 from forcelift.after.rollback.seal import seal_chunks, tally
 from forcelift.after.rollback.settle import Settling, count_outcomes_of, verify_chunk
 from forcelift.after.rollback.undo import Stage, UndoHandlers
+from forcelift.after.rollback.unrestored import keep_parents_of_unrestored
 from forcelift.assembly import Compiled, compile_plan, open_org, open_source, refusal_reader
 from forcelift.audit import Lease
 from forcelift.audit.records import (
@@ -203,8 +204,7 @@ class _Undoing:
         """Look, count, and remove what was written for it."""
         world = self._look_world(scope, None)
         try:
-            found = look(world)
-            return self._report(world, found, scope)
+            return self._report(world, look(world), scope)
         finally:
             self.state.storage.delete_tree(rollback_folder(self.batch.batch_id, None))
 
@@ -265,9 +265,13 @@ class _Undoing:
         elif rollback.step < 5:
             self._look_again(rollback, scope, lease)
         if rollback.step < 5:
-            for stage in self._stages(rollback, scope):
-                self.watcher.on_step("putting earlier values back" if stage.action == RESTORE else "deleting")
-                self._send(stage, lease)
+            self.watcher.on_step("putting earlier values back")
+            restores = self._stages(rollback, scope)[0]
+            self._send(restores, lease)
+            jobs = self._job_world(lease, self.compiled.works)
+            keep_parents_of_unrestored(jobs, self._look_world(scope, number), restores, lease.fence)
+            self.watcher.on_step("deleting")
+            self._send(self._stages(rollback, scope)[1], lease)
             audit.rollback_step(number, 5, {"operation": scope.operation})
 
     def _look_again(self, rollback: Rollback, scope: Scope, lease: Lease) -> None:
@@ -295,12 +299,8 @@ class _Undoing:
         """Steps 6 to 9: ask the org, write down, hand over."""
         audit, number = self.state.audit, rollback.rollback_no
         stages = self._stages(rollback, scope)
-        settling = Settling(
-            world=self._job_world(lease, self.compiled.works),
-            tables=self.tables,
-            stages=stages,
-            rollback_no=number,
-        )
+        world = self._job_world(lease, self.compiled.works)
+        settling = Settling(world=world, tables=self.tables, stages=stages, rollback_no=number)
         self.watcher.on_step("asking the org what is left")
         sealed = {one.audit_id: one for one in audit.rollback_chunks(number)}
         images = audit.images(self.batch.batch_id)

@@ -16,6 +16,7 @@ import forcelift
 from forcelift.errors import ExitCode, UsageError
 from forcelift.migration import open_recorded
 from forcelift.twin.org import TwinOrg
+from forcelift.twin.schema_file import schema_from_dict
 from forcelift.twin.server import TwinServer
 
 GOOD = SALES - ORPHANS
@@ -257,3 +258,58 @@ def test_with_kept_records_a_resume_is_not_said_to_load_all(migration: Migration
     done = migration.run("rollback", "first", "--execute", "--reason", "wrong prices")
     assert done.returncode == ExitCode.ROWS_REFUSED
     assert "a new batch loads those too" in done.stdout
+
+
+def test_a_record_that_cannot_be_put_back_does_not_go_with_its_new_master(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch moved somebody's record to a master that it made; the master from before is gone by now."""
+    make_source(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    schema = schema_from_dict(
+        {
+            "objects": {
+                "Tenant__c": {
+                    "fields": {
+                        "Name": {"type": "string"},
+                        "Code__c": {"type": "string", "externalId": True, "unique": True},
+                    }
+                },
+                "Sale__c": {
+                    "fields": {
+                        "Name": {"type": "string"},
+                        "Sale__c": {"type": "string", "externalId": True, "unique": True},
+                        "Amount__c": {"type": "currency", "precision": 12, "scale": 2},
+                        "Tenant__c": {
+                            "type": "reference",
+                            "referenceTo": "Tenant__c",
+                            "relationshipName": "Tenant__r",
+                            "relationshipOrder": 0,
+                            "updateable": True,
+                        },
+                    }
+                },
+            }
+        }
+    )
+    org = TwinOrg.open(None, schema=schema)
+    try:
+        with TwinServer(org) as server:
+            write_plan(tmp_path, server)
+            monkeypatch.setenv("CLI_TEST_TOKEN", server.access_token)
+            migration = Migration(folder=tmp_path, org=org, server=server)
+            old = call(migration, "POST", f"{BASE}/sobjects/Tenant__c", json={"Name": "old", "Code__c": "OLD"})
+            body = {"Sale__c": "30", "Amount__c": 1.5, "Name": "earlier", "Tenant__c": old.json()["id"]}
+            earlier = call(migration, "POST", f"{BASE}/sobjects/Sale__c", json=body).json()["id"]
+            migration.document("run", "--batch", "first", code=ExitCode.ROWS_REFUSED)
+            call(migration, "DELETE", f"{BASE}/sobjects/Tenant__c/{old.json()['id']}")
+
+            words = ("rollback", "first", "--execute", "--reason", "wrong prices")
+            done = migration.document(*words, code=ExitCode.ROWS_REFUSED)
+            record = call(migration, "GET", f"{BASE}/sobjects/Sale__c/{earlier}").json()
+            assert (record["Name"], record["Amount__c"]) == ("earlier", 30)
+            kept = {table["table"]: [one["code"] for one in table["kept"]] for table in done["tables"]}
+            assert kept == {"tenants": ["CHILDREN_OF_OTHERS"], "sales": ["ENTITY_IS_DELETED"]}
+            assert (migration.count("Tenant__c"), migration.count("Sale__c")) == (1, 1)
+    finally:
+        org.close()

@@ -41,7 +41,8 @@ MEMORY_MB = 256
 class LookWorld:
     """Everything that looking touches. `tables` are in load order; `folder` is where the rollback's files lie.
 
-    `earlier` are rollbacks that are through, with the files of what became of their records.
+    `earlier` are rollbacks that are through, with the files of what became of their records. `are_restored` tells that
+    the restores were sent: what hangs on a record now goes on hanging on it.
     """
 
     batch_id: str
@@ -54,6 +55,7 @@ class LookWorld:
     folder: str
     scratch: Path
     earlier: tuple[tuple[Rollback, tuple[str, ...]], ...] = ()
+    are_restored: bool = False
 
     def names(self, chunk: Chunk) -> UndoNames:
         return UndoNames(folder=self.folder, table=chunk.table_name, chunk_no=chunk.chunk_no)
@@ -267,10 +269,11 @@ def _collect_links(world: LookWorld, found: Looked, database: duckdb.DuckDBPyCon
             "INSERT INTO doomed SELECT id, $object FROM read_parquet($file) WHERE action = $action AND code IS NULL",
             {"object": object_name, "file": path, "action": DELETE},
         )
-        database.execute(
-            "INSERT INTO moved SELECT id FROM read_parquet($file) WHERE action = $action",
-            {"file": path, "action": RESTORE},
-        )
+        if not world.are_restored:
+            database.execute(
+                "INSERT INTO moved SELECT id FROM read_parquet($file) WHERE action = $action",
+                {"file": path, "action": RESTORE},
+            )
     described = {table.describe.name: table.describe for table in world.tables.values()}
     for object_name, describe in described.items():
         ids = _frame(database, "SELECT id FROM doomed WHERE object = $object ORDER BY id", object=object_name)["id"]
