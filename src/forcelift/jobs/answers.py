@@ -75,7 +75,8 @@ class AnswerCollector:
             answers = pl.concat([answers, self._missing(answered, ask_org=not touched_none)])
         else:
             # In the order of the rows sent, so that settling finds them without another join.
-            answers = answers[answered.arg_sort()]
+            lines = pl.int_range(answered.len(), dtype=pl.get_index_type(), eager=True)
+            answers = answers[lines.clone().scatter(answered, lines)]
         return answers.with_columns(job=pl.lit(job.job_no, dtype=pl.Int64))
 
     def _with_counters(self, seen: IngestJob) -> IngestJob | None:
@@ -140,7 +141,8 @@ class AnswerCollector:
             self._keys.to_frame().with_row_index("place"), on="key", how="left", nulls_equal=True
         )["place"]
         strangers = places.null_count()
-        doubled = places.len() - strangers - places.drop_nulls().n_unique()
+        is_answered = pl.repeat(False, self._keys.len(), dtype=pl.Boolean, eager=True)
+        doubled = places.len() - strangers - int(is_answered.scatter(places.drop_nulls(), True).sum())
         if strangers or doubled:
             raise TargetError(
                 f"the results of Salesforce job `{job.sf_id}` do not fit what was sent: {strangers:,} answers have no "
