@@ -24,6 +24,7 @@ def main() -> None:
     if options.rows is None:
         measured = suite.measure_all(turns=options.turns, largest=options.largest)
     else:
+        suite.compile_clients()
         measured = suite.Measured()
         for rows in options.rows:
             task = suite.sales_task(rows, memory_mb=options.memory_mb, job_seconds=options.job_seconds)

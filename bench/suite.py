@@ -9,6 +9,7 @@ import json
 import statistics
 import subprocess
 import sys
+import sysconfig
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -58,7 +59,7 @@ def measure_all(*, turns: int | None = None, largest: int | None = None) -> Meas
         turns: So many for each size, if not as in `TURNS`.
         largest: Leave out larger tables.
     """
-    compile_all(Path("src"), Path("bench"), *CLIENTS.glob("simple-salesforce/lib"))
+    compile_clients()
     measured = Measured()
     sizes = [size for size in TURNS if largest is None or size <= largest]
     narrow = {size: narrow_task(size) for size in NARROW_SIZES if largest is None or size <= largest}
@@ -78,6 +79,11 @@ def measure_all(*, turns: int | None = None, largest: int | None = None) -> Meas
         _measure_into(measured.memory, task, "forcelift, narrow rows")
     beside.join()
     return measured
+
+
+def compile_clients() -> None:
+    """Compile what the contestants in Python import, each one's libraries as well as its own files."""
+    compile_all(Path("src"), Path("bench"), Path(sysconfig.get_path("purelib")), *CLIENTS.glob("simple-salesforce/lib"))
 
 
 def names_for(rows: int) -> list[str]:
