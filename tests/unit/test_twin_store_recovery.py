@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.twin_store_support import SCHEMA, finished, make_org, make_schema, records
+from tests.twin_store_support import SCHEMA, finished, make_org, make_schema, records, run_job
 
 from forcelift.twin.clock import ManualClock
 from forcelift.twin.errors import SchemaChanged, SchemaError, StoreError
 from forcelift.twin.org import TwinOrg
+from forcelift.twin.schema import Schema
 
 ROWS = 45_000
 ROOT = Path(__file__).parents[2]
@@ -105,6 +107,28 @@ def test_a_schema_may_grow_but_not_change(tmp_path: Path) -> None:
     assert "objects.Plane__c.fields.Tail__c.length: 10 in the file, 9 in the schema" in caught.value.problems
     with TwinOrg.open(path) as org:
         assert org.schema == grown
+
+
+def test_a_calculated_field_may_learn_what_it_sums_up_and_a_written_one_may_not(tmp_path: Path) -> None:
+    leg = {"fields": {"Trip__c": {"type": "reference", "referenceTo": "Trip__c", "relationshipOrder": 0}}}
+    count = {"child": "Leg__c", "lookup": "Trip__c", "function": "COUNT"}
+
+    def schema(**field: Any) -> Schema:
+        return make_schema(objects={"Trip__c": {"fields": {"Legs__c": {"type": "double", **field}}}, "Leg__c": leg})
+
+    calculated, written = tmp_path / "calculated.duckdb", tmp_path / "written.duckdb"
+    for path, more in ((calculated, {"calculated": True}), (written, {})):
+        TwinOrg.open(path, schema=schema(**more)).close()
+    with TwinOrg.open(calculated, schema=schema(rollUp=count)) as org:
+        trip = run_job(org, "insert", "Trip__c", f"OwnerId\n{org.users[0].id}\n").saved[0]["sf__Id"]
+        assert run_job(org, "insert", "Leg__c", f"Trip__c\n{trip}\n").failed == []
+        entry = org.schema.object("Trip__c")
+        field = None if entry is None else entry.field("Legs__c")
+        assert field is not None
+        with org.store.read() as cursor:
+            assert cursor.execute(f"SELECT {field.computed_sql('t')} FROM data.Trip__c t").fetchall() == [(1,)]
+    with pytest.raises(SchemaChanged, match=r"Legs__c\.calculated"):
+        TwinOrg.open(written, schema=schema(rollUp=count))
 
 
 def test_opening_needs_a_schema_and_a_file_that_is_a_twin(tmp_path: Path) -> None:

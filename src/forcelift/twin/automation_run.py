@@ -93,15 +93,22 @@ def chunk_cost_ms(automations: Automations, rows: int) -> float:
 
 
 class AutomationRun:
-    """The active automations of one object, on the rows of one round."""
+    """The active automations of one object, on the rows of one round: of `twin_round`, or of another table like it."""
 
     def __init__(
-        self, cursor: duckdb.DuckDBPyConnection, task: IngestTask, automations: Automations, *, now: datetime
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        task: IngestTask,
+        automations: Automations,
+        *,
+        now: datetime,
+        rows: str = "twin_round",
     ) -> None:
         self._cursor = cursor
         self._task = task
         self._automations = automations
         self._now = now
+        self._rows = rows
         self.apex_ms = 0.0
 
     def before(self) -> None:
@@ -133,11 +140,11 @@ class AutomationRun:
         self._flows("after_save")
 
     def old_columns(self) -> list[tuple[FieldSchema, str]]:
-        """Stored fields, with the names of the columns of `twin_round` that hold what they are now."""
+        """Stored fields, with the names of the columns of the round that hold what they are now."""
         return [(field, quoted(f"old {field.name}")) for field in self._task.record.stored_fields]
 
-    def _value(self, field: FieldSchema, old: bool) -> str:
-        """SQL of a field of a row: as it will be saved, or as it is stored."""
+    def value(self, field: FieldSchema, old: bool) -> str:
+        """SQL of a field of a row: as it will be saved, or (`old`) as it is stored."""
         if old:
             return quoted(f"old {field.name}")
         if field.type == "id":
@@ -151,7 +158,7 @@ class AutomationRun:
         """SQL of a condition that is true or false, never null; an error in computing it makes it false."""
         if formula is None:
             return "true"
-        compiled = compile_formula(formula, self._task.record, self._value, is_new="record IS NULL", now=self._now)
+        compiled = compile_formula(formula, self._task.record, self.value, is_new="record IS NULL", now=self._now)
         return f"coalesce(TRY({compiled.sql}), false)"
 
     def _triggers(self, timing: str, *, scope: str = "true", only_updates: bool = False) -> None:
@@ -175,7 +182,7 @@ class AutomationRun:
     def _run_effects(self, owner: Trigger | RecordFlow, effects: Sequence[Effect], scope: str, place: str) -> None:
         # What a row is like when the automation begins decides whether it runs; its own effects do not end it.
         self._cursor.execute(
-            f"CREATE OR REPLACE TEMP TABLE twin_scope AS SELECT pos FROM twin_round WHERE error IS NULL AND {scope}"
+            f"CREATE OR REPLACE TEMP TABLE twin_scope AS SELECT pos FROM {self._rows} WHERE error IS NULL AND {scope}"
         )
         inside = "pos IN (SELECT pos FROM twin_scope)"
         for effect in effects:
@@ -213,7 +220,7 @@ class AutomationRun:
 
     def _take_time(self, owner: Trigger | RecordFlow, effect: TakeTime, inside: str, place: str) -> None:
         cost = f"CAST(count(*) * {effect.row_ms} + {effect.chunk_ms} AS DOUBLE)"
-        chunks = f"SELECT chunk, {cost} AS ms FROM twin_round WHERE error IS NULL AND {inside} GROUP BY chunk"
+        chunks = f"SELECT chunk, {cost} AS ms FROM {self._rows} WHERE error IS NULL AND {inside} GROUP BY chunk"
         row = self._cursor.execute(f"SELECT coalesce(sum(ms), 0), coalesce(max(ms), 0) FROM ({chunks})").fetchone()
         assert row is not None  # an aggregate always gives a row
         self.apex_ms += row[0]
@@ -230,18 +237,18 @@ class AutomationRun:
         if formula is None:
             raw = "NULL" if value is None else text(str(value).lower() if isinstance(value, bool) else str(value))
         else:
-            compiled = compile_formula(formula, self._task.record, self._value, is_new="record IS NULL", now=self._now)
+            compiled = compile_formula(formula, self._task.record, self.value, is_new="record IS NULL", now=self._now)
             raw = f"TRY({compiled.sql})"
             if compiled.kind in ("text", "picklist", "multipicklist"):
                 raw = f"nullif({raw}, '')"
         self._cursor.execute(
             f"CREATE OR REPLACE TEMP TABLE twin_fill AS SELECT pos, {raw} AS raw, TRY_CAST({raw} AS {field.sql_type}) "
-            f"AS value FROM twin_round WHERE error IS NULL AND {scope}"
+            f"AS value FROM {self._rows} WHERE error IS NULL AND {scope}"
         )
         empty = "false" if field.type == "boolean" else "NULL"
         self._cursor.execute(
-            f"UPDATE twin_round SET {column.value} = coalesce(f.value, {empty}), {column.given} = true "
-            "FROM twin_fill f WHERE twin_round.pos = f.pos"
+            f"UPDATE {self._rows} SET {column.value} = coalesce(f.value, {empty}), {column.given} = true "
+            f"FROM twin_fill f WHERE {self._rows}.pos = f.pos"
         )
         label = field.label
         unfit = row_error("INVALID_TYPE_ON_FIELD_IN_RECORD", text(f"{label}: value not of required type: "), field.name)
@@ -256,8 +263,8 @@ class AutomationRun:
         else:
             beyond = "f.value IS NULL"
         self._cursor.execute(
-            f"UPDATE twin_round SET error = {unfit} FROM twin_fill f "
-            f"WHERE twin_round.pos = f.pos AND error IS NULL AND f.raw IS NOT NULL AND ({beyond})"
+            f"UPDATE {self._rows} SET error = {unfit} FROM twin_fill f "
+            f"WHERE {self._rows}.pos = f.pos AND error IS NULL AND f.raw IS NOT NULL AND ({beyond})"
         )
         if field.is_text:
             for condition, error in values.value_errors(field, "''", column.value):
@@ -269,9 +276,9 @@ class AutomationRun:
             owner = next(column for column in self._task.columns if column.field.name == "OwnerId")
             cases = " ".join(f"WHEN {self._sql(entry.condition)} THEN {text(entry.owner)}" for entry in rule.entries)
             self._cursor.execute(
-                f"UPDATE twin_round SET {owner.value} = a.Id, {owner.given} = true FROM "
-                f"(SELECT w.pos, u.Id FROM (SELECT pos, CASE {cases} END AS owner FROM twin_round "
-                'WHERE error IS NULL) w JOIN data."User" u ON u.Username = w.owner) a WHERE twin_round.pos = a.pos'
+                f"UPDATE {self._rows} SET {owner.value} = a.Id, {owner.given} = true FROM "
+                f"(SELECT w.pos, u.Id FROM (SELECT pos, CASE {cases} END AS owner FROM {self._rows} "
+                f'WHERE error IS NULL) w JOIN data."User" u ON u.Username = w.owner) a WHERE {self._rows}.pos = a.pos'
             )
 
     def _workflow(self) -> None:
@@ -283,13 +290,13 @@ class AutomationRun:
                 met = f"record IS NULL AND {met}"
             elif rule.on == "onCreateOrTriggeringUpdate":
                 before = compile_formula(
-                    rule.condition, self._task.record, lambda field, old: self._value(field, True), is_new="false",
+                    rule.condition, self._task.record, lambda field, old: self.value(field, True), is_new="false",
                     now=self._now,
                 )  # fmt: skip
                 met = f"{met} AND (record IS NULL OR NOT coalesce(TRY({before.sql}), false))"
             rows = f"twin_met_{number}"
             self._cursor.execute(
-                f"CREATE OR REPLACE TEMP TABLE {rows} AS SELECT pos FROM twin_round WHERE error IS NULL AND {met}"
+                f"CREATE OR REPLACE TEMP TABLE {rows} AS SELECT pos FROM {self._rows} WHERE error IS NULL AND {met}"
             )
             if rule.field_updates:
                 touched.append(f"SELECT pos FROM {rows}")
@@ -302,7 +309,7 @@ class AutomationRun:
 
     def _refuse_similar(self, rule: DuplicateRule) -> None:
         fields = [field for name in rule.match_fields if (field := self._task.record.field(name)) is not None]
-        keys = {f"k{number}": self._value(field, False) for number, field in enumerate(fields)}
+        keys = {f"k{number}": self.value(field, False) for number, field in enumerate(fields)}
         folded = {
             name: f"lower(trim({sql}))" if field.is_text else sql
             for (name, sql), field in zip(keys.items(), fields, strict=True)
@@ -314,7 +321,7 @@ class AutomationRun:
         known = " AND ".join(f"{name} IS NOT NULL" for name in folded)
         self._cursor.execute(
             f"CREATE OR REPLACE TEMP TABLE twin_similar AS SELECT pos, chunk, ord, record, "
-            f"({' OR '.join(kinds) or 'false'}) AS asked, {listed} FROM twin_round WHERE error IS NULL"
+            f"({' OR '.join(kinds) or 'false'}) AS asked, {listed} FROM {self._rows} WHERE error IS NULL"
         )
         stored = [
             f"lower(trim(t.{quoted(field.name)}))" if field.is_text else f"t.{quoted(field.name)}" for field in fields
@@ -333,9 +340,9 @@ class AutomationRun:
         self._refuse(error, f"pos IN ({outside} UNION ALL SELECT pos FROM ({among}) WHERE asked AND later)")
 
     def _refuse(self, error: str, scope: str) -> None:
-        self._cursor.execute(f"UPDATE twin_round SET error = {error} WHERE error IS NULL AND {scope}")
+        self._cursor.execute(f"UPDATE {self._rows} SET error = {error} WHERE error IS NULL AND {scope}")
 
     def _refuse_chunks(self, error: str, scope: str) -> None:
         """An unhandled exception: no row of the chunk is saved."""
-        chunks = f"SELECT chunk FROM twin_round WHERE error IS NULL AND {scope}"
-        self._cursor.execute(f"UPDATE twin_round SET error = {error} WHERE error IS NULL AND chunk IN ({chunks})")
+        chunks = f"SELECT chunk FROM {self._rows} WHERE error IS NULL AND {scope}"
+        self._cursor.execute(f"UPDATE {self._rows} SET error = {error} WHERE error IS NULL AND chunk IN ({chunks})")

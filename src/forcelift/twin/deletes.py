@@ -11,6 +11,7 @@ import polars as pl
 from forcelift.twin import values
 from forcelift.twin.contention import Contention, refuse_locked
 from forcelift.twin.ingest_task import BATCH_ROWS, GroupResult, IngestTask
+from forcelift.twin.roll_up_saves import MasterRules, RollUpSaves, no_value
 from forcelift.twin.schema import FieldSchema, ObjectSchema, Schema
 from forcelift.twin.store import table
 from forcelift.twin.values import name as quoted
@@ -30,8 +31,11 @@ class DeleteRun:
         *,
         now: datetime,
         contention: Contention | None = None,
+        masters: MasterRules | None = None,
     ) -> None:
         self._cursor = cursor
+        self._masters = masters
+        self._now = now.replace(tzinfo=None, microsecond=0)
         self._task = task
         self._stamp = f"TIMESTAMP '{now:%Y-%m-%d %H:%M:%S}'"
         self._contention = contention or Contention()
@@ -48,6 +52,7 @@ class DeleteRun:
         self._refuse_restricted()
         if self._task.faults is not None:
             self._task.faults.strike_deletes(self._cursor, self._task.entry, self._task.job)
+        apex_ms = self._save_masters()
         self._cursor.execute(
             "CREATE OR REPLACE TEMP TABLE twin_doomed AS SELECT DISTINCT id AS root, id FROM twin_delete "
             "WHERE error IS NULL"
@@ -60,7 +65,7 @@ class DeleteRun:
         )
         counts = self._cursor.execute("SELECT count(*), count(error) FROM twin_delete").fetchone()
         assert counts is not None  # an aggregate always gives a row
-        return GroupResult(created=0, updated=counts[0] - counts[1], failed=counts[1], requeued=cuts)
+        return GroupResult(created=0, updated=counts[0] - counts[1], failed=counts[1], requeued=cuts, apex_ms=apex_ms)
 
     def _refuse_locked(self) -> frozenset[int]:
         """Fail rows that wait too long for the lock on their record or a parent; tell the batches that are put back.
@@ -84,6 +89,29 @@ class DeleteRun:
                 f"(SELECT pos FROM twin_round WHERE chunk > {last})"
             )
         return frozenset(cuts)
+
+    def _save_masters(self) -> float:
+        """Save the masters that sum the records up, as they are without them; tells the time that it costs.
+
+        Masters of what falls with the records by cascade are not saved.
+        """
+        if self._masters is None:
+            return 0.0
+        entry = self._task.record
+        saves = RollUpSaves(self._cursor, self._masters, entry, now=self._now, user_id=self._task.user_id)
+        if not saves.needed:
+            return 0.0
+        saves.begin(
+            f"(SELECT d.row_no AS pos, s.chunk, s.ord, d.id AS record{saves.columns} FROM twin_delete d "
+            f"JOIN twin_sent s ON s.row_no = d.row_no JOIN {table(entry)} t ON t.Id = d.id WHERE d.error IS NULL) t",
+            old=lambda field: f"t.{quoted(field.name)}",
+            new=no_value,
+        )
+        saves.settle()
+        self._cursor.execute(
+            f"UPDATE twin_delete SET error = x.error FROM {saves.rows} x WHERE x.pos = row_no AND x.error IS NOT NULL"
+        )
+        return saves.apex_ms
 
     def _match(self) -> None:
         """Find the record of each row. A second row with the same Id finds it deleted."""

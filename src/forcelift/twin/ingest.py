@@ -31,6 +31,8 @@ from forcelift.twin.lookups import parent_joins
 from forcelift.twin.matching import find_records
 from forcelift.twin.record_rules import blocked_fields, missing_fields, refuse_duplicates, unique_columns
 from forcelift.twin.record_types import narrowed_columns, refuse_narrowed
+from forcelift.twin.roll_up_saves import MasterRules, RollUpSaves
+from forcelift.twin.row_updates import update_sql
 from forcelift.twin.schema import FieldSchema
 from forcelift.twin.store import hash_column, hashed_fields, key_hash, table
 from forcelift.twin.values import name as quoted
@@ -52,6 +54,7 @@ class GroupRun:
         inserts_left: int,
         automations: Automations = NO_AUTOMATIONS,
         contention: Contention | None = None,
+        masters: MasterRules | None = None,
     ) -> None:
         self._cursor = cursor
         self._sent = task
@@ -59,7 +62,13 @@ class GroupRun:
         self._strikes = task.faults is not None and task.faults.is_armed  # asked once: `twin_round` is made for it
         self._now = now.replace(tzinfo=None, microsecond=0)
         self._inserts_left = inserts_left
-        self._watched = not automations.is_empty
+        saves = None
+        if masters is not None:
+            saves = RollUpSaves(cursor, masters, task.record, now=self._now, user_id=task.user_id)
+        self._masters = saves if saves is not None and saves.needed else None
+        self._automated = not automations.is_empty
+        # Who saves masters again asks for what details were and will be, as automations do.
+        self._watched = self._automated or self._masters is not None
         self._acting = AutomationRun(cursor, self._task, automations, now=self._now)
         self._contention = contention or Contention()
         self._locked = locked_fields(automations, task.record)
@@ -90,7 +99,7 @@ class GroupRun:
             updated=self._updated,
             failed=self._failed,
             requeued=frozenset(self._cuts),
-            apex_ms=self._acting.apex_ms,
+            apex_ms=self._acting.apex_ms + (0.0 if self._masters is None else self._masters.apex_ms),
         )
 
     def _record_key(self) -> tuple[str, FieldSchema] | None:
@@ -169,6 +178,8 @@ class GroupRun:
             self._acting.after()
         self._cuts |= refuse_locked(self._cursor, self._task, self._contention, self._locked)
         self._check_storage()
+        if self._masters is not None:
+            self._save_masters(self._masters)
         rows = self._without_cut(self._judged(rows))
         self._write_records(rows)
         self._write_outcomes(
@@ -178,6 +189,19 @@ class GroupRun:
                 id=pl.when(pl.col("error").is_null()).then(pl.coalesce("record", "new_id")),
                 created=pl.col("error").is_null() & pl.col("record").is_null(),
             )
+        )
+
+    def _save_masters(self, saves: RollUpSaves) -> None:
+        """Save the masters that sum the rows up; last of all, since only what is saved counts in a sum."""
+        saves.begin(
+            f"twin_round WHERE error IS NULL{self._uncut()}",
+            old=lambda field: self._acting.value(field, True),
+            new=lambda field: self._acting.value(field, False),
+        )
+        saves.settle()
+        self._cursor.execute(
+            f"UPDATE twin_round SET error = d.error FROM {saves.rows} d "
+            "WHERE d.pos = twin_round.pos AND d.error IS NOT NULL"
         )
 
     def _filled(self, rows: pl.DataFrame) -> frozenset[str]:
@@ -253,12 +277,17 @@ class GroupRun:
         if not self._watched:
             return ""
         more = [
-            f"{f't.{quoted(field.name)}' if known else f'CAST(NULL AS {field.sql_type})'} AS {name}"
+            f"{self._stored(field) if known else f'CAST(NULL AS {field.sql_type})'} AS {name}"
             for field, name in self._acting.old_columns()
         ]
         for column in self._task.columns[len(self._sent.columns) :]:
             more += [f"CAST(NULL AS {column.field.sql_type}) AS {column.value}", f"false AS {column.given}"]
         return "".join(f", {part}" for part in more)
+
+    def _stored(self, field: FieldSchema) -> str:
+        """SQL of what a field of the record `t` is now; formulas see roll-ups as queries do."""
+        computed = field.computed_sql("t") if self._automated else None
+        return computed or f"t.{quoted(field.name)}"
 
     def _record_error(self, value: str, key: FieldSchema) -> str:
         several = row_error(
@@ -288,6 +317,11 @@ class GroupRun:
             rows = rows.filter((chunk // (BATCH_ROWS // CHUNK_ROWS) != batch) | (chunk <= last))
         return rows
 
+    def _uncut(self) -> str:
+        """The same as conditions in SQL, each with its AND."""
+        batch_chunks = BATCH_ROWS // CHUNK_ROWS
+        return "".join(f" AND (chunk // {batch_chunks} <> {b} OR chunk <= {last})" for b, last in self._cuts.items())
+
     def _refuse(self, error: str | None) -> None:
         """Give the error text, null for a good row, to rows that have none yet."""
         if error is not None:
@@ -304,7 +338,6 @@ class GroupRun:
                 "WHERE error IS NULL AND record IS NULL "
                 f"ORDER BY ord OFFSET {max(self._inserts_left, 0)}) r WHERE row_no = r.line"
             )
-        self._inserts_left -= min(wanted, max(self._inserts_left, 0))
 
     def _judged(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows with what the rules found: `record`, `place`, `error`, and Ids of parents in place of their keys."""
@@ -355,24 +388,8 @@ class GroupRun:
             )
 
     def _update(self, rows: pl.DataFrame) -> None:
-        task = self._task
-        stamp, user = f"TIMESTAMP '{self._now:%Y-%m-%d %H:%M:%S}'", text(task.user_id)
-        hashed = hashed_fields(task.entry)
-        assigned = []
-        for column in self._given().values():
-            field = column.field
-            if not field.updateable or field is task.key:
-                continue
-            name = quoted(field.name)
-            assigned.append(f"{name} = CASE WHEN r.{column.given} THEN r.{column.value} ELSE t.{name} END")
-            if field in hashed:
-                name, made = hash_column(field), key_hash(field, f"r.{column.value}")
-                assigned.append(f"{name} = CASE WHEN r.{column.given} THEN {made} ELSE t.{name} END")
-        assigned += [f"LastModifiedDate = {stamp}", f"LastModifiedById = {user}", f"SystemModstamp = {stamp}"]
         with shown(self._cursor, "twin_old", rows):
-            self._cursor.execute(
-                f"UPDATE {table(task.entry)} t SET {', '.join(assigned)} FROM twin_old r WHERE t.rowid = r.place"
-            )
+            self._cursor.execute(update_sql(self._task, self._given().values(), "twin_old", now=self._now))
 
     def _inserted(self, field: FieldSchema, column: Column | None, count: int) -> str:
         """What an insert stores in a field: the given value, or its default; `#N/A` suppresses the default."""
@@ -412,6 +429,7 @@ class GroupRun:
         created = int(rows["created"].sum())
         failed = rows.height - rows["error"].null_count()
         self._created += created
+        self._inserts_left -= created
         self._failed += failed
         self._updated += rows.height - created - failed
 

@@ -30,6 +30,7 @@ from forcelift.twin.ingest_task import BATCH_ROWS, CHUNK_ROWS, IngestTask
 from forcelift.twin.jobs import IngestJobs, Job
 from forcelift.twin.pace import BATCH_S_MAX, Pace
 from forcelift.twin.requeues import Queue, Requeues, in_time, note_batches
+from forcelift.twin.roll_up_saves import MasterRules
 from forcelift.twin.row_faults import RowFaults
 from forcelift.twin.schema import FieldSchema, ObjectSchema, Schema
 from forcelift.twin.store import Store
@@ -249,13 +250,14 @@ class Processor:
             if work.task.operation in DELETES
             else self._active_on(work.task.entry.name, work.job.assignment_rule_id)
         )
+        masters = MasterRules(schema=self._schema, active_on=lambda name: self._active_on(name, None))
         frame, late = in_time(frame, self._pace.chunks_in_time(automations))
         fresh = [batch for batch in group if batch not in queue.pending]
         with self._store.write() as cursor:
             if work.task.operation in DELETES:
-                result = DeleteRun(cursor, work.task, now=now, contention=self._pace.contention(automations)).execute(
-                    frame
-                )
+                result = DeleteRun(
+                    cursor, work.task, now=now, contention=self._pace.contention(automations), masters=masters
+                ).execute(frame)
             else:
                 result = GroupRun(
                     cursor,
@@ -264,6 +266,7 @@ class Processor:
                     inserts_left=self._usage.records_left(),
                     automations=automations,
                     contention=self._pace.contention(automations),
+                    masters=masters,
                 ).execute_read(frame, keys_differ=work.keys_differ)
             self._requeues.write(cursor, work.job.number, queue, group, locked=result.requeued, late=late)
             note_batches(cursor, work.job.number, group)

@@ -82,7 +82,7 @@ def unique_columns(task: IngestTask) -> list[Column]:
     ]
 
 
-def refuse_duplicates(cursor: duckdb.DuckDBPyConnection, task: IngestTask) -> None:
+def refuse_duplicates(cursor: duckdb.DuckDBPyConnection, task: IngestTask, *, rows: str = "twin_round") -> None:
     """Unique fields against stored records, then among the rows themselves: the first one keeps the value."""
     columns = unique_columns(task)
     parts = []
@@ -90,7 +90,7 @@ def refuse_duplicates(cursor: duckdb.DuckDBPyConnection, task: IngestTask) -> No
     for column in columns:
         key = values.match_key(column.field, column.value)
         alias = f"u{column.index}"
-        find_records(cursor, task.entry, column.field, wanted=f"SELECT {key} FROM twin_round", into=f"twin_{alias}")
+        find_records(cursor, task.entry, column.field, wanted=f"SELECT {key} FROM {rows}", into=f"twin_{alias}")
         joins.append(
             f"LEFT JOIN twin_{alias} {alias} ON {alias}.k = {values.match_key(column.field, 'w.' + column.value)} "
             f"AND {alias}.id IS DISTINCT FROM w.record"
@@ -104,15 +104,15 @@ def refuse_duplicates(cursor: duckdb.DuckDBPyConnection, task: IngestTask) -> No
         return
     listed = f"concat_ws(', ', {', '.join(parts)})"
     cursor.execute(
-        f"UPDATE twin_round SET error = 'DUPLICATE_VALUE:duplicate value found: ' || d.listed || ':--' FROM "
-        f"(SELECT w.row_no AS line, {listed} AS listed FROM twin_round w {' '.join(joins)} WHERE w.error IS NULL) d "
+        f"UPDATE {rows} SET error = 'DUPLICATE_VALUE:duplicate value found: ' || d.listed || ':--' FROM "
+        f"(SELECT w.row_no AS line, {listed} AS listed FROM {rows} w {' '.join(joins)} WHERE w.error IS NULL) d "
         "WHERE row_no = d.line AND d.listed <> ''"
     )
-    while _refuse_later_copies(cursor, columns):
+    while _refuse_later_copies(cursor, columns, rows):
         pass
 
 
-def _refuse_later_copies(cursor: duckdb.DuckDBPyConnection, columns: Sequence[Column]) -> bool:
+def _refuse_later_copies(cursor: duckdb.DuckDBPyConnection, columns: Sequence[Column], rows: str) -> bool:
     """Fail rows that repeat a unique value of a row that is sure to be saved; True if some row is left undecided.
 
     Sure is a row that comes first with each of its unique values. Each pass decides at least one row.
@@ -125,12 +125,12 @@ def _refuse_later_copies(cursor: duckdb.DuckDBPyConnection, columns: Sequence[Co
         f"count({values.match_key(c.field, c.value)}) > count(DISTINCT {values.match_key(c.field, c.value)})"
         for c in columns
     )
-    row = cursor.execute(f"SELECT {repeated} FROM twin_round WHERE error IS NULL").fetchone()
+    row = cursor.execute(f"SELECT {repeated} FROM {rows} WHERE error IS NULL").fetchone()
     if row is None or not row[0]:
         return False
     cursor.execute(
         f"CREATE OR REPLACE TEMP TABLE twin_first AS SELECT row_no, coalesce(record, new_id) AS id, "
-        f"{', '.join(c.value for c in columns)}, {' AND '.join(firsts)} AS sure FROM twin_round WHERE error IS NULL"
+        f"{', '.join(c.value for c in columns)}, {' AND '.join(firsts)} AS sure FROM {rows} WHERE error IS NULL"
     )
     parts = []
     for column in columns:
@@ -147,8 +147,8 @@ def _refuse_later_copies(cursor: duckdb.DuckDBPyConnection, columns: Sequence[Co
             f"|| left({alias}.id, 15) END"
         )
     cursor.execute(
-        "UPDATE twin_round SET error = 'DUPLICATE_VALUE:duplicate value found: ' || d.listed || ':--' FROM "
-        f"(SELECT w.row_no AS line, concat_ws(', ', {', '.join(parts)}) AS listed FROM twin_round w {' '.join(joins)} "
+        f"UPDATE {rows} SET error = 'DUPLICATE_VALUE:duplicate value found: ' || d.listed || ':--' FROM "
+        f"(SELECT w.row_no AS line, concat_ws(', ', {', '.join(parts)}) AS listed FROM {rows} w {' '.join(joins)} "
         "WHERE w.error IS NULL) d WHERE row_no = d.line AND d.listed <> ''"
     )
     return True

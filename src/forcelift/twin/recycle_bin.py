@@ -16,7 +16,8 @@ from forcelift.twin import values
 from forcelift.twin.deletes import RECYCLE_BIN_DAYS
 from forcelift.twin.ids import id18, is_id
 from forcelift.twin.org import TwinOrg
-from forcelift.twin.rest_write import SaveError, SaveResult
+from forcelift.twin.rest_write import SaveError, SaveResult, parse_error
+from forcelift.twin.roll_up_saves import MasterRules, RollUpSaves, no_value
 from forcelift.twin.schema import ObjectSchema
 from forcelift.twin.store import table
 from forcelift.twin.values import name as quoted
@@ -81,7 +82,11 @@ class RecycleBin:
             return SaveError(status_code="INVALID_CROSS_REFERENCE_KEY", message="invalid cross reference id", fields=())
         if not row[0]:
             return SaveError(status_code="UNDELETE_FAILED", message="Entity is not in the recycle bin", fields=())
-        refusal = self._orphaned(cursor, entry, record_id) or self._taken(cursor, entry, record_id)
+        refusal = (
+            self._orphaned(cursor, entry, record_id)
+            or self._taken(cursor, entry, record_id)
+            or self._refused_by_master(cursor, entry, record_id, user_id)
+        )
         if refusal is not None:
             return refusal
         self._revive(cursor, entry, [record_id], user_id)
@@ -125,6 +130,24 @@ class RecycleBin:
                 message = f"duplicate value found: {field.name} duplicates value on record with id: {row[0][:15]}"
                 return SaveError(status_code="DUPLICATE_VALUE", message=message, fields=())
         return None
+
+    def _refused_by_master(
+        self, cursor: duckdb.DuckDBPyConnection, entry: ObjectSchema, record_id: str, user_id: str
+    ) -> SaveError | None:
+        """Save the masters that sum the record up; an error if one of them may not become so."""
+        rules = MasterRules(schema=self._org.schema, active_on=self._org.automations.active_on)
+        saves = RollUpSaves(cursor, rules, entry, now=self._now(), user_id=user_id)
+        if not saves.needed:
+            return None
+        one = f"SELECT 0 AS pos, 0 AS chunk, 0 AS ord, t.Id AS record{saves.columns} FROM {table(entry)} t"
+        saves.begin(
+            f"({one} WHERE t.Id = {values.text(record_id)}) t",
+            old=no_value,
+            new=lambda field: f"t.{quoted(field.name)}",
+        )
+        saves.settle()
+        row = cursor.execute(f"SELECT error FROM {saves.rows} WHERE error IS NOT NULL").fetchone()
+        return None if row is None else parse_error(str(row[0]))
 
     def _revive(self, cursor: duckdb.DuckDBPyConnection, entry: ObjectSchema, ids: Sequence[str], user_id: str) -> None:
         now = self._now()

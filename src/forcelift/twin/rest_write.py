@@ -21,6 +21,7 @@ from forcelift.twin.ingest import GroupRun
 from forcelift.twin.ingest_task import IngestTask
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.rest_unit import RollBack, WorkUnits
+from forcelift.twin.roll_up_saves import MasterRules
 from forcelift.twin.schema import FieldSchema, ObjectSchema
 
 RECORDS_MAX: Final = 200
@@ -147,13 +148,16 @@ class RecordWriter:
         results: list[SaveResult] = []
         now = self._org.clock.now()
         inserts_left = self._org.usage.records_left()
+        masters = MasterRules(schema=self._org.schema, active_on=self._org.automations.active_on)
         try:
             with self._units.write() as cursor:
                 if operation == "delete":
-                    DeleteRun(cursor, task, now=now).execute(rows)
+                    DeleteRun(cursor, task, now=now, masters=masters).execute(rows)
                 else:
                     active = self._org.automations.active_on(entry.name)
-                    run = GroupRun(cursor, task, now=now, inserts_left=inserts_left, automations=active)
+                    run = GroupRun(
+                        cursor, task, now=now, inserts_left=inserts_left, automations=active, masters=masters
+                    )
                     if columns:
                         run.execute(rows)
                     else:  # a record without any value: there are no cells to read, and a frame of none has no height
