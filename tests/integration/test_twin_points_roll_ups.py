@@ -204,6 +204,48 @@ def test_point_48_the_masters_master_is_saved_after_it() -> None:
         assert stored(org) == {"1", "2"}
 
 
+def test_point_48_a_detail_of_two_masters_saves_both_and_theirs() -> None:
+    """Method: a seat belongs to two trips, of different tours; triggers say up there what they have seen."""
+    seats = {
+        "Seat__c": {
+            "fields": {
+                "First__c": {"type": "reference", "referenceTo": "Trip__c", "relationshipOrder": 0},
+                "Bus__c": {"type": "reference", "referenceTo": "Bus__c", "relationshipOrder": 1},
+            }
+        },
+        "Bus__c": {
+            "fields": {
+                "Ext__c": {"type": "string", "externalId": True, "unique": True},
+                "Depot__c": {"type": "reference", "referenceTo": "Depot__c", "relationshipOrder": 0},
+                "Seats__c": roll_up("Seat__c", "Bus__c"),
+            }
+        },
+        "Depot__c": {"fields": {"Note__c": {"type": "string"}, "Buses__c": roll_up("Bus__c", "Depot__c")}},
+    }
+    objects = {**OBJECTS, **seats}
+    objects["Trip__c"] = {"fields": {**OBJECTS["Trip__c"]["fields"], "Seats__c": roll_up("Seat__c", "First__c")}}
+    objects["Tour__c"] = {"fields": {**OBJECTS["Tour__c"]["fields"], "Note__c": {"type": "string"}}}
+    triggers = [
+        trigger({"effect": "fill", "field": "Note__c", "formula": f'TEXT({field}) & " seen"'}, on=name)
+        for name, field in (("Tour__c", "Trips__c"), ("Depot__c", "Buses__c"))
+    ]
+    small = rule("Seats__c > 1", on="Bus__c")
+    with make_org(objects=objects, automations={"triggers": triggers, "validation_rules": [small]}) as org:
+        tour = run_job(org, "insert", "Tour__c", "Ext__c\nt\n").saved[0]["sf__Id"]
+        depot = run_job(org, "insert", "Depot__c", "Note__c\nx\n").saved[0]["sf__Id"]
+        trips = run_job(org, "insert", "Trip__c", write_csv(["Ext__c", "Tour__c"], [["a", tour], ["b", tour]])).saved
+        run_job(org, "insert", "Bus__c", write_csv(["Ext__c", "Depot__c"], [["1", depot], ["2", depot]]))
+        for name in ("Tour__c", "Depot__c"):
+            assert records(org, name, "Note__c") == [("2 seen",)], "inserts of trips and buses have told them"
+            with org.store.write() as cursor:
+                cursor.execute(f"UPDATE data.{name} SET Note__c = NULL")
+        rows = [[trips[0]["sf__Id"], "1"], [trips[1]["sf__Id"], "1"], [trips[1]["sf__Id"], "2"]]
+        done = run_job(org, "insert", "Seat__c", write_csv(["First__c", "Bus__r.Ext__c"], rows))
+        assert [row["sf__Error"] for row in done.failed] == [REFUSED] * 2
+        for name in ("Tour__c", "Depot__c"):
+            assert records(org, name, "Note__c") == [("2 seen",)]
+
+
 def test_point_48_required_and_unique_fields_of_the_master_are_looked_at() -> None:
     same = trigger({"effect": "fill", "field": "Ext__c", "value": "b", "when": "Legs__c > 1"})
     with touring(triggers=[same]) as org:

@@ -1,6 +1,6 @@
 """Save masters again whose roll-up summaries their details may have changed: what refuses a master fails its details.
 
-Details come as a table `twin_detail_<level>`: a row for each detail that is about to be written, with what its lookup
+Details come as a table (`rows`): a row for each detail that is about to be written, with what its lookup
 and the summed fields were (`old F`) and will be (`new F`). Chunks of 200 follow one another, since what one of them
 adds counts for the next; where no automation acts on any master there is nothing to ask, and one pass does.
 A master that is a detail itself has its own master saved after it.
@@ -57,10 +57,11 @@ class RollUpSaves:
         *,
         now: datetime,
         user_id: str,
-        level: int = 0,
+        path: tuple[int, ...] = (),
     ) -> None:
+        # Two masters of one detail may have the same master; so tables are named for the way up.
         self._cursor = cursor
-        self.rows = f"twin_detail_{level}"
+        self.rows = "_".join(("twin_detail", *map(str, path)))
         self.apex_ms = 0.0
         masters: dict[str, list[FieldSchema]] = {}
         for lookup in entry.stored_fields:
@@ -69,10 +70,10 @@ class RollUpSaves:
                     masters.setdefault(target, []).append(lookup)
         self._masters = [
             _MasterSave(
-                cursor, rules, entry, master, lookups, self.rows, now=now, user_id=user_id, level=level, number=number
+                cursor, rules, entry, master, lookups, self.rows, now=now, user_id=user_id, path=(*path, number)
             )
             for number, (name, lookups) in enumerate(masters.items())
-            if level < LEVELS_MAX
+            if len(path) < LEVELS_MAX
             and (master := rules.schema.object(name)) is not None
             and _told(master, entry, lookups)
         ]
@@ -112,7 +113,7 @@ class RollUpSaves:
         )
 
     def settle(self) -> None:
-        """Save the masters, chunk by chunk; rows of `twin_detail_<level>` whose master is refused get its error."""
+        """Save the masters, chunk by chunk; rows whose master is refused get its error."""
         chunks = self._cursor.execute(f"SELECT chunk FROM {self.rows} GROUP BY chunk ORDER BY min(ord)").fetchall()
         for (chunk,) in chunks:
             self.check(int(chunk))
@@ -145,15 +146,14 @@ class _MasterSave:
         *,
         now: datetime,
         user_id: str,
-        level: int,
-        number: int,
+        path: tuple[int, ...],
     ) -> None:
         self._cursor = cursor
         self._detail = detail
         self._entry = entry
         self._details = details
         self._now = now
-        self._rows = f"twin_master_{level}_{number}"
+        self._rows = "_".join(("twin_master", *map(str, path)))
         self._automations = rules.active_on(entry.name)
         self._told = _told(entry, detail, lookups)
         self._lookups = list(dict.fromkeys(roll_up.lookup for _, roll_up in self._told))
@@ -167,7 +167,7 @@ class _MasterSave:
         )  # fmt: skip
         self._task = extended(task, self._automations)
         self._acting = self._run()
-        self._above = RollUpSaves(cursor, rules, entry, now=now, user_id=user_id, level=level + 1)
+        self._above = RollUpSaves(cursor, rules, entry, now=now, user_id=user_id, path=path)
 
     @property
     def quiet(self) -> bool:
