@@ -10,7 +10,7 @@ Source:  salesforce-api reference, section 5 (save order) and section 9 (point 4
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -229,7 +229,7 @@ class _MasterSave:
             taken += [f"CAST(NULL AS {column.field.sql_type}) AS {column.value}", f"false AS {column.given}"]
         self._cursor.execute(
             f"CREATE OR REPLACE TEMP TABLE {self._rows} AS SELECT {', '.join(taken)} FROM {table(self._entry)} t "
-            "WHERE NOT t.IsDeleted AND t.Id IN (SELECT id FROM twin_touched)"
+            f"{' '.join(self._sums())} WHERE NOT t.IsDeleted AND t.Id IN (SELECT id FROM twin_touched)"
         )
 
     def _weigh(self, chunk: int) -> None:
@@ -260,7 +260,22 @@ class _MasterSave:
     def _weighed(self, field: FieldSchema, roll_up: RollUp, counted: str) -> str:
         if self._automations.is_empty:
             return f"CAST(NULL AS {field.sql_type})"  # nobody asks
-        return roll_up.sql("t", field.sql_type, details="twin_weighed", counted=f"x.{counted}")
+        value = f"s{self._lookups.index(roll_up.lookup)}.{quoted(f'{counted} {field.name}')}"
+        return value if roll_up.function in ("MIN", "MAX") else f"coalesce({value}, 0)"  # a master without details
+
+    def _sums(self) -> Iterator[str]:
+        """Joins that give the masters their roll-ups, one for each lookup."""
+        for number, name in enumerate(self._lookups if not self._automations.is_empty else ()):
+            values = "".join(
+                f", {roll_up.aggregate(field.sql_type, counted=side)} AS {quoted(f'{side} {field.name}')}"
+                for field, roll_up in self._told
+                if roll_up.lookup == name
+                for side in ("was", "will")
+            )
+            yield (
+                f"LEFT JOIN (SELECT x.{quoted(name)} AS id{values} FROM twin_weighed x GROUP BY 1) s{number} "
+                f"ON s{number}.id = t.Id"
+            )
 
     def _judge(self) -> None:
         """The rules of a save, in their order."""

@@ -65,20 +65,20 @@ class RollUp:
     function: str
     of: str | None = None
 
-    def sql(self, row: str, sql_type: str, *, details: str | None = None, counted: str = 'NOT x."IsDeleted"') -> str:
-        """The value for the master that `row` names, computed anew from its details. Sum and count of none are 0.
+    def sql(self, row: str, sql_type: str) -> str:
+        """The value for the master that `row` names, computed anew from its details."""
+        return (
+            f'(SELECT {self.aggregate(sql_type)} FROM data."{self.child}" x '
+            f'WHERE x."{self.lookup}" = {row}."Id" AND NOT x."IsDeleted")'
+        )
 
-        `details` is a table that stands in for the details' own, `counted` says which of its rows `x` count.
-        """
+    def aggregate(self, sql_type: str, *, counted: str = "true") -> str:
+        """The value for a group of details `x`, of those that count. Sum and count of none are 0."""
         name = "*" if self.of is None else f'x."{self.of}"'
-        source = details or f'data."{self.child}"'
-        computed = f"{self.function.lower()}({name})"
+        computed = f"{self.function.lower()}({name}) FILTER (WHERE {counted})"
         if self.function == "SUM":
             computed = f"coalesce({computed}, 0)"
-        return (
-            f"(SELECT TRY_CAST({computed} AS {sql_type}) FROM {source} x "
-            f'WHERE x."{self.lookup}" = {row}."Id" AND {counted})'
-        )
+        return f"TRY_CAST({computed} AS {sql_type})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
