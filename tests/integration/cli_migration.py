@@ -32,7 +32,7 @@ ORPHANS = 25  # sales of a tenant that does not exist
 CHUNK_ROWS = 100
 PATIENCE_S = 60.0
 
-_OBJECTS: dict[str, Any] = {
+CLI_OBJECTS: dict[str, Any] = {
     "Tenant__c": {
         "fields": {"Name": {"type": "string"}, "Code__c": {"type": "string", "externalId": True, "unique": True}}
     },
@@ -72,7 +72,7 @@ limits: {{parallel_jobs: 2}}
 
 
 def cli_schema() -> Schema:
-    return schema_from_dict({"objects": _OBJECTS})
+    return schema_from_dict({"objects": CLI_OBJECTS})
 
 
 def make_source(folder: Path) -> None:

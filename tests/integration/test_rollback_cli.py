@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,16 @@ from typing import Any
 import httpx
 import polars as pl
 import pytest
-from tests.integration.cli_migration import ORPHANS, SALES, TENANTS, Migration, cli_schema, make_source, write_plan
+from tests.integration.cli_migration import (
+    CLI_OBJECTS,
+    ORPHANS,
+    SALES,
+    TENANTS,
+    Migration,
+    cli_schema,
+    make_source,
+    write_plan,
+)
 
 import forcelift
 from forcelift.errors import ExitCode, UsageError
@@ -21,6 +31,7 @@ from forcelift.twin.server import TwinServer
 
 GOOD = SALES - ORPHANS
 BASE = "/services/data/v66.0"
+LOADER, CLERK = "etl@kpc.example", "clerk@kpc.example"
 
 
 @pytest.fixture
@@ -313,3 +324,62 @@ def test_a_record_that_cannot_be_put_back_does_not_go_with_its_new_master(
             assert (migration.count("Tenant__c"), migration.count("Sale__c")) == (1, 1)
     finally:
         org.close()
+
+
+@pytest.fixture
+def two_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Migration]:
+    """The first user loads; the second one works in the org."""
+    make_source(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    schema = schema_from_dict({"users": [{"username": LOADER}, {"username": CLERK}], "objects": CLI_OBJECTS})
+    org = TwinOrg.open(None, schema=schema)
+    try:
+        with TwinServer(org) as server:
+            write_plan(tmp_path, server)
+            monkeypatch.setenv("CLI_TEST_TOKEN", server.app.sign_in.open_session(LOADER))
+            yield Migration(folder=tmp_path, org=org, server=server)
+            assert server.internal_errors == []
+    finally:
+        org.close()
+
+
+def rename_as_clerk(migration: Migration, key: int, *, later_than: str) -> None:
+    """Change a field that the plan does not write, in a later second than a chunk's end by our clock."""
+    headers = {"Authorization": f"Bearer {migration.server.app.sign_in.open_session(CLERK)}"}
+    with httpx.Client(base_url=f"{migration.server.url}{BASE}", headers=headers) as clerk:
+        changed = ""
+        while changed[:19] <= later_than:
+            clerk.patch(f"/sobjects/Sale__c/Sale__c/{key}", json={"Name": "renamed"}).raise_for_status()
+            changed = clerk.get(f"/sobjects/Sale__c/Sale__c/{key}").raise_for_status().json()["LastModifiedDate"]
+
+
+def last_end(migration: Migration) -> str:
+    """When the last chunk of all batches was settled: `2026-01-31T12:00:00`."""
+    with sqlite3.connect(migration.folder / "state" / "audit.db") as database:
+        ((end,),) = database.execute("SELECT max(END_TIME) FROM MIGRATION_AUDIT_LOG").fetchall()
+    return str(end)[:19].replace(" ", "T")
+
+
+def test_a_batch_that_settled_late_does_not_take_others_work_for_its_own(two_users: Migration) -> None:
+    """Its process was killed, somebody worked in the org, and days later a resume settled what had been loaded."""
+    two_users.document("run", "--batch", "first", code=ExitCode.ROWS_REFUSED)
+    rename_as_clerk(two_users, ORPHANS + 1, later_than="")
+    with sqlite3.connect(two_users.folder / "state" / "audit.db") as database:
+        database.execute("UPDATE MIGRATION_AUDIT_LOG SET END_TIME = replace(END_TIME, '20', '21')")
+    done = two_users.document("rollback", "first", "--execute", "--reason", "late", code=ExitCode.ROWS_REFUSED)
+    kept = {table["table"]: [one["code"] for one in table["kept"]] for table in done["tables"]}
+    assert kept["sales"] == ["CHANGED_LATER"]
+    assert two_users.count("Sale__c") == 1
+
+
+def test_what_a_later_batch_found_changed_by_others_stays_changed_by_others(two_users: Migration) -> None:
+    """Between two batches somebody renamed a record; the rollback of the second puts their work back, not ours."""
+    two_users.document("run", "--batch", "first", code=ExitCode.ROWS_REFUSED)
+    rename_as_clerk(two_users, ORPHANS + 1, later_than=last_end(two_users))
+    two_users.document("run", "--batch", "second", code=ExitCode.ROWS_REFUSED)
+    newer = two_users.document("rollback", "second", "--execute", "--reason", "in order")
+    assert (newer["restored"], newer["kept"]) == (TENANTS + GOOD, 0)
+    done = two_users.document("rollback", "first", "--execute", "--reason", "in order", code=ExitCode.ROWS_REFUSED)
+    kept = {table["table"]: [one["code"] for one in table["kept"]] for table in done["tables"]}
+    assert kept["sales"] == ["CHANGED_LATER"]
+    assert two_users.count("Sale__c") == 1

@@ -72,7 +72,7 @@ class UndoTable:
 
     def state_columns(self, more: tuple[str, ...] = ()) -> tuple[str, ...]:
         """What is asked of the org for each record."""
-        stamps = ("Id", "LastModifiedDate", "CreatedDate", "CreatedById")
+        stamps = ("Id", "LastModifiedDate", "LastModifiedById", "CreatedDate", "CreatedById")
         compared = tuple(self.compared) if self.is_comparable else ()
         return tuple(dict.fromkeys((*stamps, *compared, *more)))
 
@@ -128,6 +128,7 @@ def decide(table: UndoTable, ledger: pl.DataFrame, state: pl.DataFrame, evidence
     has_image = pl.col("id").is_in(image_ids.implode())
     until = pl.coalesce("until", pl.lit(evidence.settled_at, dtype=_MOMENT))
     later = pl.col("last_modified") > pl.max_horizontal(until, pl.lit(evidence.settled_at, dtype=_MOMENT))
+    later = later | _by_another(ours, evidence)
     # A refused row has changed a record only where its load was taken and its links were refused.
     since_image = pl.lit(evidence.image_at, dtype=_MOMENT)
     untouched = is_failed & ~ours & (~has_image | (pl.col("last_modified") < since_image).fill_null(True))
@@ -175,12 +176,13 @@ def _seen(table: UndoTable, state: pl.DataFrame, evidence: Evidence) -> pl.DataF
     """The records' state in canonical form: `Id`, times, who made it, and the hashes of what they hold."""
     columns = [
         canonical_from_org(_ID, state["Id"]).alias("Id"),
-        _moments(state["LastModifiedDate"]).alias("last_modified"),
-        _moments(state["CreatedDate"]).alias("created_date"),
+        moments(state["LastModifiedDate"]).alias("last_modified"),
+        canonical_from_org(_ID, state["LastModifiedById"]).alias("last_modified_by"),
+        moments(state["CreatedDate"]).alias("created_date"),
         canonical_from_org(_ID, state["CreatedById"]).alias("created_by"),
     ]
     if evidence.created_field is not None:
-        columns.append(_moments(state[evidence.created_field]).alias("source_created"))
+        columns.append(moments(state[evidence.created_field]).alias("source_created"))
     else:
         columns.append(pl.repeat(None, state.height, dtype=_MOMENT, eager=True).alias("source_created"))
     frame = pl.DataFrame(columns)
@@ -214,6 +216,18 @@ def _created_by_us(evidence: Evidence) -> pl.Expr:
     in_time = pl.col("created_date").is_between(evidence.image_at, evidence.settled_at)
     ours = (pl.col("created_by") == evidence.user_id) & in_time
     return ((pl.col("outcome") != "failed") & ours & ~pl.col("id").is_in(held.implode())).fill_null(False)
+
+
+def _by_another(ours: pl.Expr, evidence: Evidence) -> pl.Expr:
+    """Whether somebody else wrote the record last: a batch may settle long after its jobs, and clocks differ.
+
+    Who loaded a record that stood there before is not on it. Where the user of now wrote some of the chunk's records
+    last, they loaded it; else only the time tells.
+    """
+    writer = pl.col("last_modified_by")
+    another = writer != evidence.user_id
+    loaded_by_us = (writer == evidence.user_id).any()
+    return pl.when(ours).then(another & (writer != pl.col("created_by"))).otherwise(another & loaded_by_us)
 
 
 def _outside(evidence: Evidence, ours: pl.Expr) -> pl.Expr:
@@ -265,7 +279,7 @@ _ID = FieldDescribe(name="Id", label="Id", type="id", length=18)
 _MOMENT = pl.Datetime("us", "UTC")
 
 
-def _moments(texts: pl.Series) -> pl.Series:
+def moments(texts: pl.Series) -> pl.Series:
     """Instants as bulk queries print them; a date alone is its first moment in UTC."""
     return (
         texts.str.replace(r"\+0000$", "Z")

@@ -19,7 +19,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from forcelift.after.rollback.decide import DECISIONS, PUT_BACK, Evidence, UndoTable, decide, long_numbers
+from forcelift.after.rollback.decide import DECISIONS, PUT_BACK, Evidence, UndoTable, decide, long_numbers, moments
 from forcelift.after.rollback.scope import DELETE, KEEP, RESTORE, Scope, UndoNames, rollback_folder
 from forcelift.audit import AuditStore
 from forcelift.audit.records import BeforeImage, Chunk, ChunkStatus, ChunkStep, Rollback
@@ -174,18 +174,40 @@ def _look_at(world: LookWorld, chunk: Chunk, image: BeforeImage | None, found: L
 
 
 def _put_back(world: LookWorld, chunk: Chunk, ids: pl.Series) -> pl.DataFrame:
-    """Of these records those that rollbacks since the chunk's settling have put back, and when that was through."""
-    frames = [pl.DataFrame(schema=PUT_BACK)]
+    """Of these records those that rollbacks since the chunk's settling have put back, and when that was through.
+
+    A later batch put back what it had found. Had somebody changed a record between this chunk and the first later one,
+    that batch's image is younger than the chunk, and the record counts as changed since.
+    """
+    settled = _settled_at(chunk)
+    frames = [pl.DataFrame(schema={**PUT_BACK, "found": PUT_BACK["until"]})]
     wanted = ids.alias("id").to_frame().lazy()
     for rollback, files in world.earlier:
         mine = [name for name in files if f"/{segment(chunk.table_name)}/" in name]
-        if mine and rollback.ended_at is not None and rollback.ended_at > _settled_at(chunk):
+        if mine and rollback.ended_at is not None and rollback.ended_at > settled:
             outcomes = pl.scan_parquet([world.storage.path(name) for name in mine], glob=False)
             done = outcomes.filter((pl.col("action") == RESTORE) & (pl.col("outcome") == "rolled_back"))
             until = pl.lit(rollback.ended_at, dtype=PUT_BACK["until"]).alias("until")
-            found = done.join(wanted, on="id", how="semi").select("id", until)
-            frames.append(found.collect(engine="streaming"))
-    return pl.concat(frames).group_by("id").agg(pl.col("until").max())
+            ours = done.join(wanted, on="id", how="semi").select("id", until).collect(engine="streaming")
+            if ours.height:
+                frames.append(ours.join(_stamps(world, rollback.batch_id, chunk.table_name, ours["id"]), on="id"))
+    together = pl.concat(frames).group_by("id").agg(pl.col("until").max(), pl.col("found").min())
+    return together.filter(pl.col("found") <= settled).select("id", "until")
+
+
+def _stamps(world: LookWorld, batch_id: str, table_name: str, ids: pl.Series) -> pl.DataFrame:
+    """When these records had been changed last as the batch found them: `id` and `found`, of those in its images."""
+    images = world.audit.images(batch_id)
+    frames = [pl.DataFrame(schema={"id": pl.String(), "found": PUT_BACK["until"]})]
+    wanted = ids.unique().alias("Id").to_frame()
+    for chunk in world.audit.chunks(batch_id, with_superseded=True):
+        image = images.get(chunk.audit_id)
+        if chunk.table_name != table_name or image is None or image.file is None:
+            continue
+        lines = pl.scan_parquet(world.storage.path(image.file), glob=False).select("Id", "LastModifiedDate")
+        found = lines.join(wanted.lazy(), on="Id", how="semi").collect(engine="streaming")
+        frames.append(pl.DataFrame([found["Id"].alias("id"), moments(found["LastModifiedDate"]).alias("found")]))
+    return pl.concat(frames).group_by("id").agg(pl.col("found").min())
 
 
 def earlier_rollbacks(audit: AuditStore, storage: Storage) -> tuple[tuple[Rollback, tuple[str, ...]], ...]:
