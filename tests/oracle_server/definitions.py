@@ -179,7 +179,7 @@ class Definitions:
                 column.on_null = parser.takes("ON", "NULL")
                 column.nullable = column.nullable and not column.on_null
                 start = parser.here.at
-                column.default = parser.expression()
+                column.default = parser.value()  # no condition: `DEFAULT 0 NOT NULL` ends before NOT
                 column.default_text = parser.statement[start : parser.here.at].strip()
             elif parser.takes("GENERATED"):
                 self._identity(column)

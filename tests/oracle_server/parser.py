@@ -164,6 +164,10 @@ class Parser:
             left = Node("or", (left, self._after(self._conjunction)), self.here.at)
         return left
 
+    def value(self) -> Node:
+        """An expression that is no condition."""
+        return self._concatenation()
+
     def expressions(self) -> list[Node]:
         found = [self.expression()]
         while self.takes(","):

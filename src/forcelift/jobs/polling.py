@@ -51,31 +51,30 @@ def closed(track: JobTrack, now: datetime) -> None:
 
 def looked(board: Board, track: JobTrack, now: datetime) -> None:
     """A closed job's state is known; learn how long its object's jobs take if it has ended by itself."""
+    if track.closed_at is not None:
+        track.worked_s += _seen_at_work(board, track, now)
     if not track.is_terminal:
         track.looked_at = now
         if track.closed_at is None:
             track.closed_at = now
     elif track.is_timed and track.closed_at is not None and not track.abort_asked:
-        board.seconds_per_row[track.job.object] = _seconds(board, track, now) / max(1, track.job.part.rows)
+        seconds = track.worked_s
+        if track.looked_at is None and track.job.object in board.seconds_per_row:
+            seconds *= _SHRINK
+        board.seconds_per_row[track.job.object] = seconds / max(1, track.job.part.rows)
 
 
-def _seconds(board: Board, track: JobTrack, now: datetime) -> float:
-    """How long a job took that ended between its last look and now.
+def _seen_at_work(board: Board, track: JobTrack, now: datetime) -> float:
+    """How much of the time since the last look counts.
 
-    Looks come before a job is twice as old as at the one before. Where it is older, this process slept or the clock was
-    set, and the job ended at some time in between; a pace learnt from that would keep the next jobs waiting.
+    A look that comes at more than twice its time comes after this process slept, or the clock was set: a pace learnt
+    from that would keep the next jobs waiting.
     """
-    assert track.closed_at is not None
-    seconds = (now - track.closed_at).total_seconds()
-    known = board.seconds_per_row.get(track.job.object)
-    if track.looked_at is not None:
-        earlier = (track.looked_at - track.closed_at).total_seconds()
-    elif known is not None:
-        seconds *= _SHRINK
-        earlier = known * track.job.part.rows
-    else:
-        earlier = 0.0
-    return min(seconds, 2 * max(earlier, board.settings.poll_first_s))
+    last = track.looked_at or track.closed_at
+    assert last is not None
+    due, _ = _due(board, track, track.closed_at)
+    planned_s = (due - last).total_seconds() if track.is_timed else 0.0
+    return min((now - last).total_seconds(), 2 * max(planned_s, board.settings.poll_first_s))
 
 
 def _due(board: Board, track: JobTrack, oldest: datetime | None) -> tuple[datetime, timedelta]:

@@ -75,6 +75,7 @@ class JobTrack:
     closed_at: datetime | None = None  # or first seen at work, if it was closed by an earlier process
     is_timed: bool = False  # `closed_at` is when the org began
     looked_at: datetime | None = None  # when the org was last seen at work on it
+    worked_s: float = 0.0  # so long it was seen at work, without time in which nobody could look
     seen: IngestJob | None = None  # as the org showed it at the last look; lists leave the counters out
     abort_asked: bool = False
     aborted_at: datetime | None = None  # since when an aborted job's counter stands where it stands
