@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -247,3 +248,12 @@ def _finish(held: Migration, batch_id: str) -> None:
     outcomes = check_accounting(held.audit_file, held.folder / "state" / "staging", batch_id)
     assert outcomes == {"tenants": {"created": TENANTS}, "sales": {"created": GOOD, "rejected": ORPHANS}}
     assert len(held.jobs("JobComplete")) >= SALES // CHUNK_ROWS
+
+
+def test_a_process_ends_without_words_of_its_libraries(migration: Migration) -> None:
+    """What libraries find to say while the interpreter ends is no business of a user's."""
+    for words in (["run", "--batch", "one"], ["validate", "one"], ["status"]):
+        command = [sys.executable, "-m", "forcelift", *words]
+        done = subprocess.run(command, cwd=migration.folder, capture_output=True, text=True, check=False)
+        assert done.returncode in (ExitCode.DONE, ExitCode.ROWS_REFUSED), done.stderr
+        assert "leaked" not in done.stderr

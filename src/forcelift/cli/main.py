@@ -58,9 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     gc.set_threshold(50_000, 20, 100)
     os.umask(0o077)  # what a migration writes is for the user who runs it, whichever library writes it
     words = list(sys.argv[1:] if arguments is None else arguments)
-    code = int(run_command(words))
-    gc.freeze()  # the process ends: to look through all that it still holds, as Python does twice then, frees nothing
-    sys.exit(code)
+    sys.exit(int(run_command(words)))
 
 
 def run_command(words: list[str]) -> int:

@@ -52,11 +52,20 @@ def show_summary(console: Console, summary: BatchSummary) -> None:
         console.print(line)
     if unknown := sum(table.unknown for table in summary.tables):
         console.print(Text(f"{plural(unknown, 'row')} sent, but their answers are gone: a resume settles them"))
+    for words in rolled_back_lines(summary):
+        console.print(words)
     for lines in (changed_lines(summary), refused_lines(summary)):
         for line in lines:
             console.print(line)
     for note in summary.notes:
         console.print(Text(f"note: {note}"))
+
+
+def rolled_back_lines(summary: BatchSummary) -> Iterator[str]:
+    """What a rollback took back of each table, which the columns of sent rows no longer count."""
+    for table in summary.tables:
+        if table.rolled_back or table.kept:
+            yield f"{table.table}: {table.rolled_back:,} rolled back, {table.kept:,} kept in the org by the rollback"
 
 
 def _nothing_planned(summary: BatchSummary) -> str:

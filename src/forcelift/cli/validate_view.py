@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
+
 from rich.console import Console
 
 from forcelift.after.validate.checks import LEVEL_NAMES, Check, CheckStatus, Difference
 from forcelift.cli.output import plural, table_lines
 from forcelift.validation import Validated
 
+_AGGREGATES = 2
 _EXAMPLES_SHOWN = 10
 _WIDTH_MAX = 40
 _WORDS = {CheckStatus.NOT_CHECKED: "not checked"}
@@ -17,7 +21,8 @@ def show_validation(console: Console, validated: Validated) -> None:
     """Print what a validation found."""
     found = validated.found
     console.print(f"batch {validated.batch.batch_id}")
-    rows = [_row(check) for check in found.checks]
+    lines = _by_line(found.checks)
+    rows = [_row(checks[0]) if len(checks) == 1 else _sum_up(checks) for checks in lines]
     for line in table_lines(
         ("level", "table", "check", "status", "source", "org", "difference"), rows, left=(0, 1, 2, 3)
     ):
@@ -29,8 +34,27 @@ def show_validation(console: Console, validated: Validated) -> None:
             console.print(f"  {_sentence(example)}")
         if len(check.examples) > _EXAMPLES_SHOWN:
             console.print(f"  and {len(check.examples) - _EXAMPLES_SHOWN:,} more; `--json` lists them")
+    if len(lines) < len(found.checks):
+        console.print("(`--json` lists each figure)")
     console.print()
     console.print(_verdict(validated))
+
+
+def _by_line(checks: Sequence[Check]) -> list[list[Check]]:
+    """The checks that share a line: a table's aggregates while all are equal, as a wide table has a hundred."""
+
+    def line(numbered: tuple[int, Check]) -> tuple[str, int]:
+        number, check = numbered
+        shares = check.level == _AGGREGATES and check.status is CheckStatus.PASSED
+        return check.table, -1 if shares else number
+
+    return [[check for _, check in group] for _, group in groupby(enumerate(checks), key=line)]
+
+
+def _sum_up(checks: Sequence[Check]) -> tuple[str, ...]:
+    fields = {check.name.rpartition(" ")[2] for check in checks}
+    what = f"{plural(len(checks), 'figure')} of {plural(len(fields), 'field')}"
+    return (*_row(checks[0])[:2], what, _row(checks[0])[3], "-", "-", "-")
 
 
 def _row(check: Check) -> tuple[str, ...]:
