@@ -91,6 +91,10 @@ class StateConflict(ForceliftError):
     exit_code = ExitCode.STATE
 
 
+class NothingRecorded(StateConflict):
+    """There is no audit database yet: no batch was ever begun here."""
+
+
 class LeaseLost(StateConflict):
     """Another process has taken over what this one worked on: it must touch nothing of it any more."""
 

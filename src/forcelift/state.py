@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forcelift.audit import AuditStore, LeaseTimes
+from forcelift.errors import NothingRecorded
 from forcelift.ledger import LedgerCounts
 from forcelift.plan import LoadedPlan
 from forcelift.protocols.clock import Clock
@@ -55,3 +56,15 @@ def open_state(
     with AuditStore.open(loaded.audit_url(), clock=clock, create=create, lease_times=lease_times) as audit:
         scan_mb = max(_SCAN_LEAST_MB, loaded.plan.limits.memory_mb // 8)
         yield State(audit=audit, storage=FolderStorage(root), scan_mb=scan_mb)
+
+
+@contextmanager
+def open_known_state(loaded: LoadedPlan, *, clock: Clock) -> Iterator[State | None]:
+    """What a plan remembers, for those who do without; None if it never kept anything."""
+    with ExitStack() as stack:
+        try:
+            state = stack.enter_context(open_state(loaded, clock=clock, create=False))
+        except NothingRecorded:
+            yield None
+            return
+        yield state

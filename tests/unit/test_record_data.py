@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 from tests.rules_support import KEY, compiled, describe_field, object_of, source_column
 
-from forcelift.during.extract.chunk_size import auto_chunk_rows
 from forcelift.during.extract.record_data import SentRowsJson, column_codecs, source_rows_json
+from forcelift.jobs.chunk_size import auto_chunk_rows
 from forcelift.jobs.tracks import TableSpec
 from forcelift.jobs.work import TableWork
 from forcelift.protocols.source import ColumnKind, SourceTable

@@ -25,7 +25,7 @@ from forcelift.audit import tables
 from forcelift.audit.dialects import native_dates
 from forcelift.audit.postgresql import another_programs, postgresql_engine, server_error, shown_url, take_turn
 from forcelift.audit.shares import LeaseTimes
-from forcelift.errors import ForceliftError, StateConflict, StorageError, UsageError
+from forcelift.errors import ForceliftError, NothingRecorded, StateConflict, StorageError, UsageError
 from forcelift.protocols.clock import Clock
 
 _BUSY_TIMEOUT_S = 30.0
@@ -195,7 +195,7 @@ def _database_url(url_text: str) -> URL:
 
 def _prepare_file(file: Path, *, create: bool) -> None:
     if not create and not file.exists():
-        raise StateConflict(
+        raise NothingRecorded(
             f"there is no audit database `{file}`",
             state="no batch was begun here",
             hint="begin one with `forcelift run`, or run the command in the folder of the plan",
@@ -259,7 +259,7 @@ def _create_or_check(database: Database, *, create: bool) -> None:
             hint="name a file of its own in `audit.url`",
         )
     if not create and (database.file is not None or database.is_server):
-        raise StateConflict(
+        raise NothingRecorded(
             f"the audit database `{database.where}` is empty",
             state="no batch was begun here",
             hint="begin one with `forcelift run`",

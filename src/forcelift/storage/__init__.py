@@ -1,7 +1,7 @@
 """Sealed files: staging, ledger, images and reports are kept here."""
 
-from forcelift.storage.folder import FolderStorage
+from forcelift.storage.folder import FolderStorage, disk_of
 from forcelift.storage.names import segment
 from forcelift.storage.protocol import Disk, Sealed, SealedWriter, Storage, Usage
 
-__all__ = ["Disk", "FolderStorage", "Sealed", "SealedWriter", "Storage", "Usage", "segment"]
+__all__ = ["Disk", "FolderStorage", "Sealed", "SealedWriter", "Storage", "Usage", "disk_of", "segment"]

@@ -144,10 +144,7 @@ class FolderStorage:
         return Usage(used, disk.total, disk.free)
 
     def disk(self) -> Disk:
-        with in_words(str(self.root), "measured"):
-            disk = shutil.disk_usage(self._real_root)
-        # What the system keeps for its administrator is not counted as there, as in `df`.
-        return Disk(total=disk.used + disk.free, free=disk.free)
+        return disk_of(self._real_root)
 
     def _make_folder(self, folder: Path) -> None:
         if folder.is_dir():
@@ -296,3 +293,14 @@ def _files_below(folder: Path) -> Iterator[Path]:
     for parent, _, names in os.walk(folder):
         for name in names:
             yield Path(parent, name)
+
+
+def disk_of(folder: Path) -> Disk:
+    """The file system that a folder is on, or would be on once it is made."""
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    with in_words(str(folder), "measured"):
+        disk = shutil.disk_usage(there)
+    # What the system keeps for its administrator is not counted as there, as in `df`.
+    return Disk(total=disk.used + disk.free, free=disk.free)

@@ -21,7 +21,6 @@ import polars as pl
 from forcelift.audit import AuditStore
 from forcelift.audit.records import Batch, BatchMode, BatchTable, Chunk, ChunkStatus, JobKind
 from forcelift.audit.shares import WorkState
-from forcelift.during.extract.chunk_size import auto_chunk_rows
 from forcelift.during.extract.null_keys import has_null_keys
 from forcelift.during.extract.pace import Pace
 from forcelift.during.extract.parents import ParentIndex
@@ -30,6 +29,7 @@ from forcelift.during.extract.sample_draw import DrawWorld
 from forcelift.during.extract.sampled_source import SampledSource
 from forcelift.during.extract.stage import ChunkStager
 from forcelift.errors import DiskFull
+from forcelift.jobs.chunk_size import auto_chunk_rows
 from forcelift.jobs.messages import ChunkStaged, PlanTable, StageChunk, StageLinks, TablePlanned
 from forcelift.jobs.parts import PartWriter
 from forcelift.jobs.work import StagedNames, TableWork, duplicates_name, staged_names

@@ -23,12 +23,16 @@ def auto_chunk_rows(sample: pl.DataFrame) -> int:
     """
     if sample.height == 0:
         return CHUNK_ROWS_MAX
+    rows = int(PART_BYTES_AIM / upload_row_bytes(sample)) // CHUNK_ROWS_STEP * CHUNK_ROWS_STEP
+    return max(CHUNK_ROWS_STEP, min(CHUNK_ROWS_MAX, rows))
+
+
+def upload_row_bytes(sample: pl.DataFrame) -> float:
+    """Bytes that a row of an upload file takes on average, at least 1, by rows of the mapped columns."""
     text = sample.select(pl.all().exclude(pl.Binary))
     raw = sample.select(cs.binary())
     in_bytes = sum(_utf8_bytes(column) for column in raw) + raw.width * sample.height
-    row_bytes = max(1.0, (len(text.write_csv(include_header=False).encode()) + in_bytes) / sample.height)
-    rows = int(PART_BYTES_AIM / row_bytes) // CHUNK_ROWS_STEP * CHUNK_ROWS_STEP
-    return max(CHUNK_ROWS_STEP, min(CHUNK_ROWS_MAX, rows))
+    return max(1.0, (len(text.write_csv(include_header=False).encode()) + in_bytes) / sample.height)
 
 
 def _utf8_bytes(values: pl.Series) -> int:

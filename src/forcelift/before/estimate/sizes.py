@@ -1,0 +1,89 @@
+"""How large a table is: its rows, and how many bytes of an upload file one of them takes.
+
+Reads:   the source's count or its statistics, and a sample of each table.
+Writes:  nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import polars as pl
+
+from forcelift.jobs.chunk_size import auto_chunk_rows, upload_row_bytes
+from forcelift.plan import TablePlan
+from forcelift.protocols.source import Source
+
+SAMPLE_ROWS = 1_000
+
+
+class Counted(StrEnum):
+    """Where a number of rows comes from."""
+
+    COUNTED = "counted"
+    STATISTICS = "the database's statistics"
+    GIVEN = "given"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSize:
+    """One table as the forecast needs it.
+
+    Attributes:
+        group: Its place in the load order; tables of a cycle share one.
+        rows: Rows within the plan's `where`.
+        row_bytes: Bytes that a row takes in an upload file.
+        chunk_rows: Rows of one chunk.
+        has_links: Whether rows are sent a second time, once all parents are there.
+    """
+
+    table: str
+    object: str
+    operation: str
+    group: int
+    rows: int
+    counted: Counted
+    row_bytes: float
+    chunk_rows: int
+    has_links: bool = False
+
+
+def measure_table(
+    source: Source,
+    plan: TablePlan,
+    *,
+    group: int,
+    has_links: bool,
+    rows: int | None,
+    chunk_rows: int | None,
+    by_statistics: bool,
+) -> TableSize:
+    """Measure one table.
+
+    Args:
+        rows: How many rows it has, if that is given.
+        chunk_rows: The plan's `chunks.rows`; None is `auto`.
+        by_statistics: Take the database's own estimate where it has one and the plan no `where`.
+    """
+    described = source.describe(plan.table)
+    wanted = dict.fromkeys((*plan.key, *plan.fields))
+    columns = [column.name for column in described.columns if column.name in wanted]
+    counted = Counted.GIVEN
+    if rows is None and by_statistics and plan.where is None and described.rows_estimate is not None:
+        rows, counted = described.rows_estimate, Counted.STATISTICS
+    if rows is None:
+        rows, counted = source.count(plan.table, where=plan.where), Counted.COUNTED
+    sample = pl.from_arrow(source.sample(plan.table, columns=columns, where=plan.where, rows=SAMPLE_ROWS))
+    assert isinstance(sample, pl.DataFrame)
+    return TableSize(
+        table=plan.table,
+        object=plan.object,
+        operation=plan.operation,
+        group=group,
+        rows=rows,
+        counted=counted,
+        row_bytes=upload_row_bytes(sample) if sample.height else 0.0,
+        chunk_rows=chunk_rows or auto_chunk_rows(sample),
+        has_links=has_links,
+    )
