@@ -19,6 +19,7 @@ from forcelift.jobs.work import TableWork
 from forcelift.plan import LoadedPlan, TablePlan, load_order
 from forcelift.plan.urls import is_loopback
 from forcelift.plan.zones import byte_tables, codec_name
+from forcelift.protocols.backups import Backups
 from forcelift.protocols.clock import Clock
 from forcelift.protocols.org import FieldDescribe, ObjectDescribe, Org
 from forcelift.protocols.refusals import RefusalReader
@@ -70,6 +71,27 @@ def open_source(
         yield source
     finally:
         source.close()
+
+
+@contextmanager
+def open_backups(loaded: LoadedPlan) -> Iterator[Backups]:
+    """Open the place that keeps copies of the source's tables, to write. The source is not to be open meanwhile."""
+    from forcelift.source import open_backups as open_adapter
+
+    with open_source(loaded):  # whatever is wrong with the address is told by the reader
+        pass
+    settings = loaded.plan.source
+    backups = open_adapter(
+        loaded.source_url(),
+        user=settings.user,
+        password=settings.password.get_secret_value() if settings.password else None,
+        encoding=codec_name(settings.encoding),
+        into=Path(loaded.staging()) / "backups",
+    )
+    try:
+        yield backups
+    finally:
+        backups.close()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import copy
 from types import TracebackType
 from typing import Self
 
+from forcelift.audit.backups import Backups
 from forcelift.audit.batches import Batches
 from forcelift.audit.chunks import Chunks
 from forcelift.audit.claims import Claims
@@ -20,7 +21,7 @@ from forcelift.audit.validations import Validations
 from forcelift.protocols.clock import Clock
 
 
-class AuditStore(Batches, Chunks, Jobs, Claims, Leases, OrgStates, Readings, Rollbacks, Validations):
+class AuditStore(Backups, Batches, Chunks, Jobs, Claims, Leases, OrgStates, Readings, Rollbacks, Validations):
     """An open audit database.
 
     Each method is one transaction; what it returns is committed. Methods may be called from several threads at once,

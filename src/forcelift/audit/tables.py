@@ -14,7 +14,7 @@ from sqlalchemy.types import TypeEngine
 
 from forcelift.audit.types import Count, Document, Measure, Moment, PresentMoment, clob, varchar, whole_number
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 PRODUCT = "forcelift"
 
 BATCH_ID_BYTES = 50
@@ -109,6 +109,9 @@ backup_log = sa.Table(
     _column("BATCH_ID", varchar(BATCH_ID_BYTES)),
     _column("CHECKSUM", varchar(64)),
     _column("CREATED_BY", varchar(CREATED_BY_BYTES)),
+    _column("SOURCE_URL", varchar(1000)),
+    _column("DROPPED_DATE", Moment()),
+    _column("DROPPED_BY", varchar(CREATED_BY_BYTES)),
 )
 
 _ID = varchar(255)

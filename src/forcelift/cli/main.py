@@ -17,6 +17,7 @@ from forcelift.version import __version__
 COMMANDS: Final = {
     "demo": LazyCommand(module="forcelift.cli.demo", name="demo", help="Move real flights data into a simulated org"),
     "estimate": LazyCommand(module="forcelift.cli.estimate", name="estimate", help="Tell what a load takes, how long"),
+    "backup": LazyCommand(module="forcelift.cli.backup", name="backup", help="Copy the plan's tables beforehand"),
     "prepare": LazyCommand(module="forcelift.cli.prepare", name="prepare", help="Switch automations off for a load"),
     "restore": LazyCommand(module="forcelift.cli.prepare", name="restore", help="Put back what was switched off"),
     "run": LazyCommand(module="forcelift.cli.run", name="run", help="Load the plan's tables into the org"),

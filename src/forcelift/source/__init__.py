@@ -8,9 +8,10 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from forcelift.errors import SourceError
+from forcelift.protocols.backups import Backups
 from forcelift.protocols.source import SharedSnapshot, Source
 
-__all__ = ["open_source"]
+__all__ = ["open_backups", "open_source"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 _KNOWN = "`oracle://host/service`, `postgresql://host/db`, `sqlite:///path`, `duckdb:///path`, `files:./folder`"
@@ -115,3 +116,32 @@ def _open_oracle(
             hint="install it by `pip install 'forcelift[oracle]'`",
         ) from None
     return open_oracle(url, user=user, password=password, encoding=encoding, byte_tables=byte_tables, offered=offered)
+
+
+def open_backups(
+    url: str, *, user: str | None = None, password: str | None = None, encoding: str = "utf-8", into: Path
+) -> Backups:
+    """Open the place that keeps copies of a source's tables, to write.
+
+    Args:
+        url, user, password, encoding: As for `open_source`, which has opened that source before.
+        into: Where copies of files go; databases keep theirs beside the tables.
+    """
+    scheme, _, rest = url.partition(":")
+    scheme = scheme.lower()
+    if scheme == "postgresql":
+        from forcelift.source.backup_postgresql import PostgresqlBackups
+
+        return PostgresqlBackups(url, user=user, password=password)
+    if scheme == "oracle":
+        from forcelift.source.backup_oracle import OracleBackups
+
+        return OracleBackups(url, user=user, password=password)
+    if scheme == "files":
+        from forcelift.source.backup_files import FileBackups
+
+        return FileBackups(Path(unquote(rest.removeprefix("//"))), into=into, encoding=encoding)
+    from forcelift.source.backup_sqlite import DuckdbBackups, SqliteBackups
+
+    path = Path(unquote(rest[3:]))
+    return SqliteBackups(path) if scheme == "sqlite" else DuckdbBackups(path)

@@ -126,7 +126,7 @@ class Sessions:
         with self._lock:
             connection = self._free.pop() if self._free else None
         if connection is None:
-            connection = _connect(self._address)
+            connection = connect_to(self._address)
         try:
             yield connection
         except BaseException:
@@ -154,7 +154,7 @@ def _close(connection: oracledb.Connection) -> None:
         return  # It was dead already; the server notices by itself.
 
 
-def _connect(address: Address) -> oracledb.Connection:
+def connect_to(address: Address) -> oracledb.Connection:
     """Connect within `CONNECT_SECONDS`, and set what a session needs whatever its defaults are."""
     made: list[oracledb.Connection] = []
     failed: list[BaseException] = []

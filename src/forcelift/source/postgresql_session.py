@@ -87,7 +87,7 @@ class Sessions:
         self._idle: list[Connection] = []
         self._is_closed = False
         self._settings = dict(_SETTINGS)
-        self._holder = _connect(address)
+        self._holder = connect_to(address)
         try:
             with postgres_errors(address.shown):
                 ((version, self.server_encoding),) = fetch(
@@ -253,7 +253,13 @@ def _raise_if_lost(connection: Connection) -> None:
             raise
 
 
-def _connect(address: Address) -> Connection:
+def connect_to(address: Address) -> Connection:
+    """A session that commits each statement, with the role's and database's own settings.
+
+    Raises:
+        SourceError: The server does not let the user in.
+        SourceUnavailable: It does not answer.
+    """
     with _connect_errors(address):
         connection: Connection = adbc_driver_postgresql.dbapi.connect(address.uri, autocommit=True)
         return connection

@@ -1,0 +1,147 @@
+"""Copies of tables inside an Oracle database, by CREATE TABLE AS SELECT.
+
+Writes:  one table. The statement commits by itself and leaves no table when it fails; a copy whose count is wrong is
+         dropped again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+import oracledb
+
+from forcelift.errors import SourceError
+from forcelift.protocols.backups import Copied, Room
+from forcelift.source.backup_names import NOT_MADE, check_rows, condition, quoted_path, suffixed
+from forcelift.source.oracle_session import Address, code_of, connect_to, fetch, oracle_errors
+
+_NAME_BYTES = 128  # from 12.2 on; an older database says so by ORA-00972
+_REFUSED = {
+    955: ("there is a table of that name already", "give the copy another name by `--name`"),
+    972: ("names are shorter in this database", "give the copy a short name by `--name`"),
+    997: ("a column of type LONG cannot be copied so", "copy the table by Data Pump (`expdp`)"),
+    1031: ("this user may make no tables", "let a DBA run `GRANT CREATE TABLE TO ...`"),
+    1536: ("the user's quota is used up", "let a DBA run `ALTER USER ... QUOTA ... ON ...`"),
+    1652: ("the tablespace is full", "let a DBA make it larger"),
+    1653: ("the tablespace is full", "let a DBA make it larger"),
+    1658: ("the tablespace is full", "let a DBA make it larger"),
+    1950: ("the user has no quota", "let a DBA run `ALTER USER ... QUOTA UNLIMITED ON ...`"),
+    8181: ("the database holds no state as old as that", "name a later SCN or time, or copy without `--flashback`"),
+    1555: ("the undo of that state is gone", "name a later SCN or time, or copy without `--flashback`"),
+}
+
+
+class OracleBackups:
+    """Copies in the user's own schema, or in the schema of a table that is named with one."""
+
+    kind = "oracle"
+    has_flashback = True
+    keeps_where = True
+
+    def __init__(self, url: str, *, user: str | None, password: str | None) -> None:
+        address = Address(url, user=user, password=password)
+        self._place = address.shown
+        self._connection = connect_to(address)
+        with self._errors(self._place):
+            self._connection.action = "backup"
+
+    def name_for(self, table: str, suffix: str) -> str:
+        return suffixed(table, suffix, bytes_max=_NAME_BYTES)
+
+    def exists(self, name: str) -> bool:
+        owner, _, last = name.rpartition(".")
+        with self._errors(self._place):
+            if owner:
+                query = "SELECT COUNT(*) FROM all_tables WHERE owner = :owner AND table_name = :name"
+                ((found,),) = fetch(self._connection, query, owner=owner, name=last)
+            else:
+                query = "SELECT COUNT(*) FROM user_tables WHERE table_name = :name"
+                ((found,),) = fetch(self._connection, query, name=last)
+        return bool(found)
+
+    def room(self, table: str) -> Room:
+        """The table's segments, and the free extents of the user's default tablespace, which may yet grow."""
+        try:
+            with self._errors(self._place):
+                query = "SELECT SUM(bytes) FROM user_segments WHERE segment_name = :name"
+                ((needed,),) = fetch(self._connection, query, name=table.rpartition(".")[2])
+                query = (
+                    "SELECT SUM(bytes) FROM user_free_space WHERE tablespace_name ="
+                    " (SELECT default_tablespace FROM user_users)"
+                )
+                ((free,),) = fetch(self._connection, query)
+        except SourceError:  # views that not every user sees; a backup can do without
+            needed = free = None
+        return Room(
+            needed=None if needed is None else int(needed),
+            free=None if free is None else int(free),
+            where="the user's default tablespace",
+        )
+
+    def copy(self, table: str, *, name: str, where: str | None, as_of: str | None) -> Copied:
+        flashback = "" if as_of is None else f" AS OF {_moment(as_of)}"
+        rows = f"FROM {quoted_path(table)}{flashback}{condition(where)}"
+        with self._errors(table):
+            before = self._number(f"SELECT COUNT(*) {rows}")
+            self._run(f"CREATE TABLE {quoted_path(name)} AS SELECT * {rows}")
+        try:
+            with self._errors(table):
+                copy_rows = self._number(f"SELECT COUNT(*) FROM {quoted_path(name)}")
+            copied = Copied(rows=copy_rows, source_rows=before, is_one_state=as_of is not None)
+            return check_rows(copied, table=table, name=name)
+        except BaseException:
+            self.drop(name)
+            raise
+
+    def count(self, name: str) -> int:
+        with self._errors(name):
+            return self._number(f"SELECT COUNT(*) FROM {quoted_path(name)}")
+
+    def drop(self, name: str) -> None:
+        with self._errors(name):
+            self._run(f"DROP TABLE {quoted_path(name)}")
+
+    def close(self) -> None:
+        try:
+            self._connection.close()
+        except (oracledb.Error, OSError):
+            return  # It was dead already; the server notices by itself.
+
+    def _number(self, query: str) -> int:
+        ((number,),) = fetch(self._connection, query)
+        return int(number)
+
+    def _run(self, statement: str) -> None:
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement)
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        with oracle_errors(what):
+            try:
+                yield
+            except oracledb.Error as error:
+                if code_of(error) not in _REFUSED:
+                    raise
+                fault, hint = _REFUSED[code_of(error)]
+                raise SourceError(
+                    f"`{what}` cannot be copied: {fault} (ORA-{code_of(error):05d})", state=NOT_MADE, hint=hint
+                ) from None
+
+
+def _moment(as_of: str) -> str:
+    """What comes after AS OF: a statement that makes a table takes no binds, so only digits and a time get into it."""
+    if as_of.isascii() and as_of.isdigit():
+        return f"SCN {as_of}"
+    try:
+        moment = datetime.fromisoformat(as_of)
+    except ValueError:
+        raise SourceError(
+            f"`{as_of}` is neither an SCN nor a time such as 2026-12-04T22:00",
+            state=NOT_MADE,
+            hint="give an SCN in digits, or a time in ISO 8601",
+        ) from None
+    text = moment.replace(tzinfo=None).isoformat(sep=" ", timespec="seconds")
+    return f"TIMESTAMP TO_TIMESTAMP('{text}', 'YYYY-MM-DD HH24:MI:SS')"
