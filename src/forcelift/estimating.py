@@ -21,6 +21,7 @@ from forcelift.plan import LoadedPlan, load_order, load_plan
 from forcelift.plan.windows import parse_hours
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.protocols.org import Limits
+from forcelift.protocols.source import Source
 from forcelift.state import State, open_known_state
 from forcelift.storage import Disk, disk_of
 
@@ -107,7 +108,8 @@ def estimate_plan(
     clock = clock or SystemClock()
     loaded = load_plan(plan_file)
     _check_names(loaded, (*settings.tables, *settings.rows))
-    sizes = measure_plan(loaded, settings)
+    with open_source(loaded) as source:
+        sizes = measure_plan(loaded, settings, source=source)
     org_id, limits = (None, None) if settings.is_offline else _org_limits(loaded, clock)
     rate = Rate(rows_per_second=settings.rate, origin="given") if settings.rate is not None else None
     spent = 0
@@ -140,25 +142,24 @@ def estimate_plan(
     )
 
 
-def measure_plan(loaded: LoadedPlan, settings: EstimateSettings) -> list[TableSize]:
+def measure_plan(loaded: LoadedPlan, settings: EstimateSettings, *, source: Source) -> list[TableSize]:
     """Measure the plan's tables, in load order."""
     chunk_rows = loaded.plan.chunks.rows
     sizes = []
-    with open_source(loaded) as source:
-        for number, group in enumerate(load_order(loaded.plan)):
-            for name in group.tables:
-                if settings.tables and name not in settings.tables:
-                    continue
-                size = measure_table(
-                    source,
-                    loaded.plan.table(name),
-                    group=number,
-                    has_links=bool(group.link_columns.get(name)),
-                    rows=settings.rows.get(name),
-                    chunk_rows=None if chunk_rows == "auto" else chunk_rows,
-                    by_statistics=settings.by_statistics,
-                )
-                sizes.append(size)
+    for number, group in enumerate(load_order(loaded.plan)):
+        for name in group.tables:
+            if settings.tables and name not in settings.tables:
+                continue
+            size = measure_table(
+                source,
+                loaded.plan.table(name),
+                group=number,
+                has_links=bool(group.link_columns.get(name)),
+                rows=settings.rows.get(name),
+                chunk_rows=None if chunk_rows == "auto" else chunk_rows,
+                by_statistics=settings.by_statistics,
+            )
+            sizes.append(size)
     return sizes
 
 

@@ -15,11 +15,12 @@ from decimal import Decimal
 from pathlib import Path
 
 from forcelift.after.validate.read_back import ReadBack
-from forcelift.assembly import Compiled, compile_plan, open_org, open_source, refusal_reader
+from forcelift.assembly import Compiled, compile_plan, open_org, open_setup, open_source, refusal_reader
 from forcelift.audit import Lease, LeaseHolder, LeaseTimes
 from forcelift.audit.batches import IMAGES_KEY, SAMPLE_KEY, takes_images
 from forcelift.audit.records import Batch, BatchMode, BatchState, ChunkStatus, ChunkStep, Control
 from forcelift.bounds import SENDERS_MORE, MemoryShares, check_room, engine_settings
+from forcelift.checklists import refuse_unready
 from forcelift.during.extract import ExtractHandlers, ExtractWorld
 from forcelift.during.extract.pace import Pace
 from forcelift.during.extract.record_data import SentRowsJson
@@ -147,6 +148,8 @@ def run_migration(
                 batch_id, owner(), join=is_joined, reads=source.snapshot(), exports=exported
             ) as lease:
                 remove_expired(state, loaded.plan.project, clock.now())
+                if options.known is None and not options.dry_run:
+                    _refuse_unready(loaded, state, org, clock, prepares=bool(options.prepare))
                 if options.extract_first and options.known is None:
                     check_room(loaded, state, source, compiled)
                 batch = _begin(loaded, options, sample, batch_id, state, source=source, org=org, clock=clock)
@@ -167,6 +170,11 @@ def run_migration(
                         watcher.on_note(f"automations are still off: {error.message}")
                     raise
                 return _end(world, coordinator, automations)
+
+
+def _refuse_unready(loaded: LoadedPlan, state: State, org: Org, clock: Clock, *, prepares: bool) -> None:
+    facts = open_setup(org, clock=clock).facts()
+    refuse_unready(loaded, state, org_id=org.org_id, is_production=facts.is_production, prepares=prepares, clock=clock)
 
 
 def _shares(loaded: LoadedPlan) -> MemoryShares:

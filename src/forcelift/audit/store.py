@@ -11,6 +11,7 @@ from forcelift.audit.batches import Batches
 from forcelift.audit.chunks import Chunks
 from forcelift.audit.claims import Claims
 from forcelift.audit.database import OnStep, no_step, open_database
+from forcelift.audit.evidence import EvidenceRows
 from forcelift.audit.jobs import Jobs
 from forcelift.audit.lease import Lease, Leases
 from forcelift.audit.org_states import OrgStates
@@ -21,7 +22,9 @@ from forcelift.audit.validations import Validations
 from forcelift.protocols.clock import Clock
 
 
-class AuditStore(Backups, Batches, Chunks, Jobs, Claims, Leases, OrgStates, Readings, Rollbacks, Validations):
+class AuditStore(
+    Backups, Batches, Chunks, Jobs, Claims, EvidenceRows, Leases, OrgStates, Readings, Rollbacks, Validations
+):
     """An open audit database.
 
     Each method is one transaction; what it returns is committed. Methods may be called from several threads at once,

@@ -440,3 +440,22 @@ journal_head = sa.Table(
     sa.Column("seq", sa.BigInteger, nullable=False),
     sa.Column("hash", _HASH, nullable=False),
 )
+
+# What was looked at, ticked or waived before a migration: of one plan (by its digest) and one org.
+evidence = sa.Table(
+    "evidence",
+    metadata,
+    sa.Column("evidence_no", sa.Integer, primary_key=True),
+    sa.Column("project", _NAME, nullable=False),
+    sa.Column("kind", _WORD, nullable=False),
+    sa.Column("name", _NAME, nullable=False),
+    sa.Column("plan_sha256", _HASH, nullable=False),
+    sa.Column("org_id", varchar(18)),
+    sa.Column("passed", sa.Integer),
+    sa.Column("document", Document(), nullable=False),
+    sa.Column("sha256", _HASH, nullable=False),
+    sa.Column("made_by", _NAME, nullable=False),
+    sa.Column("made_at", Moment(), nullable=False),
+    sqlite_autoincrement=True,
+)
+sa.Index("idx_evidence_project", evidence.c.project, evidence.c.kind)

@@ -16,10 +16,14 @@ from forcelift.version import __version__
 
 COMMANDS: Final = {
     "demo": LazyCommand(module="forcelift.cli.demo", name="demo", help="Move real flights data into a simulated org"),
+    "check": LazyCommand(module="forcelift.cli.check", name="check", help="Look whether all is ready for a load"),
     "estimate": LazyCommand(module="forcelift.cli.estimate", name="estimate", help="Tell what a load takes, how long"),
     "backup": LazyCommand(module="forcelift.cli.backup", name="backup", help="Copy the plan's tables beforehand"),
     "prepare": LazyCommand(module="forcelift.cli.prepare", name="prepare", help="Switch automations off for a load"),
     "restore": LazyCommand(module="forcelift.cli.prepare", name="restore", help="Put back what was switched off"),
+    "checklist": LazyCommand(
+        module="forcelift.cli.check", name="checklist", help="Show what is done before a migration"
+    ),
     "run": LazyCommand(module="forcelift.cli.run", name="run", help="Load the plan's tables into the org"),
     "status": LazyCommand(module="forcelift.cli.status", name="status", help="Show what became of each batch's rows"),
     "stop": LazyCommand(module="forcelift.cli.stop", name="stop", help="Stop a running batch; it can be resumed"),

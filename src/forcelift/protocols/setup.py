@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -92,6 +93,24 @@ class OrgFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """What the org's host says without a sign-in: its clock, to the second, and the API versions, oldest first."""
+
+    now: datetime | None
+    versions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permissions:
+    """What the signed-in user may do in general; None where the org does not know such a permission."""
+
+    api_enabled: bool | None
+    bulk_hard_delete: bool | None
+    customize_application: bool | None
+    modify_metadata: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewField:
     """An external ID field to be made: text, unique, of that length."""
 
@@ -126,6 +145,10 @@ class Setup(Protocol):
     """
 
     def facts(self) -> OrgFacts: ...
+
+    def host(self) -> HostFacts: ...
+
+    def permissions(self) -> Permissions: ...
 
     def find(self, objects: Sequence[str]) -> Found:
         """All automations of these objects, active or not."""

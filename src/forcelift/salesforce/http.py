@@ -119,6 +119,12 @@ class Transport:
             versions = self._meet(self.base)
         return versions
 
+    def versions(self) -> tuple[list[str], str | None]:
+        """The API versions that the host offers now, oldest first, and the `Date` of its answer."""
+        what = f"ask `{self.base.host}` for its API versions"
+        body, headers = self.get_json("/services/data", what=what)
+        return _versions(body, host=self.base.host), headers.get("Date")
+
     def close(self) -> None:
         """Close all connections."""
         self._client.close()

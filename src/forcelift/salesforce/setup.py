@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from forcelift.errors import TargetError, UsageError
@@ -22,10 +23,12 @@ from forcelift.protocols.setup import (
     FieldSeen,
     Found,
     Grant,
+    HostFacts,
     ItemName,
     ItemState,
     NewField,
     OrgFacts,
+    Permissions,
 )
 from forcelift.salesforce import metadata, tooling
 from forcelift.salesforce.org import SalesforceOrg
@@ -38,6 +41,12 @@ TOOLING_TYPES: Final = {
 }
 METADATA_TYPES: Final = {AutomationKind.TRIGGER: "ApexTrigger", AutomationKind.DUPLICATE_RULE: "DuplicateRule"}
 _KIND_OF: Final = {name: kind for kind, name in METADATA_TYPES.items()}
+_PERMISSIONS: Final = {
+    "api_enabled": "PermissionsApiEnabled",
+    "bulk_hard_delete": "PermissionsBulkApiHardDelete",
+    "customize_application": "PermissionsCustomizeApplication",
+    "modify_metadata": "PermissionsModifyMetadata",
+}
 _EDITIONS_NOT_PRODUCTION: Final = ("Developer Edition",)
 # The one place in the file that says whether it acts, when it does, and what stands there when it does not.
 _SWITCHES: Final = {
@@ -63,6 +72,26 @@ class SalesforceSetup:
             name=str(row.get("Name") or ""),
             edition=edition,
             is_production=not is_spare and edition not in _EDITIONS_NOT_PRODUCTION,
+        )
+
+    def host(self) -> HostFacts:
+        """The host's clock by the `Date` of an answer (RFC 9110), which has whole seconds."""
+        versions, date = self._org.transport.versions()
+        try:
+            now = parsedate_to_datetime(date) if date is not None else None
+        except ValueError:  # no date: the org's clock is not known
+            now = None
+        return HostFacts(now=now, versions=tuple(versions))
+
+    def permissions(self) -> Permissions:
+        """By `UserPermissionAccess`, which has the signed-in user's one row; an org has columns for what it knows."""
+        known = self._org.describe("UserPermissionAccess").fields
+        columns = [column for column in _PERMISSIONS.values() if column in known]
+        row: Mapping[str, Any] = {}
+        if columns:
+            row = next(self._org.query(f"SELECT {', '.join(columns)} FROM UserPermissionAccess"), {})
+        return Permissions(
+            **{name: bool(row[column]) if column in row else None for name, column in _PERMISSIONS.items()}
         )
 
     def _org_row(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ TARGETS_MAX: Final = 10
 # A twin brings these itself, and a real org's lead on to all of its setup.
 TWIN_HAS: Final = frozenset(
     {"User", "Group", "Organization", "RecordType", "Profile", "PermissionSet", "PermissionSetAssignment"}
-    | {"FieldPermissions", "AssignmentRule", "DuplicateRule", "FlowDefinitionView"}
+    | {"FieldPermissions", "AssignmentRule", "DuplicateRule", "FlowDefinitionView", "UserPermissionAccess"}
 )
 _EVENTS: Final = {
     "UsageBeforeInsert": "before insert",

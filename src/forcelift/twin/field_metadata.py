@@ -126,6 +126,7 @@ def read_field(name: str, metadata: Mapping[str, Any]) -> FieldSchema:
         id_lookup=bool(read.external_id),
         unique=bool(read.unique),
         case_sensitive=bool(read.case_sensitive),
+        track_history=bool(read.track_history),
         reference_to=(read.reference_to,) if read.reference_to else (),
         relationship_name=f"{name[:-3]}__r" if kind == "reference" else None,
         child_relationship_name=f"{read.relationship_name}__r" if read.relationship_name else None,
@@ -227,7 +228,7 @@ def field_metadata(field: FieldSchema) -> dict[str, Any]:
         "deleteConstraint": _delete_constraint(field) if kind == "Lookup" else None,
         "formula": field.calculated_formula,
         "displayFormat": field.display_format,
-        "trackHistory": False,
+        "trackHistory": field.track_history,
         "valueSet": _value_set(field),
     }
 

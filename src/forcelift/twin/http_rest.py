@@ -224,7 +224,7 @@ class RestCalls:
             "entityName": compiled.object_name,
             "groupBy": compiled.is_aggregate,
             "idSelected": any(column.keys == ("Id",) for column in compiled.columns),
-            "keyPrefix": None if entry is None else entry.key_prefix,
+            "keyPrefix": None if entry is None else entry.key_prefix or None,
         }
 
 

@@ -25,7 +25,7 @@ from forcelift.twin.processing import Processor
 from forcelift.twin.results import Results
 from forcelift.twin.row_faults import RowFaults
 from forcelift.twin.schema import OrgSchema, Schema
-from forcelift.twin.setup_rows import install_setup_rows, show_automations
+from forcelift.twin.setup_rows import install_setup_rows, show_automations, show_user_permissions
 from forcelift.twin.standard import with_standard_objects
 from forcelift.twin.store import Store
 from forcelift.twin.uploads import drop_orphans
@@ -76,6 +76,7 @@ class TwinOrg:
         self.automations.on_change(partial(show_automations, self))
         with store.write_meta() as cursor:
             show_automations(self, cursor, self.automations.current())
+            show_user_permissions(cursor, self.users)
         self.usage = Usage(store, schema, clock)
         self.jobs = IngestJobs(store, schema, clock, pod=self._pod, wake=self._wake.set)
         self.jobs.find_assignment_rule = self.automations.assignment_rule

@@ -141,7 +141,7 @@ class ObjectSchema:
             "hasSubtypes": False,
             "isInterface": False,
             "isSubtype": False,
-            "keyPrefix": self.key_prefix,
+            "keyPrefix": self.key_prefix or None,
             "label": self.label,
             "labelPlural": self.label_plural,
             "layoutable": self.createable,

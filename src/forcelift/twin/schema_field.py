@@ -106,6 +106,7 @@ class FieldSchema:
     id_lookup: bool = False
     unique: bool = False
     case_sensitive: bool = False
+    track_history: bool = False  # setup shows it; the twin keeps no history
     reference_to: tuple[str, ...] = ()
     relationship_name: str | None = None
     relationship_order: int | None = None

@@ -188,6 +188,7 @@ class _Builder:
             else (spec.external_id or (name_field and standard_name)),
             unique=spec.unique,
             case_sensitive=spec.case_sensitive,
+            track_history=spec.track_history,
             reference_to=spec.targets,
             relationship_name=self._relationship(place, name, spec, kind),
             relationship_order=spec.relationship_order,

@@ -63,6 +63,7 @@ class FieldFile(_Camel):
     id_lookup: bool | None = None
     unique: bool = False
     case_sensitive: bool = False
+    track_history: bool = False
     reference_to: tuple[str, ...] | str = ()
     relationship_name: str | None = None
     relationship_order: int | None = Field(None, ge=0, le=1)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from forcelift.twin.automation_models import Automations, RecordFlow
 from forcelift.twin.ids import make_id
+from forcelift.twin.standard import USER_PERMISSIONS
+from forcelift.twin.users import User
 
 if TYPE_CHECKING:
     from forcelift.twin.org import TwinOrg
@@ -32,6 +35,14 @@ def install_setup_rows(cursor: duckdb.DuckDBPyConnection, pod: str, audit: dict[
                 **audit,
             },
         )
+
+
+def show_user_permissions(cursor: duckdb.DuckDBPyConnection, users: Iterable[User]) -> None:
+    """Write what each user may do anew. A query sees the row of its own user alone, whose Id the row has."""
+    cursor.execute("DELETE FROM data.UserPermissionAccess")
+    for user in users:
+        may = {name: need is None or need in user.permissions for name, need in USER_PERMISSIONS.items()}
+        _insert(cursor, "UserPermissionAccess", {"Id": user.id, "IsDeleted": False, **may})
 
 
 def show_automations(org: TwinOrg, cursor: duckdb.DuckDBPyConnection, automations: Automations) -> None:

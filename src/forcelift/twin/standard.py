@@ -38,6 +38,20 @@ KEY_PREFIXES: Final = {
     "DuplicateRule": "0Bm",
     "AssignmentRule": "01Q",
     "FlowDefinitionView": "300",
+    "UserPermissionAccess": "",  # its records are computed and have no prefix
+}
+
+# What the signed-in user may do, as `UserPermissionAccess` shows it: the name of a user's permission in a schema file,
+# or None for what the twin lets everybody do.
+USER_PERMISSIONS: Final = {
+    "PermissionsApiEnabled": None,
+    "PermissionsAuthorApex": None,
+    "PermissionsBulkApiHardDelete": "bulk_hard_delete",
+    "PermissionsCustomizeApplication": None,
+    "PermissionsManageDataIntegrations": "manage_data_integrations",
+    "PermissionsModifyAllData": None,
+    "PermissionsModifyMetadata": None,
+    "PermissionsViewSetup": None,
 }
 
 
@@ -309,6 +323,14 @@ STANDARD_OBJECTS: Final = (
             _text("LatestVersionId", "Latest Version ID", 40),
             _system("VersionNumber", "Version Number", "int", nillable=True, digits=9),
             _text("NamespacePrefix", "Namespace Prefix", 15),
+        ),
+    ),
+    _read_only(
+        "UserPermissionAccess",
+        "User Permission Access",
+        tuple(
+            _system(name, name.removeprefix("Permissions"), "boolean", createable=False, **_FLAG)
+            for name in USER_PERMISSIONS
         ),
     ),
 )

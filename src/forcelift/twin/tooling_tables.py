@@ -288,7 +288,7 @@ def _field_row(entry: ObjectSchema, field: FieldSchema, entity: str, field_ids: 
         "IsNillable": field.nillable,
         # True for every lookup, also with one target: clients must count the targets.
         "IsPolymorphicForeignKey": field.polymorphic,
-        "IsFieldHistoryTracked": False,
+        "IsFieldHistoryTracked": field.track_history,
         "IsCompound": field.type in ("address", "location"),
         "RelationshipName": field.relationship_name,
         "ExtraTypeInfo": field.extra_type_info,

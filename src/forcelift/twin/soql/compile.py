@@ -23,6 +23,8 @@ FIELDS_LIMIT_MAX = 200
 CHILD_QUERIES_MAX = 20
 SEMI_JOINS_MAX = 2
 ROLLUP_FIELDS_MAX = 3
+OF_THE_USER_ALONE = "UserPermissionAccess"
+"""Of this object everybody sees one record: what he or she may do."""
 _FIELD_GROUPS = ("ALL", "STANDARD", "CUSTOM")
 
 
@@ -289,6 +291,8 @@ class _Select:
         terms = []
         if not self.include_deleted and self.entity.field("IsDeleted") is not None:
             terms.append(f'NOT {self.scope.table}."IsDeleted"')
+        if self.entity.name == OF_THE_USER_ALONE:
+            terms.append(f'{self.scope.table}."Id" = {constant(self.job.user_id or "")}')
         if self.query.scope is not None:
             terms += self._mine(self.query.scope)
         if self.query.where is not None:

@@ -1,0 +1,203 @@
+"""The six items of the checklist before a migration: what is done, on what evidence. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from forcelift.audit import OrgState
+from forcelift.audit.backups import BackupRow
+from forcelift.audit.evidence import Evidence
+from forcelift.audit.records import Batch, BatchMode, BatchState
+
+CHECK_FRESH: Final = timedelta(hours=24)
+"""How long a preflight counts: limits and automations of an org change from day to day."""
+
+TITLES: Final[Mapping[str, str]] = {
+    "data_profiling": "Data profiling complete",
+    "audit_tables": "Audit tables created",
+    "backup": "Backup taken",
+    "automations_off": "SF triggers/workflows disabled",
+    "dry_run": "Dry run successful",
+    "sign_off": "Stakeholder sign-off",
+}
+NAMES: Final = tuple(TITLES)
+TICKED: Final = frozenset({"sign_off"})
+"""Items that only a person can know; all others have evidence of their own, or are waived."""
+
+_HOW: Final[Mapping[str, str]] = {
+    "data_profiling": "forcelift profile",
+    "audit_tables": "forcelift check",
+    "backup": "forcelift backup",
+    "automations_off": "forcelift prepare --execute, or forcelift run --prepare",
+    "dry_run": "forcelift run --dry-run",
+    "sign_off": "forcelift checklist tick sign_off --by NAME --note TEXT",
+}
+_OF_AUTOMATIONS = ("automations", "duplicate_rules")
+
+
+class ItemState(StrEnum):
+    """How an item stands."""
+
+    DONE = "done"
+    WAIVED = "waived"
+    STALE = "stale"  # there is evidence, and the plan has changed since
+    OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One item. `evidence` says what the state rests on; `how` is what does it."""
+
+    name: str
+    title: str
+    state: ItemState
+    evidence: str
+    how: str
+
+    @property
+    def is_in_order(self) -> bool:
+        return self.state in (ItemState.DONE, ItemState.WAIVED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is recorded of a plan.
+
+    Attributes:
+        tables: The plan's.
+        org_id: The org that it is about; None where it was never asked.
+        evidence: Of the project, oldest first.
+        batches: Of the project, oldest first.
+        backups: Of the plan's source.
+        held: What is switched off in the org.
+        prepares: Whether the run that asks switches automations off by itself.
+    """
+
+    plan_sha256: str
+    tables: Sequence[str]
+    org_id: str | None
+    audit_where: str
+    evidence: Sequence[Evidence]
+    batches: Sequence[Batch]
+    backups: Sequence[BackupRow]
+    held: Sequence[OrgState]
+    now: datetime
+    prepares: bool = False
+
+    def waiver(self, name: str) -> Evidence | None:
+        """The waiver of an item or a check, for this plan and org."""
+        return next((one for one in reversed(self.evidence) if one.kind == "waiver" and self._is_of(one, name)), None)
+
+    def tick(self, name: str) -> Evidence | None:
+        """The tick of an item, for this plan and org."""
+        return next((one for one in reversed(self.evidence) if one.kind == "tick" and self._is_of(one, name)), None)
+
+    def newest(self, kind: str) -> Evidence | None:
+        """The newest evidence of a kind about this org, whatever the plan was then."""
+        about = [one for one in self.evidence if one.kind == kind and one.org_id in (None, self.org_id)]
+        return about[-1] if about else None
+
+    def _is_of(self, one: Evidence, name: str) -> bool:
+        return one.name == name and one.plan_sha256 == self.plan_sha256 and one.org_id in (None, self.org_id)
+
+
+def before_items(known: Known) -> list[Item]:
+    """The six items, in the checklist's order."""
+    looks = {
+        "data_profiling": _profiled,
+        "audit_tables": _audited,
+        "backup": _backed_up,
+        "automations_off": _switched_off,
+        "dry_run": _rehearsed,
+        "sign_off": _signed,
+    }
+    items = []
+    for name, look in looks.items():
+        state, evidence = look(known)
+        waiver = known.waiver(name)
+        if state not in (ItemState.DONE,) and waiver is not None:
+            state, evidence = ItemState.WAIVED, _said(waiver)
+        items.append(Item(name=name, title=TITLES[name], state=state, evidence=evidence, how=_HOW[name]))
+    return items
+
+
+def not_in_order(known: Known) -> list[str]:
+    """What keeps a load from a production org, one line each: items, and checks that failed and are not waived."""
+    lines = [f"{item.name}: {item.state.value}; {item.how}" for item in before_items(known) if not item.is_in_order]
+    check = known.newest("check")
+    if check is None or check.plan_sha256 != known.plan_sha256 or check.org_id != known.org_id:
+        return [*lines, "no preflight of this plan and org is recorded; forcelift check"]
+    if known.now - check.made_at > CHECK_FRESH:
+        return [*lines, f"the preflight is of {check.made_at:%Y-%m-%d %H:%M} UTC; forcelift check"]
+    failed = [one for one in check.document["results"] if one["verdict"] == "fail"]
+    unwaived = [one for one in failed if known.waiver(one["name"]) is None]
+    return [*lines, *(f"check {one['name']} failed ({one['figure']}); {one['fix']}" for one in unwaived)]
+
+
+def _profiled(known: Known) -> tuple[ItemState, str]:
+    found = known.newest("profile")
+    if found is None:
+        return ItemState.OPEN, "no profile is recorded"
+    words = f"profile {found.evidence_no} of {found.made_at:%Y-%m-%d %H:%M} UTC by {found.made_by}"
+    if found.plan_sha256 != known.plan_sha256:
+        return ItemState.STALE, f"{words}; the plan has changed since"
+    return ItemState.DONE, words
+
+
+def _audited(known: Known) -> tuple[ItemState, str]:
+    return ItemState.DONE, known.audit_where
+
+
+def _backed_up(known: Known) -> tuple[ItemState, str]:
+    there = {one.table_name: one for one in known.backups if one.dropped_date is None}
+    missing = [table for table in known.tables if table not in there]
+    if missing:
+        return ItemState.OPEN, f"no backup of {', '.join(missing[:5])}{' and more' if len(missing) > 5 else ''}"
+    return ItemState.DONE, ", ".join(sorted(there[table].backup_table for table in known.tables))
+
+
+def _switched_off(known: Known) -> tuple[ItemState, str]:
+    if known.prepares:
+        return ItemState.DONE, "this run switches them off itself (`--prepare`)"
+    check = known.newest("check")
+    if check is None or check.org_id != known.org_id:
+        return ItemState.OPEN, "nothing is known of the org's automations"
+    verdicts = {one["name"]: one for one in check.document["results"] if one["name"] in _OF_AUTOMATIONS}
+    on = [one["figure"] for one in verdicts.values() if one["verdict"] != "pass"]
+    words = f"preflight {check.evidence_no} of {check.made_at:%Y-%m-%d %H:%M} UTC"
+    if check.plan_sha256 != known.plan_sha256:
+        return ItemState.STALE, f"{words}; the plan has changed since"
+    if on or not verdicts:
+        return ItemState.OPEN, f"{words}: {', '.join(on) or 'they were not looked at'}"
+    held = f", {len(known.held)} held off by Forcelift" if known.held else ""
+    return ItemState.DONE, f"{words}: none on{held}"
+
+
+def _rehearsed(known: Known) -> tuple[ItemState, str]:
+    runs = [one for one in known.batches if one.mode is BatchMode.DRY_RUN and one.state is BatchState.DONE]
+    if not runs:
+        return ItemState.OPEN, "no dry run has ended"
+    words = f"batch {runs[-1].batch_id} of {runs[-1].started_at:%Y-%m-%d %H:%M} UTC"
+    same = [one for one in runs if one.plan_sha256 == known.plan_sha256]
+    if not same:
+        return ItemState.STALE, f"{words}; the plan has changed since"
+    return ItemState.DONE, f"batch {same[-1].batch_id} of {same[-1].started_at:%Y-%m-%d %H:%M} UTC"
+
+
+def _signed(known: Known) -> tuple[ItemState, str]:
+    tick = known.tick("sign_off")
+    if tick is not None:
+        return ItemState.DONE, _said(tick)
+    earlier = [one for one in known.evidence if one.kind == "tick" and one.name == "sign_off"]
+    if earlier:
+        return ItemState.STALE, f"{_said(earlier[-1])}; the plan has changed since, or it was of another org"
+    return ItemState.OPEN, "nobody has signed"
+
+
+def _said(one: Evidence) -> str:
+    note = str(one.document.get("note") or "")
+    return f"{one.made_by}, {one.made_at:%Y-%m-%d %H:%M} UTC: {note}"

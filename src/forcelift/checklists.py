@@ -1,0 +1,151 @@
+"""The checklist of a plan before its migration: how each item stands, ticks and waivers, and the gate of production.
+
+Reads:   the plan file, the audit database.
+Writes:  ticks and waivers, which are only added and stand in the journal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from forcelift.audit.evidence import Evidence
+from forcelift.backing_up import source_name
+from forcelift.before.checklist import NAMES, TICKED, Item, Known, before_items, not_in_order
+from forcelift.checking import KIND as CHECK
+from forcelift.errors import StateConflict, UsageError
+from forcelift.plan import LoadedPlan, load_plan
+from forcelift.protocols.clock import Clock, SystemClock
+from forcelift.recorded import open_recorded, owner
+from forcelift.state import State, open_state
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChecklistReport:
+    """How the items stand. `blocking` is what would keep a run out of a production org."""
+
+    project: str
+    org_id: str | None
+    items: tuple[Item, ...]
+    blocking: tuple[str, ...]
+
+
+def before_checklist(plan_file: str | Path, *, clock: Clock | None = None) -> ChecklistReport:
+    """How the items before a migration stand, by what is recorded; the org is the one that was looked at last."""
+    clock = clock or SystemClock()
+    with open_recorded(plan_file, clock=clock) as (loaded, state):
+        known = _known(loaded, state, clock=clock, org_id=_last_org(loaded, state))
+        return ChecklistReport(
+            project=loaded.plan.project,
+            org_id=known.org_id,
+            items=tuple(before_items(known)),
+            blocking=tuple(not_in_order(known)),
+        )
+
+
+def tick(plan_file: str | Path, item: str, *, by: str, note: str, clock: Clock | None = None) -> Evidence:
+    """Record that a person says so, for what only a person can know.
+
+    Raises:
+        UsageError: There is no such item, or it has evidence of its own.
+    """
+    if item not in NAMES:
+        raise _no_such("item", item)
+    if item not in TICKED:
+        raise UsageError(
+            f"`{item}` has evidence of its own and is not ticked by hand",
+            state="nothing was written",
+            hint=f"to go on without it: `forcelift checklist waive {item} --by NAME --reason TEXT`",
+        )
+    return _add(plan_file, "tick", item, by=by, note=note, clock=clock)
+
+
+def waive(plan_file: str | Path, name: str, *, by: str, reason: str, clock: Clock | None = None) -> Evidence:
+    """Record that a person goes on without an item of the checklist, or in spite of a check that failed.
+
+    It is for the plan as it is now and the org that was looked at last; a changed plan needs a new one.
+
+    Raises:
+        UsageError: There is no such item, and no check of that name has failed.
+    """
+    if name not in NAMES and name not in _failed_checks(plan_file, clock):
+        raise _no_such("item or failed check", name)
+    return _add(plan_file, "waiver", name, by=by, note=reason, clock=clock)
+
+
+def refuse_unready(
+    loaded: LoadedPlan, state: State, *, org_id: str, is_production: bool, prepares: bool, clock: Clock
+) -> None:
+    """Keep a load out of a production org that is not in order.
+
+    Args:
+        prepares: Whether the run switches automations off itself.
+    Raises:
+        StateConflict: Something is neither done nor waived.
+    """
+    if not is_production:
+        return
+    known = _known(loaded, state, clock=clock, org_id=org_id, prepares=prepares)
+    if lines := not_in_order(known):
+        raise StateConflict(
+            "the target is a production org, and not everything is in order:\n"
+            + "\n".join(f"  - {line}" for line in lines),
+            state="no batch was begun; nothing was read or written",
+            hint="do what each line says, or `forcelift checklist waive NAME --by YOU --reason TEXT`; it is journalled",
+        )
+
+
+def _known(loaded: LoadedPlan, state: State, *, clock: Clock, org_id: str | None, prepares: bool = False) -> Known:
+    audit, project = state.audit, loaded.plan.project
+    return Known(
+        plan_sha256=loaded.sha256,
+        tables=[table.table for table in loaded.plan.tables],
+        org_id=org_id,
+        audit_where=audit.where,
+        evidence=audit.evidence(project),
+        batches=audit.batches(project),
+        backups=audit.backups(source_name(loaded)),
+        held=audit.open_states(org_id) if org_id is not None else [],
+        now=clock.now(),
+        prepares=prepares,
+    )
+
+
+def _last_org(loaded: LoadedPlan, state: State) -> str | None:
+    checks = [one for one in state.audit.evidence(loaded.plan.project, CHECK) if one.org_id is not None]
+    return checks[-1].org_id if checks else None
+
+
+def _failed_checks(plan_file: str | Path, clock: Clock | None) -> set[str]:
+    loaded = load_plan(plan_file)
+    with open_state(loaded, clock=clock or SystemClock(), create=True) as state:
+        checks = state.audit.evidence(loaded.plan.project, CHECK)
+    if not checks:
+        return set()
+    return {one["name"] for one in checks[-1].document["results"] if one["verdict"] == "fail"}
+
+
+def _add(plan_file: str | Path, kind: str, name: str, *, by: str, note: str, clock: Clock | None) -> Evidence:
+    for what, text in (("--by", by), ("--note" if kind == "tick" else "--reason", note)):
+        if not text.strip():
+            raise UsageError(f"`{what}` is empty", state="nothing was written", hint="say who, and why")
+    loaded = load_plan(plan_file)
+    with open_state(loaded, clock=clock or SystemClock(), create=True) as state:
+        return state.audit.add_evidence(
+            project=loaded.plan.project,
+            kind=kind,
+            name=name,
+            plan_sha256=loaded.sha256,
+            org_id=_last_org(loaded, state),
+            passed=None,
+            document={"note": note, "typed_by": owner()},
+            by=by,
+        )
+
+
+def _no_such(what: str, name: str) -> UsageError:
+    return UsageError(
+        f"there is no {what} `{name}`",
+        state="nothing was written",
+        hint=f"items are: {', '.join(NAMES)}; `forcelift check` names the checks",
+    )

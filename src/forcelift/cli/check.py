@@ -1,0 +1,103 @@
+"""`forcelift check` and `forcelift checklist`: is everything ready, and who says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from forcelift.cli.options import json_option, plan_option
+from forcelift.errors import ExitCode
+
+
+@click.command()
+@plan_option
+@json_option
+def check(plan_file: Path, as_json: bool) -> int:
+    """Look whether all is ready for a load
+
+    Named checks of machine, source, audit database, org and plan, each with its figure, what it rests on and what
+    mends it. The scorecard is kept in the audit database; `run` asks for it before it loads a production org. Example:
+
+      forcelift check
+
+    Ends with 1 if a check fails.
+    """
+    from forcelift.before.check import Verdict
+    from forcelift.checking import check_plan
+    from forcelift.cli.check_view import check_document, show_check
+    from forcelift.cli.output import data, print_json
+
+    report = check_plan(plan_file)
+    if as_json:
+        print_json(check_document(report))
+    else:
+        show_check(data(), report, plan_file)
+    return int(ExitCode.ROWS_REFUSED if report.of(Verdict.FAIL) else ExitCode.DONE)
+
+
+@click.group(invoke_without_command=True)
+@plan_option
+@json_option
+@click.pass_context
+def checklist(ctx: click.Context, plan_file: Path, as_json: bool) -> int:
+    """Show what is done before a migration
+
+    A load of a production org is refused until each item has evidence or is waived by name. Example:
+
+      forcelift checklist
+
+    Ends with 1 while something is open.
+    """
+    if ctx.invoked_subcommand is not None:
+        return int(ExitCode.DONE)
+    from forcelift.checklists import before_checklist
+    from forcelift.cli.check_view import checklist_document, show_checklist
+    from forcelift.cli.output import data, print_json
+
+    report = before_checklist(plan_file)
+    if as_json:
+        print_json(checklist_document(report))
+    else:
+        show_checklist(data(), report, plan_file)
+    return int(ExitCode.DONE if all(item.is_in_order for item in report.items) else ExitCode.ROWS_REFUSED)
+
+
+@checklist.command()
+@click.argument("item")
+@plan_option
+@click.option("--by", required=True, metavar="NAME", help="Who says so")
+@click.option("--note", required=True, metavar="TEXT", help="What was done, and when")
+def tick(item: str, plan_file: Path, by: str, note: str) -> int:
+    """Record what only a person can know
+
+    Example:
+
+      forcelift checklist tick sign_off --by "A. Person" --note "signed on paper, 4 December"
+    """
+    from forcelift.checklists import tick as record
+    from forcelift.cli.output import data
+
+    made = record(plan_file, item, by=by, note=note)
+    data().print(f"{item}: ticked by {made.made_by} (evidence {made.evidence_no})")
+    return int(ExitCode.DONE)
+
+
+@checklist.command()
+@click.argument("name")
+@plan_option
+@click.option("--by", required=True, metavar="NAME", help="Who answers for it")
+@click.option("--reason", required=True, metavar="TEXT", help="Why it is done without")
+def waive(name: str, plan_file: Path, by: str, reason: str) -> int:
+    """Go on without an item, or in spite of a check that failed
+
+    It counts for the plan as it is now and the org that was looked at last, and stands in the journal. Example:
+
+      forcelift checklist waive backup --by "A. Person" --reason "the DBA keeps a full copy"
+    """
+    from forcelift.checklists import waive as record
+    from forcelift.cli.output import data
+
+    made = record(plan_file, name, by=by, reason=reason)
+    data().print(f"{name}: waived by {made.made_by} (evidence {made.evidence_no})")
+    return int(ExitCode.DONE)
