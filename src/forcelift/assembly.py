@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forcelift.errors import OrgNotFound, PlanError, Problem, SourceError, SourceUnavailable, StateConflict, UsageError
+from forcelift.errors import (
+    OrgNotFound,
+    PlanError,
+    Problem,
+    SourceError,
+    SourceUnavailable,
+    StateConflict,
+    TargetError,
+    UsageError,
+)
 from forcelift.jobs.tracks import TableSpec
 from forcelift.jobs.work import TableWork
 from forcelift.plan import LoadedPlan, TablePlan, load_order
@@ -126,6 +135,35 @@ def open_setup(org: Org, *, clock: Clock) -> Setup:
     if not isinstance(org, SalesforceOrg):
         raise TypeError(f"{type(org).__name__} has no setup")
     return SalesforceSetup(org, clock=clock)
+
+
+def org_snapshot(org: Org, objects: Sequence[str], *, progress: Callable[[str], None]) -> dict[str, Any]:
+    """The shape of an org that `open_org` opened, as the document of a twin's schema file."""
+    from forcelift.salesforce import SalesforceOrg
+    from forcelift.salesforce.snapshot import take_snapshot
+
+    if not isinstance(org, SalesforceOrg):
+        raise TypeError(f"{type(org).__name__} has no shape to take")
+    return take_snapshot(org, objects, progress=progress)
+
+
+def unread_notes(document: Mapping[str, Any]) -> list[str]:
+    """What of a twin's schema document the twin cannot act out though it is active.
+
+    Raises:
+        TargetError: No twin can be made of the document.
+    """
+    from forcelift.twin.automation_checks import unread_rules
+    from forcelift.twin.errors import SchemaError
+    from forcelift.twin.schema_file import schema_from_dict
+
+    try:
+        schema = schema_from_dict(document)
+    except SchemaError as error:
+        raise TargetError(
+            f"no twin can be made of what the org tells: {error}", state="nothing was written to the org"
+        ) from error
+    return [rule.note for rule in unread_rules(schema.automations, schema) if rule.active]
 
 
 def refusal_reader() -> RefusalReader:

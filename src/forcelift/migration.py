@@ -75,6 +75,7 @@ class RunOptions:
             With `resume` it may be left out; what the batch was begun with counts, and must not differ.
         before_images: Keep the records that the batch may change as they were, so that a rollback can put them back.
             With `resume` what the batch was begun with counts.
+        is_rehearsal: The target is a twin made for it, whatever kind of org it is a picture of.
     """
 
     batch_id: str | None = None
@@ -86,6 +87,7 @@ class RunOptions:
     prepare: bool | None = None
     sample_percent: Decimal | int | float | str | None = None
     before_images: bool = True
+    is_rehearsal: bool = False
 
     @property
     def known(self) -> str | None:
@@ -107,7 +109,7 @@ class Watcher:
 
 
 def run_migration(
-    plan_file: str | Path,
+    plan_file: str | Path | LoadedPlan,
     options: RunOptions,
     *,
     watcher: Watcher | None = None,
@@ -118,7 +120,7 @@ def run_migration(
     """Run a batch to its end, or as far as it gets.
 
     Args:
-        plan_file: The plan.
+        plan_file: The plan, or one that was loaded before.
         options: New batch or resume, dry run, tables.
         watcher: Told how it goes.
         engine: Bounds of the engine; by default from the plan's limits and the machine.
@@ -130,7 +132,7 @@ def run_migration(
     """
     watcher, clock = watcher or Watcher(), clock or SystemClock()
     sample = SamplePercent.of(options.sample_percent) if options.sample_percent is not None else None
-    loaded = load_plan(plan_file)
+    loaded = plan_file if isinstance(plan_file, LoadedPlan) else load_plan(plan_file)
     if later := unsupported(loaded.plan):
         raise loaded.error(later)
     earlier = _look_back(loaded, options, clock)
@@ -148,7 +150,7 @@ def run_migration(
                 batch_id, owner(), join=is_joined, reads=source.snapshot(), exports=exported
             ) as lease:
                 remove_expired(state, loaded.plan.project, clock.now())
-                if options.known is None and not options.dry_run:
+                if options.known is None and not options.dry_run and not options.is_rehearsal:
                     _refuse_unready(loaded, state, org, clock, prepares=bool(options.prepare))
                 if options.extract_first and options.known is None:
                     check_room(loaded, state, source, compiled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -81,6 +82,20 @@ class FailedRecord:
     created: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureGroup:
+    """Refused rows of one table, code and fields; of rules that an org's administrator wrote also of one message."""
+
+    table_name: str
+    code: str
+    fields: str | None
+    message: str
+    rows: int
+    record_ids: tuple[str, ...]
+
+
+_OWN_WORDS = ("FIELD_CUSTOM_VALIDATION_EXCEPTION", "DUPLICATES_DETECTED")
+_EXAMPLES = 5
 _TEXT = sa.String()
 _COUNTS = ("source", "extracted", "transformed", "skipped", "loaded", "success", "failed")
 
@@ -174,6 +189,55 @@ class Readings(Journal):
             query = query.where(records.c.sf_error_code == code)
         with self.read() as connection:
             return [_failed_record(row) for row in connection.execute(query)]
+
+    def failure_groups(self, batch_id: str) -> list[FailureGroup]:
+        """Refused rows of a batch by table, code and fields, the most first, each with a few RECORD_IDs."""
+        records, log = tables.failed_records, tables.audit_log
+        own_words = sa.case((records.c.sf_error_code.in_(_OWN_WORDS), records.c.sf_error_message), else_="")
+        named = (records.c.table_name, records.c.sf_error_code, records.c.sf_error_fields, own_words)
+        of_batch = log.c.batch_id == short_batch_id(batch_id)
+        query = (
+            sa.select(*named, sa.func.min(records.c.sf_error_message), sa.func.count())
+            .join(log, log.c.audit_id == records.c.audit_id)
+            .where(of_batch)
+            .group_by(*named)
+        )
+        groups = []
+        fields_are = records.c.sf_error_fields
+        with self.read() as connection:
+            for table, code, fields, words, message, rows in connection.execute(query).all():
+                examples = (
+                    sa.select(records.c.record_id)
+                    .join(log, log.c.audit_id == records.c.audit_id)
+                    .where(of_batch, records.c.table_name == table, records.c.sf_error_code == code)
+                    .where(fields_are.is_(None) if fields is None else fields_are == fields)
+                    .where(own_words == words)
+                    .order_by(records.c.failed_id)
+                    .limit(_EXAMPLES)
+                )
+                group = FailureGroup(
+                    table_name=table,
+                    code=code or "",
+                    fields=fields,
+                    message=message or "",
+                    rows=rows,
+                    record_ids=tuple(connection.execute(examples).scalars()),
+                )
+                groups.append(group)
+        return sorted(groups, key=lambda one: (-one.rows, one.table_name, one.code))
+
+    def failed_keys(self, batch_id: str) -> Iterator[tuple[str, str, str]]:
+        """Table, whole key and code of every refused row of a batch, streamed; a row without a key by its RECORD_ID."""
+        records, log = tables.failed_records, tables.audit_log
+        query = (
+            sa.select(records.c.table_name, records.c.record_key, records.c.record_id, records.c.sf_error_code)
+            .join(log, log.c.audit_id == records.c.audit_id)
+            .where(log.c.batch_id == short_batch_id(batch_id))
+            .order_by(records.c.failed_id)
+        )
+        with self.read() as connection:
+            for table, key, record_id, code in connection.execution_options(stream_results=True).execute(query):
+                yield table, key if key is not None else record_id, code or ""
 
     def _run(self, query: TextualSelect, batch_id: str) -> list[dict[str, Any]]:
         with self.read() as connection:

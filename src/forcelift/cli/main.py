@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "check": LazyCommand(module="forcelift.cli.check", name="check", help="Look whether all is ready for a load"),
     "estimate": LazyCommand(module="forcelift.cli.estimate", name="estimate", help="Tell what a load takes, how long"),
     "backup": LazyCommand(module="forcelift.cli.backup", name="backup", help="Copy the plan's tables beforehand"),
+    "rehearse": LazyCommand(module="forcelift.cli.rehearse", name="rehearse", help="Load a twin to foretell faults"),
     "prepare": LazyCommand(module="forcelift.cli.prepare", name="prepare", help="Switch automations off for a load"),
     "restore": LazyCommand(module="forcelift.cli.prepare", name="restore", help="Put back what was switched off"),
     "checklist": LazyCommand(

@@ -252,11 +252,17 @@ def _install_object(cursor: duckdb.DuckDBPyConnection, entry: ObjectSchema, earl
             cursor.execute(f"ALTER TABLE {table(entry)} ADD COLUMN {quoted(field.name)} {field.sql_type}{default}")
 
 
+_MAY_DIFFER: Final = frozenset(
+    {"picklist_values", "label", "inline_help_text", "roll_up", "nillable", "defaulted_on_create"}
+)
+
+
 def schema_conflicts(earlier: Schema, schema: Schema) -> list[str]:
     """Why the schema is not merely an extension of the earlier one; empty if it is.
 
-    Limits, org facts other than the Id, users, picklist values and what a roll-up tells may differ: they touch no
-    stored record. A field that holds values cannot become a roll-up: it would no longer be writable.
+    Limits, org facts other than the Id, users, picklist values, what a roll-up tells and whether a field needs a value
+    may differ: they touch no stored record, as in an org. A field that holds values cannot become a roll-up: it would
+    no longer be writable.
     """
     problems = []
     if schema.org.id is not None and earlier.org.id is not None and schema.org.id[:15] != earlier.org.id[:15]:
@@ -278,7 +284,6 @@ def schema_conflicts(earlier: Schema, schema: Schema) -> list[str]:
                 f"{place}.{attribute}: {getattr(field, attribute)!r} in the file, "
                 f"{getattr(other, attribute)!r} in the schema"
                 for attribute in field.__dataclass_fields__
-                if attribute not in ("picklist_values", "label", "inline_help_text", "roll_up")
-                and getattr(field, attribute) != getattr(other, attribute)
+                if attribute not in _MAY_DIFFER and getattr(field, attribute) != getattr(other, attribute)
             )
     return problems
