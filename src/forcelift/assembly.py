@@ -33,7 +33,7 @@ from forcelift.protocols.clock import Clock
 from forcelift.protocols.org import FieldDescribe, ObjectDescribe, Org
 from forcelift.protocols.refusals import RefusalReader
 from forcelift.protocols.setup import Setup
-from forcelift.protocols.source import SharedSnapshot, Source
+from forcelift.protocols.source import ForeignKey, SharedSnapshot, Source
 from forcelift.rules import ParentField, SourceDefaults, compile_table, lookup_targets, owner_names
 
 _DATABASES = frozenset({"sqlite", "duckdb", "oracle", "postgresql"})
@@ -80,6 +80,13 @@ def open_source(
         yield source
     finally:
         source.close()
+
+
+def foreign_keys(source: Source) -> list[ForeignKey]:
+    """The foreign keys of a source that `open_source` opened."""
+    from forcelift.source.foreign_keys import foreign_keys as read
+
+    return read(source)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from forcelift.version import __version__
 
 COMMANDS: Final = {
     "demo": LazyCommand(module="forcelift.cli.demo", name="demo", help="Move real flights data into a simulated org"),
+    "init": LazyCommand(module="forcelift.cli.init", name="init", help="Draft a plan from source and org"),
     "check": LazyCommand(module="forcelift.cli.check", name="check", help="Look whether all is ready for a load"),
     "estimate": LazyCommand(module="forcelift.cli.estimate", name="estimate", help="Tell what a load takes, how long"),
     "backup": LazyCommand(module="forcelift.cli.backup", name="backup", help="Copy the plan's tables beforehand"),

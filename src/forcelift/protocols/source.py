@@ -82,6 +82,16 @@ class SourceTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignKey:
+    """Columns of a table that name a row of another, or of the same."""
+
+    table: str
+    columns: tuple[str, ...]
+    parent: str
+    parent_columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkPredicate:
     """A slice of a table. All slices of one plan together hold every row once, also rows with a null key."""
 

@@ -1,0 +1,129 @@
+"""A drafted plan as YAML text: sure lines in force, doubtful ones commented out, each with its reason. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from forcelift.before.init.match import Match
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\Z")
+_YAML_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none"})
+_REASON_AT = 44
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftColumn:
+    """One column. `target` is what the plan says after the colon; None if nothing resembles it."""
+
+    column: str
+    target: str | None
+    match: Match
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftTable:
+    """One table. It is in force if object, key and external ID are sure and a field besides is."""
+
+    table: str
+    object: Match | None
+    key: tuple[str, ...]
+    key_match: Match
+    external_id: Match | None
+    columns: tuple[DraftColumn, ...]
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why the table is not in force; empty if it is."""
+        if self.object is None:
+            return ["no object of the org resembles it"]
+        found = []
+        if not self.object.is_sure:
+            found.append(f"whether it is {self.object.name}: {self.object.confidence:.2f}, {self.object.reason}")
+        if not self.key_match.is_sure:
+            found.append(f"its key: {self.key_match.reason}")
+        if self.external_id is None:
+            found.append("its external ID: the object has none")
+        elif not self.external_id.is_sure:
+            found.append(f"its external ID: {self.external_id.confidence:.2f}, {self.external_id.reason}")
+        if not any(one.target is not None and one.match.is_sure for one in self.columns):
+            found.append("its columns: none but the key has a field for sure")
+        return found
+
+
+def draft_text(
+    *,
+    project: str,
+    source: Mapping[str, object],
+    target: Mapping[str, object],
+    tables: Sequence[DraftTable],
+    order: Sequence[str],
+) -> str:
+    """The plan file.
+
+    Args:
+        source, target: The sections as given, secrets as `${ENV}` or `file:PATH`.
+        order: Lines about the load order and cycles.
+    """  # fmt: skip
+    lines = [
+        "# Drafted by `forcelift init`. Each line in force was matched with 0.80 or more, 1 being certain; what is",
+        "# doubtful is commented out with its reason. Read every line before a load: `forcelift check` comes next.",
+        *(f"# {line}" for line in order),
+        "version: 1",
+        f"project: {json.dumps(project, ensure_ascii=False)}",
+        f"source: {_flow(source)}",
+        f"target: {_flow(target)}",
+        "tables:",
+    ]
+    for table in tables:
+        lines += ["", *_table(table)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(table: DraftTable) -> Iterator[str]:
+    doubts = table.doubts
+    mark = "# " if doubts else ""
+    if table.object is not None and not doubts:
+        yield f"  # {table.table} is {table.object.name}: {table.object.confidence:.2f}, {table.object.reason}"
+    if doubts:
+        yield f"  # {table.table} is left out, as these are not sure:"
+        yield from (f"  #   {doubt}" for doubt in doubts)
+    name = table.object.name if table.object is not None else "?"
+    external_id = table.external_id.name if table.external_id is not None else "?"
+    yield f"  {mark}- table: {quoted(table.table)}"
+    yield f"  {mark}  object: {name}"
+    key = (
+        quoted(table.key[0]) if len(table.key) == 1 else f"[{', '.join(map(quoted, table.key))}]" if table.key else "?"
+    )
+    yield _said(f"  {mark}  key: {key}", table.key_match)
+    yield _said(f"  {mark}  external_id: {external_id}", table.external_id)
+    yield f"  {mark}  fields:"
+    for one in table.columns:
+        if one.target is None:
+            yield _said(f"      # {quoted(one.column)}: ?", one.match, is_match=False)
+        elif one.match.is_sure and not doubts:
+            yield _said(f"      {quoted(one.column)}: {one.target}", one.match)
+        else:
+            yield _said(f"      # {quoted(one.column)}: {one.target}", one.match)
+
+
+def _said(line: str, match: Match | None, *, is_match: bool = True) -> str:
+    if match is None:
+        return line
+    confidence = f"{match.confidence:.2f}: " if is_match else ""
+    return f"{line:<{_REASON_AT}} # {confidence}{match.reason}"
+
+
+def quoted(text: str) -> str:
+    """A key of the plan: quoted unless YAML reads it as the text that it is."""
+    return text if _PLAIN.match(text) and text.lower() not in _YAML_WORDS else json.dumps(text, ensure_ascii=False)
+
+
+def _flow(section: Mapping[str, object]) -> str:
+    parts = []
+    for name, value in section.items():
+        shown = _flow(value) if isinstance(value, Mapping) else json.dumps(value, ensure_ascii=False)
+        parts.append(f"{name}: {shown}")
+    return "{" + ", ".join(parts) + "}"
