@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from forcelift.errors import SourceError, SourceUnavailable
+from forcelift.rules import frame_of, plain_text
 from forcelift.source import open_source
 
 
@@ -90,13 +91,42 @@ def test_dates_beyond_pythons_range_survive(make):
     assert table.column("a").cast(pa.int64()).to_pylist() == [days * 86_400_000_000]
 
 
-def test_a_number_too_wide_for_decimals_is_refused_without_being_told(make):
+def test_numbers_and_times_that_arrow_cannot_hold_come_as_text_beside_the_others(make):
     wide = 2**127 - 1
-    source = make("CREATE TABLE t (h HUGEINT)", f"INSERT INTO t VALUES ({wide})")
-    with pytest.raises(SourceError, match="table `t` cannot be read") as raised:
-        read(source, "t", ["h"])
-    assert str(wide) not in f"{raised.value.message} {raised.value.hint}"
-    assert raised.value.__cause__ is None
+    source = make(
+        "CREATE TABLE t (h HUGEINT, u UHUGEINT, n TIMESTAMP_NS)",
+        f"INSERT INTO t VALUES (1, 2, '2024-01-31'), ({wide}, {2 * wide}, 'infinity'), (NULL, NULL, NULL)",
+    )
+    (batch,) = source.read("t", columns=["h", "u", "n"], where=None)
+    assert frame_of(batch).rows() == [
+        ("1", "2", "2024-01-31T00:00:00"),
+        (str(wide), str(2 * wide), "infinity"),
+        (None,) * 3,
+    ]
+    (batch,) = source.read("t", columns=["h"], where="h = 1")
+    assert batch.column("h").type == pa.decimal128(38, 0)
+    (batch,) = source.locate(
+        "t", columns=["u", "h"], where=None, predicate={"by": "rowid", "from": None, "below": None}, key=[]
+    )
+    assert [len(row) for row in frame_of(batch).rows()] == [3, 3, 3]
+    assert frame_of(source.sample("t", columns=["h"], where=None, rows=10)).height == 3
+
+
+@pytest.mark.parametrize("kind", ["DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMPTZ"])
+def test_dates_without_end_are_held_where_all_can_calculate_with_them(make, kind):
+    source = make(
+        f"CREATE TABLE t (v {kind})",
+        "INSERT INTO t VALUES ('infinity'), ('-infinity'), ('290000-01-01'), ('2024-01-31'), (NULL)",
+    )
+    (batch,) = source.read("t", columns=["v"], where=None)
+    found = plain_text(frame_of(batch)["v"]).to_list()
+    assert [text and text[:12].rstrip("T").removesuffix("T0") for text in found] == [
+        "+99999-12-31",
+        "-4712-01-01",
+        "+99999-12-31",
+        "2024-01-31",
+        None,
+    ]
 
 
 def test_a_where_that_fails(make):

@@ -192,6 +192,10 @@ class Source(Protocol):
         `among` leaves the rows at these addresses only, which `locate` gave for the same slice and the same `key`; the
         source itself picks them out, as far as it can.
 
+        A column with values that its type cannot hold (a text in an INTEGER column of SQLite) is, in such a batch, a
+        struct of parts, of which at most one has a value in each row: `value` in the type of `describe`, `real` (a
+        double), `text`. Text that is not UTF-8 stands in it as `BROKEN_TEXT`.
+
         Rows are sorted by `order_by` (nulls last, then in any order) within the slice. A row that cannot be read raises
         `SourceError` that names file and line or table and column; no row is ever left out.
         """

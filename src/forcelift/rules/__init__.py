@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from forcelift.rules.chunk import ChunkCleaner
     from forcelift.rules.compile import SourceDefaults, compile_table, owner_names
     from forcelift.rules.duplicates import DuplicateDecisions, DuplicateNorms, DuplicateScan
+    from forcelift.rules.frames import frame_of
     from forcelift.rules.hashing import ChunkSum, add_hashes, checksum, row_hash
     from forcelift.rules.keys import normalised_key
     from forcelift.rules.outcomes import Cleaned, LinkResult
@@ -34,6 +35,7 @@ _PLACES = {
     "DuplicateDecisions": "duplicates",
     "DuplicateNorms": "duplicates",
     "DuplicateScan": "duplicates",
+    "frame_of": "frames",
     "ChunkSum": "hashing",
     "add_hashes": "hashing",
     "checksum": "hashing",
@@ -78,6 +80,7 @@ __all__ = [
     "compile_table",
     "decoded_text",
     "followed_lookups",
+    "frame_of",
     "lookup_targets",
     "normalised_key",
     "owner_names",

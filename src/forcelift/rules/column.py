@@ -88,8 +88,9 @@ class Column:
         """Steps 4 to 10. Also gives the rows that became null by a later rule than `empty`, which takes no default."""
         suspects = texts.suspects(raw)
         if suspects.len():
-            part, broken = texts.unescape(raw.gather(suspects))
-            if broken.len():
+            escaped = raw.gather(suspects)
+            part, broken = texts.unescape(escaped, self.codec or "utf-8")
+            if part is not escaped:
                 self._doubt_bytes(suspects.gather(broken), found)
                 raw = raw.clone().scatter(suspects, part)
                 suspects = texts.suspects(raw)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import polars as pl
+
 from forcelift.errors import PlanError, Problem
 from forcelift.plan.expressions import expression_columns, parse_expression
 from forcelift.plan.models import DuplicateRule, FieldRule, TablePlan
@@ -33,6 +35,7 @@ from forcelift.rules.targets import (
     scale_of,
 )
 
+_NUMBER_KINDS = (ColumnKind.INTEGER, ColumnKind.DECIMAL, ColumnKind.FLOAT, ColumnKind.BOOLEAN)
 _DIGITS_SURE = 15  # a double keeps 15 decimal digits in any case
 
 KEY_DIGITS_MAX = 15
@@ -142,6 +145,8 @@ class _Compiler:
             targets=self.targets,
             plain_columns=self.plain,
             changed_column=changed,
+            changed_kind=self.changed_kind(changed),
+            number_columns=frozenset(name for name in used if self.is_typed(name)),
             constants=self.constants,
             computed=tuple(self.computed),
             merges=merged_columns(plan, self.columns) if plan.duplicates is DuplicateRule.MERGE else (),
@@ -440,6 +445,27 @@ class _Compiler:
         if name is None:
             return None
         return self.columns.get(name) or self.plain_column("changed_at", name, 0)
+
+    def changed_kind(self, changed: Column | None) -> pl.DataType | None:
+        source = self.table.column(self.plan.changed_at or "")
+        if source is None or changed is None:
+            return None
+        match source.kind:
+            case ColumnKind.FLOAT:
+                return pl.Float64()
+            case ColumnKind.DECIMAL:
+                return pl.Decimal(38, source.arrow.scale)
+            case ColumnKind.INTEGER:
+                return pl.Decimal(38, 19)
+            case ColumnKind.DATE | ColumnKind.TIMESTAMP | ColumnKind.INSTANT:
+                return pl.Datetime("us")
+        # What a text means, a number or a text, is said by the field that it goes to.
+        return pl.Decimal(38, 19) if changed.form is Form.NUMBER else None
+
+    def is_typed(self, name: str) -> bool:
+        """A column of numbers or booleans, of which the plan does not say that it may be shown whatever it holds."""
+        source, rule = self.table.column(name), self.plan.fields.get(name)
+        return source is not None and source.kind in _NUMBER_KINDS and (rule is None or rule.personal is None)
 
     def check_required(self) -> None:
         for name, target in self.describe.fields.items():

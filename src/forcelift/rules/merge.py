@@ -98,13 +98,13 @@ class MergedColumn:
         """
         cells = decided[f"v{self.number}"]
         if self.rule != "sum":
-            values = _kept_whole(values)
+            values = _comparable_type(values)
             cells = cells.cast(values.dtype)
             before = values.gather(at)
             return values.clone().scatter(at, cells), at.filter(cells.ne_missing(before))
         total = _total(decided.select(f"l{self.number}_{place}" for place in range(_LIMBS)))
         before = numbers.number_text(self._text(values.gather(at)).str.strip_chars(texts.BLANKS), scale=None)
-        values = values if values.dtype == pl.Binary else _summand_text(values)
+        values = _comparable_type(values)
         cells = cells.cast(values.dtype)
         added = _where(cells.is_null(), total.cast(values.dtype))
         changed = at.filter(cells.is_not_null() | total.ne_missing(before))
@@ -114,25 +114,20 @@ class MergedColumn:
         """The cells in a type that the scan's database keeps as it is."""
         if values.dtype.is_temporal():
             return values.to_physical()
-        if self.rule == "sum" and values.dtype != pl.Binary:
-            return _summand_text(values)
-        return values.cast(pl.String) if values.dtype in (pl.Categorical, pl.Enum) else _kept_whole(values)
+        return _comparable_type(values)
 
     def _text(self, values: pl.Series) -> pl.Series:
         if values.dtype == pl.Binary:
             return texts.decode(values, self.column.codec or "utf-8")[0]
-        # A float that is no number has no canonical text, and is not empty.
-        return values.cast(pl.String) if values.dtype.is_float() else plain_text(values)
+        return plain_text(values)
 
 
-def _kept_whole(values: pl.Series) -> pl.Series:
-    """Decimals of the greatest precision: others are cut to fewer bytes, which do not hold `BROKEN_NUMBER`."""
-    dtype = values.dtype
-    return values.cast(pl.Decimal(38, dtype.scale)) if isinstance(dtype, pl.Decimal) else values
+def _comparable_type(values: pl.Series) -> pl.Series:
+    """The cells in a type that does not depend on what a batch holds: numbers and booleans as text.
 
-
-def _summand_text(values: pl.Series) -> pl.Series:
-    return plain_text(values) if values.dtype.is_decimal() else values.cast(pl.String)
+    A batch with a value that is no number comes as text anyway, and text passes the rules as the number does.
+    """
+    return values if values.dtype == pl.Binary or values.dtype.is_temporal() else plain_text(values)
 
 
 def merged_columns(plan: TablePlan, columns: dict[str, Column]) -> tuple[MergedColumn, ...]:

@@ -61,6 +61,27 @@ def without_broken(values: pl.Series) -> pl.Series:
     return values.clone().scatter(rows, pl.Series([None], dtype=values.dtype)) if rows.len() else values
 
 
+def sortable(values: pl.Series, dtype: pl.DataType) -> pl.Series:
+    """Numbers in one numeric type, whatever a batch came in: numbers, or text where some rows hold no number.
+
+    What is no number is null; what is too large for the type becomes its largest, or smallest, value.
+    """
+    if values.dtype.is_numeric():
+        numbers = without_broken(values).cast(dtype)
+        return numbers.fill_nan(None) if dtype.is_float() else numbers
+    texts = values.cast(pl.String).str.strip_chars()
+    if not isinstance(dtype, pl.Decimal):
+        return texts.cast(dtype, strict=False).fill_nan(None)
+    exact = number_text(texts, scale=dtype.scale)
+    read = exact.cast(dtype, strict=False)
+    beyond = (read.is_null() & exact.is_not_null()).arg_true()
+    if not beyond.len():
+        return read
+    largest = "9" * ((dtype.precision or 38) - dtype.scale)
+    limits = exact.gather(beyond).str.starts_with("-").replace_strict({True: f"-{largest}", False: largest})
+    return read.scatter(beyond, limits.cast(pl.String).cast(dtype))
+
+
 def integer_digits_over(texts: pl.Series, digits: int) -> pl.Series:
     """Rows whose canonical number has more digits before the point than `digits` (0 counts as no digit)."""
     long = (texts.str.len_bytes() > digits).arg_true()

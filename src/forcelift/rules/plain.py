@@ -15,13 +15,22 @@ def plain_text(values: pl.Series) -> pl.Series:
     """Values of any kind as text in canonical form, nothing rounded or cut: for text fields, keys and value maps.
 
     A naive timestamp stays as it stands on the source's clock; a fraction of a second is kept where there is one, so
-    that two keys never become one.
+    that two keys never become one. A number that is none is `NaN`, `Infinity` or `-Infinity`.
     """
     dtype = values.dtype
     if dtype == pl.String:
         return values
     if dtype.is_decimal() and (broken := numbers.broken_rows(values)).len():
         return numbers.typed_number_text(values, scale=None).scatter(broken, "NaN")
+    if dtype.is_float() and not (values.is_finite().all()):
+        text = numbers.typed_number_text(values, scale=None)
+        for odd, name in (
+            (values.is_nan(), "NaN"),
+            (values == float("inf"), "Infinity"),
+            (values == float("-inf"), "-Infinity"),
+        ):
+            text = text.scatter(odd.fill_null(False).arg_true(), name)
+        return text
     if dtype.is_numeric():
         return numbers.typed_number_text(values, scale=None)
     if isinstance(dtype, pl.Datetime):

@@ -10,6 +10,7 @@ import polars as pl
 
 from forcelift.plan.models import TablePlan
 from forcelift.rules import keys as key_rules
+from forcelift.rules import texts
 from forcelift.rules.chunk import ChunkCleaner
 from forcelift.rules.column import Column
 from forcelift.rules.computed import Computed
@@ -17,7 +18,7 @@ from forcelift.rules.duplicates import DuplicateDecisions
 from forcelift.rules.findings import Findings, Place
 from forcelift.rules.hashing import row_hash, text_hash
 from forcelift.rules.merge import MergedColumn
-from forcelift.rules.numbers import without_broken
+from forcelift.rules.numbers import sortable
 from forcelift.rules.outcomes import ROWS_SCHEMA, LinkResult, with_outcomes
 from forcelift.rules.parents import LookupInfo, ParentKeys, resolve
 from forcelift.rules.plain import plain_text
@@ -34,12 +35,14 @@ class CompiledTable:
     key_field: str
     order_by: tuple[str, ...]
     personal_columns: tuple[str, ...]
+    number_columns: frozenset[str]  # of numbers and booleans; what else they hold is personal
     lookups: Mapping[str, LookupInfo]
     numeric_over_15_digits: tuple[str, ...]
     columns: Mapping[str, Column]
     targets: Mapping[str, str]
     plain_columns: Mapping[str, Column]
     changed_column: Column | None
+    changed_kind: pl.DataType | None  # of numbers: what `changed_at` is compared as in every batch
     constants: Mapping[str, str]
     computed: tuple[Computed, ...]
     merges: tuple[MergedColumn, ...]
@@ -203,10 +206,18 @@ class CompiledTable:
         values = frame[name].alias("changed")
         if values.dtype.is_temporal():
             return values.cast(pl.Datetime("us", getattr(values.dtype, "time_zone", None))).to_physical()
-        if values.dtype.is_numeric():
-            return without_broken(values)
         assert self.changed_column is not None
-        return self.changed_column.clean(values, Findings(), None).alias("changed")
+        if self.changed_kind is None:
+            return self.changed_column.clean(values, Findings(), None).alias("changed")
+        if isinstance(self.changed_kind, pl.Datetime):  # times of which one is infinite
+            return (
+                values.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False)
+                .to_physical()
+                .alias("changed")
+            )
+        if values.dtype == pl.Binary:
+            values = texts.decoded_text(values, self.changed_column.codec or "utf-8")
+        return sortable(values, self.changed_kind).alias("changed")
 
 
 def _joined(parts: Sequence[pl.Series]) -> pl.Series:

@@ -90,15 +90,21 @@ def decode(values: pl.Series, codec: str) -> tuple[pl.Series, pl.Series]:
     return _without_c1(text, broken) if codec == "tis-620" else (text, broken)
 
 
-def unescape(values: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """The texts, those that came as `BROKEN_TEXT` with U+FFFD for what is not UTF-8; and the rows (u32) of these."""
+def unescape(values: pl.Series, codec: str = "utf-8") -> tuple[pl.Series, pl.Series]:
+    """The texts, those that came as `BROKEN_TEXT` decoded, with U+FFFD for what the encoding lacks.
+
+    Returns: also the rows (u32) whose bytes the encoding lacks; the very same texts if none came so.
+    """
     rows = values.str.starts_with(BROKEN_TEXT).fill_null(False).arg_true()
     if not rows.len():
         return values, rows
     raw = values.gather(rows).str.strip_prefix(BROKEN_TEXT).str.decode("hex", strict=False)
     held = raw.is_not_null()  # a real text that happens to begin so has no bytes in hexadecimal behind it
     rows, raw = rows.filter(held), raw.filter(held)
-    return (values.clone().scatter(rows, decode(raw, "utf-8")[0]), rows) if rows.len() else (values, rows)
+    if not rows.len():
+        return values, rows
+    text, broken = decode(raw, codec)
+    return values.clone().scatter(rows, text), rows.gather(broken)
 
 
 def decoded_text(values: pl.Series, codec: str) -> pl.Series:

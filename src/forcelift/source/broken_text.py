@@ -15,6 +15,9 @@ _UTF8 = (
     r"|\xf4[\x80-\x8f][\x80-\xbf]{2})*\z"
 )
 
+# What every encoding that keeps ASCII says of these bytes.
+_PLAIN = r"\A[\x20-\x7e]*\z"
+
 
 def as_utf8(texts: pa.Array) -> pa.Array:
     """An array of `pa.string()`, all UTF-8: a value that is not becomes `BROKEN_TEXT`. A sound array costs a look."""
@@ -25,9 +28,18 @@ def as_utf8(texts: pa.Array) -> pa.Array:
     return texts
 
 
-def _escaped(texts: pa.Array) -> pa.Array:
+def bytes_as_text(raw: pa.Array, *, is_raw: bool) -> pa.Array:
+    """Bytes as `pa.string()`: those that are not UTF-8 as `BROKEN_TEXT`.
+
+    Args:
+        is_raw: The bytes are in an encoding that only the rules know: all that are not plain ASCII are handed on so.
+    """
+    return _escaped(raw, _PLAIN if is_raw else _UTF8)
+
+
+def _escaped(texts: pa.Array, sound: str = _UTF8) -> pa.Array:
     raw = texts.cast(pa.binary())
-    broken = pc.invert(pc.match_substring_regex(raw, _UTF8))
+    broken = pc.invert(pc.match_substring_regex(raw, sound))
     values = pl.Series(raw.filter(broken), dtype=pl.Binary)
     escaped = (BROKEN_TEXT + values.bin.encode("hex")).to_arrow().cast(pa.binary())
     return pc.replace_with_mask(raw, pc.fill_null(broken, False), escaped).cast(pa.string())

@@ -19,10 +19,11 @@ import pyarrow as pa
 
 from forcelift.embedded import connect
 from forcelift.errors import SourceError
-from forcelift.protocols.source import ADDRESS, ChunkPredicate, Predicate, SourceTable
+from forcelift.protocols.source import ADDRESS, ChunkPredicate, Column, Predicate, SourceTable
 from forcelift.source.duckdb_session import configure, duckdb_errors, new_cursor
+from forcelift.source.misfits import table_of, with_misfits
 from forcelift.source.names import UNTOUCHED, pick_columns, quote, quote_text, require_file, unknown_table
-from forcelift.source.types import as_schema, duckdb_column, duckdb_expression, schema_of
+from forcelift.source.types import duckdb_column, duckdb_expression, duckdb_misfit, schema_of
 
 # Slices are put together from counted buckets of rowids; so many to a slice keep it near its wished size.
 BUCKETS_PER_CHUNK = 8
@@ -135,11 +136,10 @@ class DuckdbSource:
         picked = pick_columns(described, columns)
         pick_columns(described, order_by)
         tail = self._from(table, where, predicate, picked=self._among(described, key, among))
-        query = f"SELECT {', '.join(map(duckdb_expression, picked))} {tail}"
+        query = f"SELECT {_selected(picked)} {tail}"
         if order_by:
             query += " ORDER BY " + ", ".join(f"{quote(name)} ASC NULLS LAST" for name in order_by)
-        schema = schema_of(picked)
-        return self._stream(table, query, schema=schema, batch_rows=batch_rows, among=among)
+        return self._stream(table, query, picked, batch_rows=batch_rows, among=among)
 
     def locate(
         self,
@@ -155,16 +155,15 @@ class DuckdbSource:
         described = self.describe(table)
         picked = pick_columns(described, columns)
         place = self._address(described, key)
-        query = f"SELECT {', '.join([*map(duckdb_expression, picked), place])} {self._from(table, where, predicate)}"
+        query = f"SELECT {_selected(picked)}, {place} {self._from(table, where, predicate)}"
         kind = pa.int64() if place == "rowid" else pa.string()
-        schema = schema_of(picked).append(pa.field(ADDRESS, kind))
-        return self._stream(table, query, schema=schema, batch_rows=batch_rows)
+        return self._stream(table, query, picked, batch_rows=batch_rows, last=pa.field(ADDRESS, kind))
 
     def sample(self, table: str, *, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
         """Rows from evenly spaced places of a table; a reservoir sample where there is a `where`, and of views."""
         described = self.describe(table)
         picked = pick_columns(described, columns)
-        expressions = ", ".join(map(duckdb_expression, picked))
+        expressions = _selected(picked)
         total = described.rows_estimate or 0
         if where is None and self._has_rowid(described) and total > rows:
             probes = max(1, min(SAMPLE_PROBES, rows))
@@ -177,8 +176,7 @@ class DuckdbSource:
                 f"SELECT {expressions} FROM (SELECT * {self._from(table, where, None)})"
                 f" USING SAMPLE reservoir({rows} ROWS) REPEATABLE (1)"
             )
-        schema = schema_of(picked)
-        return pa.Table.from_batches(list(self._stream(table, query, schema=schema, batch_rows=max(rows, 1))), schema)
+        return table_of(list(self._stream(table, query, picked, batch_rows=max(rows, 1))), schema_of(picked))
 
     def ask(self, sql: str, *, rows_max: int) -> list[tuple[Any, ...]]:
         """The rows of a query of the plan, at most so many; the database is open for reading only."""
@@ -238,7 +236,14 @@ class DuckdbSource:
         return f"{self._address(described, key)} IN (SELECT {quote(ADDRESS)} FROM {quote(_AMONG)})"
 
     def _stream(
-        self, table: str, query: str, *, schema: pa.Schema, batch_rows: int, among: pa.Array | None = None
+        self,
+        table: str,
+        query: str,
+        columns: Sequence[Column],
+        *,
+        batch_rows: int,
+        among: pa.Array | None = None,
+        last: pa.Field | None = None,
     ) -> Iterator[pa.RecordBatch]:
         with duckdb_errors(f"table `{table}`"), self._cursor() as cursor:
             if among is not None:
@@ -247,7 +252,7 @@ class DuckdbSource:
             reader = cursor.sql(query).to_arrow_reader(batch_rows)
             for batch in reader:
                 if batch.num_rows:
-                    yield as_schema(batch, schema)
+                    yield _built(batch, columns, last)
 
     def _count(self, table: str, *, where: str | None, predicate: Predicate | None) -> int:
         query = f"SELECT count(*) {self._from(table, where, predicate)}"
@@ -303,6 +308,28 @@ class DuckdbSource:
         if null_rows:
             chunks = [*(chunks if total else []), ChunkPredicate(predicate=nulls, rows_estimate=null_rows)]
         return chunks
+
+
+def _selected(columns: Sequence[Column]) -> str:
+    """The columns, and behind them the misfits of those that can have any."""
+    return ", ".join([*map(duckdb_expression, columns), *filter(None, map(duckdb_misfit, columns))]) or "true"
+
+
+def _built(batch: pa.RecordBatch, columns: Sequence[Column], last: pa.Field | None) -> pa.RecordBatch:
+    """The batch of a query of `_selected`, and of one more column behind if `last` says so."""
+    misfits = iter(batch.columns[len(columns) :])
+    arrays = [
+        array if array.type == column.arrow else array.cast(column.arrow)
+        for array, column in zip(batch, columns, strict=False)
+    ]
+    arrays = [
+        array if duckdb_misfit(column) is None else with_misfits(array, texts=next(misfits).cast(pa.string()))
+        for column, array in zip(columns, arrays, strict=True)
+    ]
+    names = [column.name for column in columns]
+    if last is not None:
+        arrays, names = [*arrays, next(misfits).cast(last.type)], [*names, last.name]
+    return pa.RecordBatch.from_arrays(arrays, names=names)
 
 
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:

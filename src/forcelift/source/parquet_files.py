@@ -8,6 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from forcelift.errors import SourceError
@@ -21,6 +22,8 @@ from forcelift.source.types import arrow_column, schema_of
 
 _ROW_NUMBER = "file_row_number"
 _AMONG = "forcelift among"
+# 4713-01-01 BC and 99999-12-31, in days from 1970-01-01.
+_EARLIEST_DAY, _LATEST_DAY = -2_440_550, 35_804_721
 
 
 class ParquetFormat:
@@ -78,8 +81,10 @@ class ParquetFormat:
                 cursor.register(_AMONG, pa.table({ADDRESS: among}))
             before = 0  # rows of the slice in earlier pieces
             for piece in held:
+                # Without a condition no column is looked at: DuckDB gives up on some times beyond its own range.
+                names = "*" if where else _ROW_NUMBER
                 rows = (
-                    f"SELECT * FROM read_parquet({quote_text(_literal_path(piece.file))}, file_row_number = true)"
+                    f"SELECT {names} FROM read_parquet({quote_text(_literal_path(piece.file))}, file_row_number = true)"
                     f" WHERE {_ROW_NUMBER} >= {piece.first} AND {_ROW_NUMBER} < {piece.last}"
                 )
                 if among is not None:
@@ -153,5 +158,33 @@ def _to_type(array: pa.Array, column: Column) -> pa.Array:
     if pa.types.is_floating(array.type) and array.type != column.arrow:
         # The shortest decimal of a narrow float is lost when it is widened bit by bit: 0.1 would be 0.10000000149.
         array = array.cast(pa.float32()).cast(pa.string())
+    if column.kind in (ColumnKind.DATE, ColumnKind.TIMESTAMP, ColumnKind.INSTANT):
+        array = _bounded(array)
     converted = array if array.type == column.arrow else array.cast(column.arrow)
     return as_utf8(converted) if column.kind is ColumnKind.TEXT else converted
+
+
+def _bounded(array: pa.Array) -> pa.Array:
+    """Dates and times from 4713-01-01 BC to 99999-12-31; one look at the extremes where all are.
+
+    What lies beyond is delivered as these two, so that the rules refuse it as out of range: polars knows 262,000 years,
+    and microseconds 292,000. PostgreSQL and DuckDB are read in the same way.
+    """
+    if array.null_count == len(array) or (unit := _units_a_day(array.type)) is None:
+        return array
+    physical = pa.int32() if pa.types.is_date32(array.type) else pa.int64()
+    low, high = _EARLIEST_DAY * unit, _LATEST_DAY * unit
+    numbers = array.view(physical)
+    found = pc.min_max(numbers).as_py()
+    if low <= found["min"] and found["max"] <= high:
+        return array
+    held = pc.if_else(pc.greater(numbers, high), high, pc.if_else(pc.less(numbers, low), low, numbers))
+    return held.cast(physical).view(array.type)
+
+
+def _units_a_day(arrow: pa.DataType) -> int | None:
+    """None for nanoseconds, which end in the year 2262."""
+    if pa.types.is_date32(arrow):
+        return 1
+    unit = "ms" if pa.types.is_date64(arrow) else arrow.unit
+    return {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000}.get(unit)

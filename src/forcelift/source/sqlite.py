@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,16 +23,18 @@ import adbc_driver_sqlite.dbapi
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from forcelift.errors import SourceChanged
 from forcelift.protocols.source import ADDRESS, ChunkPredicate, Column, ColumnKind, Predicate, SourceTable
 from forcelift.source.broken_text import as_utf8
+from forcelift.source.misfits import table_of
 from forcelift.source.names import pick_columns, quote, quote_text, require_file, unknown_table
-from forcelift.source.sqlite_columns import Reading, reading
+from forcelift.source.sqlite_columns import Reading, reading, with_misfit_parts
 from forcelift.source.sqlite_queries import (
     Shape,
     among_condition,
+    columns_with_misfits,
     count,
     key_chunks,
-    misfit_error,
     rowid_chunks,
     rows_from,
     sample_from,
@@ -71,6 +73,7 @@ class SqliteSource:
         self._raw_text = encoding.lower().replace("_", "-") not in ("utf-8", "utf8", "ascii", "us-ascii")
         self._byte_tables = frozenset(byte_tables)
         self._text_columns = {table: frozenset(names) for table, names in (text_columns or {}).items()}
+        self._mixed: dict[str, frozenset[str]] = {}  # by table, the columns that are known to hold misfits
         self._open: set[Connection] = set()
         self._lock = threading.Lock()
         self.tables()
@@ -137,7 +140,7 @@ class SqliteSource:
         key: Sequence[str] = (),
         among: pa.Array | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """Stream a slice. A value whose storage class does not fit the declared type raises `SourceError`."""
+        """Stream a slice. Values that their declared type cannot hold come beside the others, as misfits."""
         with self._connection() as connection, errors(table):
             shape = self._shape(connection, table)
         picked = pick_columns(shape.table, columns)
@@ -179,8 +182,7 @@ class SqliteSource:
             picked = pick_columns(shape.table, columns)
             tail = sample_from(connection, shape, where=where, rows=rows)
         shape = replace(shape, rowid=None)  # the sample's own query has none
-        schema = schema_of(picked)
-        return pa.Table.from_batches(list(self._stream(shape, picked, tail=tail, batch_rows=max(rows, 1))), schema)
+        return table_of(list(self._stream(shape, picked, tail=tail, batch_rows=max(rows, 1))), schema_of(picked))
 
     def ask(self, sql: str, *, rows_max: int) -> list[tuple[Any, ...]]:
         """The rows of a query of the plan, at most so many; the database is open for reading only."""
@@ -258,7 +260,7 @@ class SqliteSource:
             for name, declared, _, _ in listed
             if any(word in declared.upper() for word in _TEXT_AFFINITY) and "INT" not in declared.upper()
         )
-        return Shape(table=described, rowid=rowid, text_affinity=affinity, is_table=kind == "table")
+        return Shape(table=described, rowid=rowid, text_affinity=affinity, raw_text=raw_text, is_table=kind == "table")
 
     def _rows_bound(self, columns: int) -> int:
         # A row takes two bytes in its page's index, one or more each for its length and rowid, and a header with a byte
@@ -268,38 +270,63 @@ class SqliteSource:
     def _stream(
         self, shape: Shape, columns: Sequence[Column], *, tail: str, batch_rows: int
     ) -> Iterator[pa.RecordBatch]:
-        readings = [reading(column, text_affinity=column.name in shape.text_affinity) for column in columns]
-        query = typed_query(columns, readings, tail)
-        with self._connection() as connection, errors(shape.table.name):
-            first = True
-            for batch in batches(connection, query, batch_rows=batch_rows):
-                rows = batch.slice(1) if first else batch
-                first = False
-                if rows.num_rows:
-                    yield self._assemble(connection, shape, columns, readings, rows, tail)
+        table = shape.table.name
+        strict = [reading(column, text_affinity=column.name in shape.text_affinity) for column in columns]
+        delivered = 0
+        with self._connection() as connection, errors(table):
+            while True:
+                mixed = self._mixed.get(table, frozenset())
+                readings = [
+                    with_misfit_parts(column, how, raw_text=shape.raw_text) if column.name in mixed else how
+                    for column, how in zip(columns, strict, strict=True)
+                ]
+                query = typed_query(columns, readings, tail, skip=delivered)
+                for rows in _without_first(connection, query, batch_rows=batch_rows):
+                    built = _assembled(columns, readings, rows)
+                    if built is None:
+                        break
+                    yield built
+                    delivered += built.num_rows
+                else:
+                    return
+                # Same rows in the same order: the driver keeps a connection's queries in one transaction, and SQLite
+                # walks a query by its conditions and by the columns it touches, which stay what they were.
+                found = columns_with_misfits(connection, columns, strict, tail)
+                if found <= mixed:
+                    raise SourceChanged(
+                        f"table `{table}` changed while it was being read",
+                        state="the chunk was not read",
+                        hint="run again",
+                    )
+                with self._lock:
+                    self._mixed[table] = self._mixed.get(table, frozenset()) | found
 
-    def _assemble(
-        self,
-        connection: Connection,
-        shape: Shape,
-        columns: Sequence[Column],
-        readings: Sequence[Reading],
-        batch: pa.RecordBatch,
-        tail: str,
-    ) -> pa.RecordBatch:
-        parts = batch.columns
-        shown = sum(len(part) - part.null_count for part in parts[:-1])
-        if shown != (pc.sum(parts[-1]).as_py() or 0):
-            raise misfit_error(connection, shape, columns, readings, tail)
-        arrays: list[pa.Array] = []
-        position = 0
-        for how in readings:
-            width = len(how.parts)
-            taken = parts[position : position + width]
-            position += width
-            arrays.append(how.build([as_utf8(part) if pa.types.is_string(part.type) else part for part in taken]))
-        schema = schema_of(columns)
-        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+def _without_first(connection: Connection, query: str, *, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """Batches of a typed query without the row that only fixes the types."""
+    with closing(batches(connection, query, batch_rows=batch_rows)) as reader:
+        first = True
+        for batch in reader:
+            rows = batch.slice(1) if first else batch
+            first = False
+            if rows.num_rows:
+                yield rows
+
+
+def _assembled(columns: Sequence[Column], readings: Sequence[Reading], batch: pa.RecordBatch) -> pa.RecordBatch | None:
+    """The batch in its columns' types; None if it holds a misfit that the readings do not show."""
+    parts = batch.columns
+    shown = sum(len(part) - part.null_count for part in parts[:-1])
+    if shown != (pc.sum(parts[-1]).as_py() or 0):
+        return None
+    arrays: list[pa.Array] = []
+    position = 0
+    for how in readings:
+        width = len(how.parts)
+        taken = parts[position : position + width]
+        position += width
+        arrays.append(how.build([as_utf8(part) if pa.types.is_string(part.type) else part for part in taken]))
+    return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns])
 
 
 def _unique_keys(connection: Connection, literal: str) -> tuple[tuple[str, ...], ...]:

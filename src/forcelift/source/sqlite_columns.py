@@ -3,7 +3,8 @@
 SQLite stores any class of value in any column, and its ADBC driver fixes a column's type by the first row of a query.
 So each column is read as one or two physical columns of one storage class each, behind a first row of known types that
 is dropped again. A value whose class does not fit the declaration is null in all its parts, and is found by counting: a
-row's values that are not null in the table must be as many as those in the parts.
+row's values that are not null in the table must be as many as those in the parts. Then the column is read with parts
+for misfits too (`with_misfit_parts`), which only a table that needs them pays for.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from forcelift.protocols.source import Column, ColumnKind
+from forcelift.source.broken_text import bytes_as_text
+from forcelift.source.misfits import with_misfits
 from forcelift.source.names import quote
 from forcelift.source.types import SQLITE_DECIMAL, SQLITE_DECIMAL_LIMIT
 
@@ -42,6 +45,40 @@ def reading(column: Column, *, text_affinity: bool) -> Reading:
     if column.kind is ColumnKind.TEXT:
         return _text(name, raw=pa.types.is_binary(column.arrow), text_affinity=text_affinity)
     return _BY_KIND[column.kind](name)
+
+
+def with_misfit_parts(column: Column, how: Reading, *, raw_text: bool) -> Reading:
+    """A reading that delivers misfits too.
+
+    In a column of text or bytes they become what the column holds: numbers their digits, bytes the text they spell. In
+    any other the array holds them beside the values (`with_misfits`).
+
+    Args:
+        how: The column's `reading`.
+        raw_text: The table's text is not UTF-8: a misfit's bytes are left for a rule to decode.
+    """
+    name = quote(column.name)
+    as_text = "('integer')" if raw_text else "('integer', 'text')"
+    parts = (
+        (_REAL, f"CASE WHEN ({how.misfit}) AND typeof({name}) = 'real' THEN {name} END"),
+        (_TEXT, f"CASE WHEN ({how.misfit}) AND typeof({name}) IN {as_text} THEN CAST({name} AS TEXT) END"),
+        (
+            _BLOB,
+            f"CASE WHEN ({how.misfit}) AND typeof({name}) IN ('text', 'blob') AND NOT typeof({name}) IN {as_text}"
+            f" THEN CAST({name} AS BLOB) END",
+        ),
+    )
+    own = len(how.parts)
+
+    def build(arrays: Sequence[pa.Array]) -> pa.Array:
+        values = how.build(arrays[:own])
+        reals, texts, raw = arrays[own:]
+        texts = pc.coalesce(texts, bytes_as_text(raw, is_raw=raw_text))
+        if column.kind not in (ColumnKind.TEXT, ColumnKind.BINARY):
+            return with_misfits(values, reals=reals, texts=texts)
+        return pc.coalesce(values, texts.cast(values.type), reals.cast(pa.string()).cast(values.type))
+
+    return Reading(parts=(*how.parts, *parts), misfit="0", build=build)
 
 
 def _only(name: str, storage: str) -> str:

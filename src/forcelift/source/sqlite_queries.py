@@ -1,4 +1,4 @@
-"""Queries on one SQLite table: rows of a slice, cutting into slices, counting, sampling, and finding a bad row."""
+"""Queries on one SQLite table: rows of a slice, cutting into slices, counting, sampling, and columns with misfits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from itertools import pairwise
 
 import pyarrow as pa
 
-from forcelift.errors import SourceError
 from forcelift.protocols.source import ChunkPredicate, Column, Predicate, SourceTable
 from forcelift.source.names import pick_columns, quote, quote_text
 from forcelift.source.sqlite_columns import Reading
@@ -34,17 +33,21 @@ class Shape:
     table: SourceTable
     rowid: str | None
     text_affinity: frozenset[str]
+    raw_text: bool
     is_table: bool
 
 
-def typed_query(columns: Sequence[Column], readings: Sequence[Reading], tail: str) -> str:
-    """The query behind a first row of known types; its last column is how many of the row's values are not null."""
+def typed_query(columns: Sequence[Column], readings: Sequence[Reading], tail: str, *, skip: int = 0) -> str:
+    """The query behind a first row of known types; its last column is how many of the row's values are not null.
+
+    `skip` leaves out as many of the first rows.
+    """
     parts = [part for how in readings for part in how.parts]
     values = " + ".join(f"({quote(column.name)} IS NOT NULL)" for column in columns) or "0"
     head = ", ".join([*(literal for literal, _ in parts), "0"])
     body = ", ".join([*(expression for _, expression in parts), values])
     # LIMIT -1 keeps SQLite from leaving out the ORDER BY of a subquery, as it may otherwise.
-    return f"SELECT {head} UNION ALL SELECT * FROM (SELECT {body} {tail} LIMIT -1)"
+    return f"SELECT {head} UNION ALL SELECT * FROM (SELECT {body} {tail} LIMIT -1 OFFSET {skip})"
 
 
 def rows_from(shape: Shape, *, where: str | None, predicate: Predicate | None, picked: str = "1") -> str:
@@ -156,28 +159,11 @@ def span(connection: Connection, table: str, rowid: str) -> int:
     return 0 if low is None else int(high) - int(low) + 1
 
 
-def misfit_error(
-    connection: Connection, shape: Shape, columns: Sequence[Column], readings: Sequence[Reading], tail: str
-) -> SourceError:
-    for column, how in zip(columns, readings, strict=True):
-        wanted = f"SELECT typeof({quote(column.name)}), {shape.rowid or 'NULL'}"
-        found = fetch(
-            connection, f"{wanted} FROM (SELECT *{_rowid_too(shape)} {tail} LIMIT -1) WHERE {how.misfit} LIMIT 1"
-        )
-        if found:
-            storage, rowid = found[0]
-            return SourceError(
-                f"column `{column.name}` of table `{shape.table.name}` is declared {column.declared}, but "
-                f"{f'the row with rowid {rowid}' if rowid is not None else 'a row'} holds a value of class {storage} "
-                "that does not fit it",
-                state="the chunk was not read; nothing of it was sent",
-                hint=f"find the rows by `SELECT * FROM {quote(shape.table.name)} WHERE {how.misfit}`; mend them, or "
-                "declare the column as text (see Sources, SQLite, Misfits)",
-            )
-    return SourceError(
-        f"table `{shape.table.name}` changed while it was being read", state="the chunk was not read", hint="run again"
-    )
-
-
-def _rowid_too(shape: Shape) -> str:
-    return f", {shape.rowid}" if shape.rowid else ""
+def columns_with_misfits(
+    connection: Connection, columns: Sequence[Column], readings: Sequence[Reading], tail: str
+) -> frozenset[str]:
+    """Names of the columns that hold a value which their type cannot, in these rows: one pass over them."""
+    found = ", ".join(f"coalesce(max({how.misfit}), 0)" for how in readings)
+    names = ", ".join(quote(column.name) for column in columns)
+    ((*flags,),) = fetch(connection, f"SELECT {found} FROM (SELECT {names} {tail} LIMIT -1)")
+    return frozenset(column.name for column, flag in zip(columns, flags, strict=True) if flag)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ BUSY_TIMEOUT_MS = 10_000
 Connection = adbc_driver_manager.dbapi.Connection
 
 
-def batches(connection: Connection, query: str, *, batch_rows: int) -> Iterator[pa.RecordBatch]:
+def batches(connection: Connection, query: str, *, batch_rows: int) -> Generator[pa.RecordBatch, None, None]:
     with closing(connection.cursor()) as cursor:
         cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": str(batch_rows)})
         cursor.execute(query)

@@ -51,6 +51,17 @@ _DUCKDB_KINDS: dict[str, tuple[ColumnKind, pa.DataType]] = {
     "TIME WITH TIME ZONE": (ColumnKind.TEXT, pa.string()),
     "INTERVAL": (ColumnKind.TEXT, pa.string()),
 }
+_DUCKDB_HUGE = ("HUGEINT", "UHUGEINT")  # up to 39 digits
+# Years far outside of any target's range, and inside the +-262,000 years at which polars gives up. What lies beyond
+# them, infinity too, is delivered as these, so that the rules refuse it as out of range. PostgreSQL has the same.
+_LATEST, _EARLIEST = "99999-12-31", "4713-01-01 (BC)"
+_DUCKDB_BOUNDED = {
+    "DATE": "DATE",
+    "TIMESTAMP": "TIMESTAMP",
+    "TIMESTAMP_S": "TIMESTAMP",
+    "TIMESTAMP_MS": "TIMESTAMP",
+    "TIMESTAMP WITH TIME ZONE": "TIMESTAMP WITH TIME ZONE",
+}
 
 
 def sqlite_column(name: str, declared: str, *, nullable: bool, raw_text: bool, as_text: bool) -> Column:
@@ -108,19 +119,39 @@ def duckdb_column(name: str, declared: str, *, nullable: bool) -> Column:
 
 
 def duckdb_expression(column: Column) -> str:
-    """The SQL that delivers a DuckDB column in the Arrow type of its `Column`."""
-    quoted = '"' + column.name.replace('"', '""') + '"'
+    """The SQL that delivers a DuckDB column in the Arrow type of its `Column`, null where `duckdb_misfit` is text."""
+    quoted = _quoted(column)
     if column.declared == "FLOAT":
         # The shortest decimal of a 32-bit float is lost when it is widened bit by bit: 0.1 would become 0.10000000149.
         return f"CAST(CAST({quoted} AS VARCHAR) AS DOUBLE)"
+    if column.declared in _DUCKDB_HUGE:
+        return f"TRY_CAST({quoted} AS DECIMAL(38,0))"
+    if column.declared == "TIMESTAMP_NS":
+        return f"CASE WHEN isfinite({quoted}) THEN {quoted} END"
+    if bounded := _DUCKDB_BOUNDED.get(column.declared):
+        latest, earliest = (f"CAST('{moment}' AS {bounded})" for moment in (_LATEST, _EARLIEST))
+        plain = quoted if bounded == column.declared else f"CAST({quoted} AS {bounded})"
+        return f"CASE WHEN {plain} > {latest} THEN {latest} WHEN {plain} < {earliest} THEN {earliest} ELSE {plain} END"
     target = {
         ColumnKind.TEXT: "VARCHAR",
         ColumnKind.INTEGER: "BIGINT",
         ColumnKind.DECIMAL: f"DECIMAL({column.precision},{column.scale})",
     }.get(column.kind)
-    if column.declared in ("TIMESTAMP_S", "TIMESTAMP_MS"):
-        target = "TIMESTAMP"
     return f"CAST({quoted} AS {target})" if target and target != column.declared else quoted
+
+
+def duckdb_misfit(column: Column) -> str | None:
+    """The SQL that gives as text what the column's Arrow type cannot hold; None if there is no such thing."""
+    quoted = _quoted(column)
+    if column.declared in _DUCKDB_HUGE:
+        return f"CASE WHEN TRY_CAST({quoted} AS DECIMAL(38,0)) IS NULL THEN CAST({quoted} AS VARCHAR) END"
+    if column.declared == "TIMESTAMP_NS":
+        return f"CASE WHEN NOT isfinite({quoted}) THEN CAST({quoted} AS VARCHAR) END"
+    return None
+
+
+def _quoted(column: Column) -> str:
+    return '"' + column.name.replace('"', '""') + '"'
 
 
 def arrow_column(field: pa.Field) -> Column:
@@ -145,10 +176,10 @@ def _arrow_kind(arrow: pa.DataType) -> tuple[ColumnKind, pa.DataType]:
     if types.is_uint64(arrow):
         return ColumnKind.DECIMAL, pa.decimal128(38, 0)
     if types.is_decimal(arrow):
-        # polars knows no more than 38 digits; a wider column is cast, and a value that does not fit raises.
-        scale = min(arrow.scale, 38)
-        precision = min(arrow.precision, 38)
-        return ColumnKind.DECIMAL, pa.decimal128(max(precision, scale), scale)
+        # polars knows no more than 38 digits; wider numbers come as text, as those of the databases do.
+        if arrow.precision > 38:
+            return ColumnKind.TEXT, pa.string()
+        return ColumnKind.DECIMAL, pa.decimal128(arrow.precision, arrow.scale)
     if types.is_timestamp(arrow):
         unit = "ns" if arrow.unit == "ns" else "us"
         return (

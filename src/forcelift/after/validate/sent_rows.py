@@ -16,7 +16,7 @@ from forcelift.audit.records import Chunk
 from forcelift.jobs.parts import read_part
 from forcelift.ledger import ACCEPTED
 from forcelift.protocols.source import Predicate
-from forcelift.rules import ParentKeys, add_hashes
+from forcelift.rules import ParentKeys, add_hashes, frame_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +112,7 @@ class SentRows:
             )
         )
         for batch in batches:
-            frame = pl.from_arrow(batch)
-            assert isinstance(frame, pl.DataFrame)
+            frame = frame_of(batch)
             cleaned = cleaner.clean(frame)
             accepted = cleaned.accepted.join(cleaned.rows.select("row", "hash"), on="row", how="left")
             # Only rows that were sent are linked and compared; a key may stand in several copies.

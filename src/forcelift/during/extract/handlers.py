@@ -38,7 +38,7 @@ from forcelift.plan.models import DuplicateRule
 from forcelift.protocols.clock import Clock
 from forcelift.protocols.org import FieldDescribe, Org
 from forcelift.protocols.source import ColumnKind, Predicate, Source
-from forcelift.rules import DuplicateDecisions, DuplicateScan, SamplePercent
+from forcelift.rules import DuplicateDecisions, DuplicateScan, SamplePercent, frame_of
 from forcelift.storage import Storage
 
 SAMPLE_ROWS = 2_000
@@ -218,9 +218,7 @@ class ExtractHandlers:
         sample = self._world.source.sample(
             work.plan.table, columns=work.rules.source_columns, where=work.plan.where, rows=SAMPLE_ROWS
         )
-        frame = pl.from_arrow(sample)
-        assert isinstance(frame, pl.DataFrame)
-        return auto_chunk_rows(frame)
+        return auto_chunk_rows(frame_of(sample))
 
     def _find_duplicates(self, work: TableWork, slices: Sequence[tuple[int, Predicate]], name: str) -> bool:
         """One spillable scan of the keys; the rows of repeated keys are read once more, whole.
@@ -266,9 +264,7 @@ class ExtractHandlers:
             batch_rows=self._world.batch_rows,
         )
         for batch in self._world.pace.through(batches):
-            frame = pl.from_arrow(batch)
-            assert isinstance(frame, pl.DataFrame)
-            yield frame
+            yield frame_of(batch)
 
     def _decisions(self, table: str) -> DuplicateDecisions | None:
         if table not in self._duplicates:

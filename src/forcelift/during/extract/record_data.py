@@ -11,17 +11,28 @@ from forcelift.jobs.work import TableWork
 from forcelift.rules import CompiledTable, decoded_text, plain_text, unescape
 
 MASK = "***"
+# Empty text, a number, infinity or NaN, or one word of a boolean: nothing that could be about a person.
+_NUMBER_OR_BOOLEAN = (
+    r"(?i)^\s*(?:|[+-]?[0-9.,]*(?:e[+-]?[0-9]+)?|[+-]?inf(?:inity)?|nan|true|false|t|f|yes|no|y|n|on|off)\s*$"
+)
 Detail = Literal["masked", "none", "full"]
 
 
 def source_rows_json(
-    frame: pl.DataFrame, *, personal: Collection[str], detail: Detail, codecs: Mapping[str, str] | None = None
+    frame: pl.DataFrame,
+    *,
+    personal: Collection[str],
+    detail: Detail,
+    codecs: Mapping[str, str] | None = None,
+    numbers: Collection[str] = (),
 ) -> pl.Series:
     """One JSON text for each row of a frame of source columns; nulls stay null.
 
     Args:
         codecs: Encodings of columns of bytes that are text; what they lack is shown as U+FFFD. Other bytes are shown as
             hexadecimal, decimals without trailing zeros.
+        numbers: Columns that should hold numbers or booleans: any other text in them is masked too, as nothing says
+            what it is.
     """
     if detail == "none":
         return pl.Series("data", [None] * frame.height, dtype=pl.String)
@@ -29,11 +40,20 @@ def source_rows_json(
         _masked(values) if detail == "masked" and values.name in personal else _shown(values, codecs or {})
         for values in frame
     ]
+    if detail == "masked":
+        shown = [_without_words(values) if values.name in numbers else values for values in shown]
     return pl.DataFrame(shown).select(pl.struct(pl.all()).struct.json_encode().alias("data")).to_series()
 
 
 def _masked(values: pl.Series) -> pl.Series:
     return values.to_frame().select(pl.when(pl.first().is_not_null()).then(pl.lit(MASK)).alias(values.name)).to_series()
+
+
+def _without_words(values: pl.Series) -> pl.Series:
+    if values.dtype != pl.String:
+        return values
+    words = (~values.str.contains(_NUMBER_OR_BOOLEAN)).fill_null(False).arg_true()
+    return values.clone().scatter(words, MASK) if words.len() else values
 
 
 def _shown(values: pl.Series, codecs: Mapping[str, str]) -> pl.Series:
@@ -42,7 +62,7 @@ def _shown(values: pl.Series, codecs: Mapping[str, str]) -> pl.Series:
         codec = codecs.get(values.name)
         return values.bin.encode("hex") if codec is None else decoded_text(values, codec).alias(values.name)
     if kind == pl.String:
-        return unescape(values)[0]
+        return unescape(values, codecs.get(values.name, "utf-8"))[0]
     if kind.is_decimal():
         return plain_text(values)
     if kind.is_float() and not values.is_finite().all():
@@ -83,7 +103,10 @@ class SentRowsJson:
         personal = work.personal_fields.intersection(shown.columns)
         names = _names(shown.columns, sources)
         data = source_rows_json(
-            shown.rename(names), personal={names[target] for target in personal}, detail=self._detail
+            shown.rename(names),
+            personal={names[target] for target in personal},
+            detail=self._detail,
+            numbers=rules.number_columns,
         )
         return shown.select(pl.col(field).alias("key")).with_columns(data)
 

@@ -13,6 +13,7 @@ import polars as pl
 from forcelift.errors import StateConflict
 from forcelift.jobs.work import TableWork
 from forcelift.protocols.source import Source
+from forcelift.rules import frame_of
 from forcelift.storage import Disk
 
 SAMPLE_ROWS = 1_000
@@ -27,8 +28,7 @@ def staging_estimate(source: Source, works: Iterable[TableWork]) -> int:
     for work in works:
         plan = work.plan
         sample = source.sample(plan.table, columns=work.rules.source_columns, where=plan.where, rows=SAMPLE_ROWS)
-        frame = pl.from_arrow(sample)
-        assert isinstance(frame, pl.DataFrame)
+        frame = frame_of(sample)
         if frame.height:
             text = frame.select(pl.all().exclude(pl.Binary)).write_csv(include_header=False)
             total += len(text.encode()) / frame.height * source.count(plan.table, where=plan.where)

@@ -23,7 +23,7 @@ from forcelift.during.extract.sample_store import SampleStore
 from forcelift.errors import StorageError
 from forcelift.jobs.work import TableWork, staged_names, staging_folder
 from forcelift.protocols.source import ADDRESS, Predicate, Source
-from forcelift.rules import SampleKeys, SamplePercent, followed_lookups
+from forcelift.rules import SampleKeys, SamplePercent, followed_lookups, frame_of
 from forcelift.storage import Storage
 
 SLICE_ROWS_AIM = 250_000
@@ -172,9 +172,7 @@ class _Draw:
             key=work.rules.key_columns,
         )
         for batch in self._world.pace.through(batches):
-            frame = pl.from_arrow(batch)
-            assert isinstance(frame, pl.DataFrame)
-            yield frame
+            yield frame_of(batch)
 
     def _seal(self, store: SampleStore, table: str, slices: Sequence[Predicate], of: int) -> TableSample:
         world = self._world

@@ -136,10 +136,7 @@ class SampledSource:
         )
         if len(parts["parts"]) == 1:
             return (batch.select(list(columns)) for batch in batches)
-        order = [(name, "ascending") for name in order_by]
-        return (
-            (batch.sort_by(order) if order else batch).select(list(columns)) for batch in _joined(batches, batch_rows)
-        )
+        return (_sorted(batch, order_by).select(list(columns)) for batch in _joined(batches, batch_rows))
 
     def locate(
         self,
@@ -187,11 +184,20 @@ def _sampled(predicate: Predicate | None, among: pa.Array | None) -> Predicate:
     return predicate
 
 
+def _sorted(batch: pa.RecordBatch, order_by: Sequence[str]) -> pa.RecordBatch:
+    """By these columns; one with misfits says nothing, as the order only keeps rows of one parent near each other."""
+    plain = [name for name in order_by if not pa.types.is_struct(batch.schema.field(name).type)]
+    return batch.sort_by([(name, "ascending") for name in plain]) if plain else batch
+
+
 def _joined(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
     """Batches of about that many rows: a small share of many slices comes in many small pieces."""
     held: list[pa.RecordBatch] = []
     size = 0
     for batch in batches:
+        if held and held[-1].schema != batch.schema:  # one of them holds misfits
+            yield pa.concat_batches(held)
+            held, size = [], 0
         held.append(batch)
         size += batch.num_rows
         if size >= rows:

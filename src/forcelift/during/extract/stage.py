@@ -23,7 +23,7 @@ from forcelift.jobs.parts import PartWriter
 from forcelift.jobs.work import StagedNames, TableWork
 from forcelift.protocols.clock import Clock
 from forcelift.protocols.source import Source
-from forcelift.rules import ChunkCleaner, ChunkSum, Cleaned, checksum
+from forcelift.rules import ChunkCleaner, ChunkSum, Cleaned, checksum, frame_of
 from forcelift.storage import SealedWriter, Storage
 
 READS_MAX = 3
@@ -142,8 +142,7 @@ class ChunkStager:
                 batch_rows=self._batch_rows,
             )
             for batch in self._pace.through(batches):
-                frame = pl.from_arrow(batch)
-                assert isinstance(frame, pl.DataFrame)
+                frame = frame_of(batch)
                 cleaned = cleaner.clean(frame)
                 parts.write(cleaned.accepted.drop("row"))
                 rows.write(cleaned.rows)
@@ -176,6 +175,7 @@ class ChunkStager:
             personal=self._work.rules.personal_columns,
             detail=self._detail,
             codecs=column_codecs(self._work.rules),
+            numbers=self._work.rules.number_columns,
         )
         file.write(rejected.with_columns(data))
 
