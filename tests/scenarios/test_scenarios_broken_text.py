@@ -121,6 +121,20 @@ def test_the_same_from_postgresql(tmp_path: Path, postgres: Postgres) -> None:
         postgres.drop_database(database)
 
 
+@pytest.mark.parametrize("kind", list(MAKERS))
+def test_what_is_broken_may_be_replaced_in_a_column_of_any_source(kind: str, tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    project.change_plan({'"sqlite:///source.db"': f'"{MAKERS[kind](project)}"'})
+    project.change_plan({"TOWN: Town__c": "TOWN: {field: Town__c, encoding_error: replace}"})
+    screen = project.run("--json", "--batch", "one")
+    assert screen.code == 1, screen.err
+    rows = {(key or "").lower(): (outcome, code) for key, outcome, code in project.outcomes("one")["shops"]}
+    assert rows["b"] == ("created", None)
+    assert rows["c"] == ("rejected", "REJECTED_ENCODING_ERROR")  # by its other column, which names nothing
+    with project.served() as org:
+        assert org.records("Shop__c", "Code__c", ["Town__c"])["b"]["Town__c"] == KAO.decode("utf-8", "replace")
+
+
 def check_twice(project: Project, url: str, *, where: str) -> None:
     """In any other chunks the same; and where SQL has a say before the rules, it has it over such rows, too."""
     project.change_plan({'"sqlite:///source.db"': f'"{url}"'})
