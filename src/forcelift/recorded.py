@@ -88,6 +88,8 @@ def batch_status(plan_file: str | Path, batch_id: str | None = None, *, clock: C
         runners = tuple(state.audit.runners(batch.batch_id))
         holder = next(iter(runners), None)
         batches = tuple(state.audit.batches(loaded.plan.project))
+        waits = waiting_for(state.audit, batch.batch_id, clock.now())
+        silent = state.audit.silent_claim(batch.batch_id) if state.audit.can_share else None
         return BatchStatus(
             summary=summarise(state.audit, state.counted, batch),
             batches=batches,
@@ -95,7 +97,7 @@ def batch_status(plan_file: str | Path, batch_id: str | None = None, *, clock: C
             runners=runners,
             control=state.audit.control(batch.batch_id),
             asked=state.audit.asked(batch.batch_id),
-            waiting_for=waiting_for(state.audit, batch.batch_id, clock.now()) if holder is not None else None,
+            waiting_for=(waits or (str(silent) if silent else None)) if holder is not None else None,
             performance=tuple(state.audit.performance(batch.batch_id)),
             samples=state.audit.sample_percents([one.batch_id for one in batches]),
             switched_off=tuple(state.audit.open_states()),

@@ -37,12 +37,14 @@ def enter(store, name="first", *, join=False):
     return lease, store.of_runner(lease)
 
 
-def fall_silent(store, fence):
-    """As if the runner had not been heard of for longer than its lease."""
+def fall_silent(store, fence, seconds=61):
+    """As if the runner had not been heard of for so long: by default longer than its lease."""
     lease = tables.lease
     with store.write() as connection:
         heard = connection.execute(sa.select(lease.c.heartbeat).where(lease.c.fence == fence)).scalar_one()
-        connection.execute(lease.update().where(lease.c.fence == fence).values(heartbeat=heard - timedelta(seconds=61)))
+        connection.execute(
+            lease.update().where(lease.c.fence == fence).values(heartbeat=heard - timedelta(seconds=seconds))
+        )
 
 
 def claim(runner, wanted=9):
@@ -103,6 +105,32 @@ def test_chunks_of_a_silent_runner_are_taken_over_with_a_new_generation(store):
     with pytest.raises(LeaseLost):
         first.leave("B1", BatchState.DONE, reason="")
     assert store.verify_journal() == []
+
+
+def test_what_living_runners_wait_for(store):
+    plan_chunks(store, 3)
+    first_lease, first = enter(store)
+    _, second = enter(store, "second", join=True)
+    assert claim(first, 2) == [1, 2]
+    assert store.silent_claim("B1") is None, "both are alive"
+    fall_silent(store, first_lease.fence, seconds=45)
+    assert store.silent_claim("B1") is None, "a chunk is free"
+    assert claim(second) == [3]
+    assert store.silent_claim("B1") is None, "the other has a chunk to do"
+    settle(store, 3)
+    waits = store.silent_claim("B1")
+    assert str(waits) == (
+        "2 chunks are first's, whose last sign of life is 45 s old; if it is dead, the others take over 15 s from now"
+    )
+    fall_silent(store, first_lease.fence, seconds=16)
+    assert store.silent_claim("B1") is None, "now they are free"
+
+
+def settle(store, number):
+    """As if its runner had settled a chunk."""
+    chunk = tables.chunk
+    with store.write() as connection:
+        connection.execute(chunk.update().where(chunk.c.chunk_no == number).values(step="settled"))
 
 
 def test_a_runner_that_was_written_off_writes_nothing(store):

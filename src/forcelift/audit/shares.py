@@ -29,8 +29,33 @@ class LeaseHolder:
     fence: int
     since: datetime
     heartbeat: datetime
+    patience_s: float
     reads: str | None = None
     exports: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SilentClaim:
+    """Chunks that living runners wait for, because a runner that may be dead has them.
+
+    Attributes:
+        owner: Who has them, or the one of several that was heard of last.
+        chunks: How many there are.
+        silent_s: Seconds since its last sign of life.
+        free_in_s: Seconds until the others may take them over.
+    """
+
+    owner: str
+    chunks: int
+    silent_s: float
+    free_in_s: float
+
+    def __str__(self) -> str:
+        chunks = "1 chunk is" if self.chunks == 1 else f"{self.chunks} chunks are"
+        return (
+            f"{chunks} {self.owner}'s, whose last sign of life is {self.silent_s:.0f} s old; if it is dead, the others "
+            f"take over {self.free_in_s:.0f} s from now"
+        )
 
 
 class WorkState(StrEnum):

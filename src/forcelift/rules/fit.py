@@ -110,8 +110,8 @@ def _bytes(source: SourceColumn, rule: FieldRule, made: Column) -> Iterator[Misf
     if source.kind is not ColumnKind.TEXT or made.codec is None:
         return
     if not pa.types.is_binary(source.arrow):
-        # Such a column is in Unicode by the source's own promise: there are no bytes to decode in another way. Parquet's
-        # promise, which Arrow calls `string`, is not held by every writer; what then comes meets `encoding_error`.
+        # Such a column is in Unicode by the source's own promise: there are no bytes to decode in another way. Not
+        # every writer of Parquet, whose text Arrow calls `string`, holds it; what then comes meets `encoding_error`.
         harmless = {"encoding"} if made.codec == "utf-8" else set()
         harmless |= {"encoding_error"} if "string" in source.declared else set()
         for option in _RULES_OF_BYTES:
