@@ -56,6 +56,8 @@ class Company:
     server: TwinServer
     front: int
     ca_file: Path
+    certificate: Path
+    key: Path
 
     @property
     def names(self) -> dict[str, tuple[str, int]]:
@@ -73,14 +75,14 @@ def company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Company
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    ca_file, certificate, key = make_authority(tmp_path, ORG_HOST)
+    ca_file, certificate, key = make_authority(tmp_path, ORG_HOST, "localhost")
     with (
         closing(TwinOrg.open(tmp_path / "org.duckdb", schema=schema_from_dict(SCHEMA))) as org,
         TwinServer(org) as server,
         tls_front(server.port, certificate=certificate, key=key) as front,
     ):
         monkeypatch.setenv("PROXY_TEST_TOKEN", server.access_token)
-        yield Company(folder=tmp_path, server=server, front=front, ca_file=ca_file)
+        yield Company(folder=tmp_path, server=server, front=front, ca_file=ca_file, certificate=certificate, key=key)
 
 
 def run(company: Company, *, ca: str) -> tuple[int, str, str]:
@@ -127,6 +129,29 @@ def test_an_untrusted_certificate_is_told_with_a_hint(company: Company, monkeypa
     assert f"the certificate of `{ORG_HOST}` is not trusted" in err
     assert "`target.ca_file`" in err
     assert "Traceback" not in err + out
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY"])
+def test_a_proxy_that_is_spoken_to_by_tls_may_have_a_certificate_of_the_company_too(
+    variable: str, company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        running_proxy(Proxy(names=company.names, password="etl:s3cret/w0rd")) as proxy,
+        tls_front(proxy.port, certificate=company.certificate, key=company.key) as front,
+    ):
+        monkeypatch.setenv(variable, f"https://{PASSWORD}@localhost:{front}")
+        code, out, err = run(company, ca="ca_file: company-ca.pem")
+        assert code == 0, err
+        assert json.loads(out)["tables"][0]["created"] == 12
+        asked = len(proxy.asked)
+        assert asked > 0
+        # What is excepted goes straight, to a name that nobody but the proxy knows.
+        for names in ("*", ORG_HOST):
+            monkeypatch.setenv("NO_PROXY", names)
+            with pytest.raises(OrgUnavailable):
+                company.connect()
+        assert len(proxy.asked) == asked
+    assert_secret_is_kept(out, err)
 
 
 def test_a_certificate_of_another_host_is_told_apart(
@@ -234,6 +259,7 @@ def test_a_setting_that_cannot_be_used_is_told_without_its_password(
     code, out, err = run(company, ca="ca_file: company-ca.pem")
     assert code == 2
     assert "HTTPS_PROXY" in err
+    assert "SOCKS proxies are not supported" in err
     assert "Traceback" not in err
     assert_secret_is_kept(out, err)
     with pytest.raises(UsageError) as caught:

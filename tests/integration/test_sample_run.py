@@ -333,7 +333,7 @@ def test_a_resume_takes_the_sample_of_its_batch(full, tmp_path, monkeypatch):
     monkeypatch.setattr(handlers.ChunkStager, "stage", fail)
     assert project.run("--sample-percent", PERCENT, "--batch", "b").code == 70
     monkeypatch.setattr(handlers.ChunkStager, "stage", stage)
-    monkeypatch.setattr(sample_draw._Draw, "run", lambda self: pytest.fail("drawn twice"))
+    monkeypatch.setattr(sample_draw.Draw, "run", lambda self: pytest.fail("drawn twice"))
     refused = project.run("--resume", "b", "--sample-percent", "6")
     assert_clear_error(refused, code=3, says=["was begun as a sample of 5 %, not as a sample of 6 %"])
     assert project.run("--resume", "b").code == 1
@@ -415,30 +415,37 @@ def test_a_selection_that_was_changed_is_not_used(tmp_path, monkeypatch):
 
 
 def test_a_stop_in_the_middle_of_a_draw_shows_that_nothing_is_planned(tmp_path, monkeypatch):
-    """Also a window that closes then: the draw is given up and begun anew, and takes the same rows."""
+    """Also a window that closes then: the draw goes on where it stood, and takes the same rows."""
     from forcelift.during.extract import sample_draw
     from forcelift.errors import ReadingStopped
 
     project = make_project(tmp_path, "sqlite")
-    noted = sample_draw._Draw._noted
-    given_up = []
+    noted, frames = sample_draw.Draw._noted, sample_draw.Draw._frames
+    given_up, read = [], []
 
     def end_the_hours(self, table, frame, hashes):
-        if table == "regions" and not given_up:
+        if table not in given_up and len(read) > 2:
             given_up.append(table)
             raise ReadingStopped("the hours have ended")
         return noted(self, table, frame, hashes)
 
+    def look_what_is_read(self, work, columns, predicate):
+        read.append((work.plan.table, str(predicate)))
+        return frames(self, work, columns, predicate)
+
     def stop(self, table, frame, hashes):
         raise RuntimeError("the process dies here")
 
-    monkeypatch.setattr(sample_draw._Draw, "_noted", stop)
+    monkeypatch.setattr(sample_draw.Draw, "_noted", stop)
     assert project.run("--sample-percent", PERCENT, "--batch", "b").code == 70
     status = run_words("status", "--plan", str(project.plan))
     assert "no table is cut into chunks yet, as its sample is not drawn" in status.out
     assert "object" not in status.out
     assert "run --resume b" in status.out
-    monkeypatch.setattr(sample_draw._Draw, "_noted", end_the_hours)
+    monkeypatch.setattr(sample_draw.Draw, "_noted", end_the_hours)
+    monkeypatch.setattr(sample_draw.Draw, "_frames", look_what_is_read)
+    monkeypatch.setattr(sample_draw, "SLICE_ROWS_AIM", 1)
     assert project.run("--resume", "b").code == 1
-    assert given_up == ["regions"]
+    assert len(given_up) > 1
+    assert len(read) == len(set(read)) + len(given_up), "only the slice that was broken off is read again"
     assert keys_of(look(project)[0]) == wanted_keys()

@@ -6,6 +6,7 @@ import logging
 import os
 import ssl
 from dataclasses import dataclass
+from urllib.request import getproxies
 
 import httpx
 
@@ -50,15 +51,17 @@ def make_client(
     logging.getLogger("httpx").addFilter(_hide_queries)
     # Plain HTTP is spoken to loopback only, where no certificate is ever asked for.
     verify = _ssl_context(ca_file) if url.scheme == "https" or ca_file else False
+    limits = httpx.Limits(max_connections=settings.connections_max, max_keepalive_connections=16)
     try:
         return httpx.Client(
             transport=wire,
+            mounts=None if wire is not None or is_loopback(url.host) else _encrypted_proxy(verify, limits),
             # A loopback address is never reached through a proxy, whatever the environment says.
             trust_env=not is_loopback(url.host),
             verify=verify,
             follow_redirects=False,
             timeout=settings.timeout(changes=True),
-            limits=httpx.Limits(max_connections=settings.connections_max, max_keepalive_connections=16),
+            limits=limits,
             headers={
                 "User-Agent": f"Forcelift/{__version__}",
                 "Sforce-Call-Options": "client=Forcelift",
@@ -75,6 +78,23 @@ def make_client(
             hint="write http://host:port or http://user:password@host:port, other characters than letters and digits "
             "of the password as %XX; SOCKS proxies are not supported",
         ) from None
+
+
+def _encrypted_proxy(
+    verify: ssl.SSLContext | bool, limits: httpx.Limits
+) -> dict[str, httpx.BaseTransport | None] | None:
+    """The way through a proxy that is itself spoken to by TLS; httpx finds all other ways by itself.
+
+    It would trust the public authorities alone for the proxy's own certificate, whatever `ca_file` says. What NO_PROXY
+    excepts goes before, as a host is more than a scheme.
+    """
+    named = getproxies()
+    proxy = named.get("https") or named.get("all") or ""
+    excepted = [host.strip() for host in named.get("no", "").split(",")]
+    if not proxy.lower().startswith("https://") or not isinstance(verify, ssl.SSLContext) or "*" in excepted:
+        return None
+    way = httpx.Proxy(proxy, ssl_context=verify)
+    return {"https://": httpx.HTTPTransport(verify=verify, limits=limits, proxy=way)}
 
 
 class _HideQueries(logging.Filter):

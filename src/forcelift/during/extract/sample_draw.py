@@ -3,13 +3,16 @@
 Reads:  of each table the key and those lookups whose parents are loaded in the same batch; nothing else of it.
 Writes: one Parquet file a table, `sample.parquet`, with the addresses of its rows; last of all the list of these files,
         `samples.json`. Both lie with the batch's staged files and go with them.
-Re-run: without the list everything is drawn anew, over the same names; with it nothing is drawn again.
+Re-run: a draw that was broken off by the end of the batch's hours goes on in the same process, slice by slice; another
+        process without the list draws everything anew, over the same names; with it nothing is drawn again.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -71,15 +74,19 @@ def samples_name(batch_id: str) -> str:
     return f"{staging_folder(batch_id)}/samples.json"
 
 
-def drawn_samples(world: DrawWorld) -> dict[str, TableSample]:
-    """The sample of each table, as it was drawn for this batch, or drawn now."""
+def drawn_samples(world: DrawWorld, draw: Draw) -> dict[str, TableSample]:
+    """The sample of each table, as it was drawn for this batch, or drawn now.
+
+    Raises:
+        ReadingStopped: Reading is over for now; the same `draw` goes on where it stands.
+    """
     name = samples_name(world.batch_id)
     if world.storage.exists(name):
         with world.storage.open(name) as file:
             document = json.load(file)
         if document["percent"] == str(world.percent) and set(world.works) <= set(document["tables"]):
             return {table: _sample_from(values) for table, values in document["tables"].items()}
-    samples = _Draw(world).run()
+    samples = draw.run()
     with world.storage.write(name) as writer:
         document = {"percent": str(world.percent), "tables": {table: asdict(one) for table, one in samples.items()}}
         writer.write(json.dumps(document).encode())
@@ -91,31 +98,68 @@ def _sample_from(values: Mapping[str, Any]) -> TableSample:
     return TableSample(**{**values, "chunks": tuple((predicate, rows) for predicate, rows in values["chunks"])})
 
 
-class _Draw:
-    """One draw over all tables of a batch, children first."""
+@dataclass(slots=True, kw_only=True)
+class _Scan:
+    """How far a table's rows are noted."""
+
+    fingerprint: str
+    slices: list[Predicate]
+    noted: int = 0  # slices
+    rows: int = 0
+    null_keys: int = 0
+
+
+class Draw:
+    """One draw over all tables of a batch, children first. Used by one thread at a time; `close` it in the end."""
 
     def __init__(self, world: DrawWorld) -> None:
         self._world = world
         rules = {name: work.rules for name, work in world.works.items()}
         self._keys = {name: SampleKeys(one, followed_lookups(one, rules)) for name, one in rules.items()}
         self._parents = {parent for keys in self._keys.values() for parent in keys.followed.values()}
+        self._store: SampleStore | None = None
+        self._snapshot = world.source.snapshot()
+        self._scans: dict[str, _Scan] = {}
+        self._found: dict[str, TableSample] = {}
 
     def run(self) -> dict[str, TableSample]:
+        """Draw, or go on with what `ReadingStopped` broke off."""
+        store = self._store = self._store or self._open_store()
+        for tables in self._groups():
+            if tables[0] in self._found:
+                continue
+            for table in tables:
+                self._scan(store, table)
+            store.draw(tables)
+            drawn = {table: self._seal(store, table, self._scans[table]) for table in tables}
+            store.drop_rows(tables)
+            self._found.update(drawn)
+        return {table: self._found[table] for table in self._world.works}
+
+    def is_of_this_state(self) -> bool:
+        """Whether the tables that were looked at are what they were, as far as the source can tell.
+
+        A snapshot that stands is that for certain, whoever writes to the tables meanwhile.
+        """
+        snapshot = self._world.source.snapshot()
+        if snapshot is not None and snapshot == self._snapshot:
+            return True
+        return all(self._world.source.fingerprint(table) == scan.fingerprint for table, scan in self._scans.items())
+
+    def close(self) -> None:
+        """Remove what was noted."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    def _open_store(self) -> SampleStore:
         world = self._world
-        found: dict[str, TableSample] = {}
-        with (
-            tempfile.TemporaryDirectory(dir=world.scratch, prefix="sample-") as folder,
-            SampleStore(
-                Path(folder) / "store", memory_mb=max(64, world.memory_mb // 4), threshold=world.percent.threshold
-            ) as store,
-        ):
-            for tables in self._groups():
-                scans = {table: self._scan(store, table) for table in tables}
-                store.draw(tables)
-                for table in tables:
-                    found[table] = self._seal(store, table, *scans[table])
-                store.drop_rows(tables)
-        return {table: found[table] for table in world.works}
+        folder = tempfile.mkdtemp(dir=world.scratch, prefix="sample-")
+        # A process that ends while a draw waits for its hours leaves nothing behind.
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return SampleStore(
+            Path(folder) / "store", memory_mb=max(64, world.memory_mb // 4), threshold=world.percent.threshold
+        )
 
     def _groups(self) -> Iterator[list[str]]:
         """Tables that refer to each other together, children before their parents."""
@@ -123,29 +167,33 @@ class _Draw:
         for number in numbers:
             yield [name for name, work in self._world.works.items() if work.spec.group == number]
 
-    def _scan(self, store: SampleStore, table: str) -> tuple[list[Predicate], int]:
-        """Note what is needed of the table's rows. Returns its slices and how many rows it has."""
-        world, keys = self._world, self._keys[table]
-        work = world.works[table]
-        rows = null_keys = 0
-        slices = world.source.plan_chunks(
-            work.plan.table,
-            where=work.plan.where,
-            key=work.rules.key_columns,
-            rows_per_chunk=self._slice_rows(work),
-        )
-        store.open_table(table, list(keys.followed.values()))
-        for number, part in enumerate(slices):
-            for frame in self._frames(work, keys.columns, part.predicate):
+    def _scan(self, store: SampleStore, table: str) -> None:
+        """Note what is needed of the table's rows. A slice counts when all of it is noted."""
+        work, keys = self._world.works[table], self._keys[table]
+        scan = self._scans.get(table) or self._begin_scan(store, work)
+        for number in range(scan.noted, len(scan.slices)):
+            noted, rows, null_keys = [], 0, 0
+            for frame in self._frames(work, keys.columns, scan.slices[number]):
                 hashes = keys.hashes(frame)
                 rows += frame.height
                 null_keys += hashes["high"].null_count()
-                noted = self._noted(table, frame, hashes)
-                if noted.height:
-                    store.add(table, noted.with_columns(pl.lit(number, dtype=pl.UInt32).alias("slice")))
-        if null_keys and work.plan.null_key == "stop":
-            raise has_null_keys(work, null_keys)
-        return [part.predicate for part in slices], rows
+                noted.append(self._noted(table, frame, hashes))
+            for found in noted:
+                if found.height:
+                    store.add(table, found.with_columns(pl.lit(number, dtype=pl.UInt32).alias("slice")))
+            scan.rows, scan.null_keys, scan.noted = scan.rows + rows, scan.null_keys + null_keys, number + 1
+        if scan.null_keys and work.plan.null_key == "stop":
+            raise has_null_keys(work, scan.null_keys)
+
+    def _begin_scan(self, store: SampleStore, work: TableWork) -> _Scan:
+        table, source = work.plan.table, self._world.source
+        fingerprint = source.fingerprint(table)
+        slices = source.plan_chunks(
+            table, where=work.plan.where, key=work.rules.key_columns, rows_per_chunk=self._slice_rows(work)
+        )
+        store.open_table(table, list(self._keys[table].followed.values()))
+        self._scans[table] = _Scan(fingerprint=fingerprint, slices=[part.predicate for part in slices])
+        return self._scans[table]
 
     def _slice_rows(self, work: TableWork) -> int:
         """A chunk's rows where all of a slice may be drawn, as it would be read anew for each chunk cut from it."""
@@ -174,8 +222,8 @@ class _Draw:
         for batch in self._world.pace.through(batches):
             yield frame_of(batch)
 
-    def _seal(self, store: SampleStore, table: str, slices: Sequence[Predicate], of: int) -> TableSample:
-        world = self._world
+    def _seal(self, store: SampleStore, table: str, scan: _Scan) -> TableSample:
+        world, slices = self._world, scan.slices
         folder = staged_names(world.batch_id, table, 0).folder.rpartition("/")[0]
         name = f"{folder}/sample.parquet"
         with world.storage.write(name) as file:
@@ -193,7 +241,7 @@ class _Draw:
         return TableSample(
             file=name,
             sha256=sealed.sha256,
-            of=of,
+            of=scan.rows,
             by_hash=store.drawn_by_hash(table),
             rows=rows,
             chunks=tuple(predicates or [({**seal, "parts": []}, 0)]),

@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from forcelift.during.extract.sample_draw import DrawWorld, TableSample, addresses, drawn_samples
-from forcelift.errors import ForceliftError, SourceError, TransientError
+from forcelift.during.extract.sample_draw import Draw, DrawWorld, TableSample, addresses, drawn_samples
+from forcelift.errors import ForceliftError, ReadingStopped, SourceError, TransientError
 from forcelift.protocols.source import ChunkPredicate, Predicate, SourceTable
 
 
@@ -28,6 +28,7 @@ class SampledSource:
         self._lock = threading.Lock()
         self._samples: Mapping[str, TableSample] | None = None
         self._failure: ForceliftError | None = None
+        self._draw: Draw | None = None  # one that the end of the hours broke off
         self._verified: set[str] = set()
 
     def sample_of(self, table: str) -> TableSample:
@@ -41,13 +42,24 @@ class SampledSource:
 
     def _drawn(self) -> Mapping[str, TableSample]:
         """The draw, which reads all tables: what is certain to fail again is not tried for each of them."""
+        draw, self._draw = self._draw, None
+        if draw is not None and not draw.is_of_this_state():
+            draw.close()
+            draw = None
+        draw = draw or Draw(self._world)
         try:
-            return drawn_samples(self._world)
-        except TransientError:
+            samples = drawn_samples(self._world, draw)
+        except ReadingStopped:
+            # The hours have ended: what was noted stays until they come again, or the process ends.
+            self._draw = draw
             raise
-        except ForceliftError as error:
-            self._failure = error
+        except BaseException as error:
+            draw.close()
+            if isinstance(error, ForceliftError) and not isinstance(error, TransientError):
+                self._failure = error
             raise
+        draw.close()
+        return samples
 
     def info(self, table: str) -> dict[str, Any]:
         """What the audit database keeps of a table's sample."""
@@ -156,7 +168,10 @@ class SampledSource:
         return self._source.sample(table, columns=columns, where=where, rows=rows)
 
     def close(self) -> None:
-        """Close the source."""
+        """Close the source, and give up a draw that waits."""
+        draw, self._draw = self._draw, None
+        if draw is not None:
+            draw.close()
         self._source.close()
 
     def _parts(self, predicate: Predicate) -> Iterator[tuple[Predicate, pa.Array]]:
