@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -276,6 +277,35 @@ def test_a_read_that_the_hours_ended_is_begun_anew_when_they_open() -> None:
     engine.tick(EVENING + timedelta(days=1))
     assert engine.kinds == ["StageChunk"]
     assert not engine.coordinator.stops_reading
+
+
+@pytest.mark.parametrize(
+    ("evening", "minutes_open"),
+    [
+        ("2026-03-27", 480),  # a night as any other
+        ("2026-03-28", 420),  # at 02:00 in Berlin the clocks go to 03:00
+        ("2026-10-24", 540),  # at 03:00 they go back to 02:00
+    ],
+)
+def test_hours_over_midnight_last_until_the_clock_on_the_wall_says_so(evening: str, minutes_open: int) -> None:
+    """Method: the coordinator's clock goes minute by minute from noon to noon over a night in Berlin."""
+    noon = datetime.fromisoformat(f"{evening}T11:00+00:00")
+    engine = Engine.of(PARENT, hours=parse_hours("22:00-06:00 Europe/Berlin"), now=noon, chunks=1)
+    began = str(engine.coordinator.waits[0])
+    opened, told = [], set()
+    for minute in range(24 * 60):
+        engine.tick(noon + timedelta(minutes=minute))
+        if engine.coordinator.stops_reading:
+            told.add(str(engine.coordinator.waits[0]))
+        else:
+            opened.append(engine.now)
+    assert began in told
+    assert len(told) == 2, "before and behind the night, each with one opening that does not move"
+    assert len(opened) == minutes_open
+    assert opened[-1] - opened[0] == timedelta(minutes=minutes_open - 1)
+    local = [moment.astimezone(ZoneInfo("Europe/Berlin")) for moment in (opened[0], opened[-1])]
+    assert [f"{moment:%H:%M}" for moment in local] == ["22:00", "05:59"]
+    assert opened[0].isoformat(timespec="seconds") in began
 
 
 def test_a_stop_while_a_chunk_is_read_leaves_no_chunk_running() -> None:
