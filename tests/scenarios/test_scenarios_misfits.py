@@ -267,6 +267,24 @@ def beyond_parquet(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("make", [beyond_duckdb, beyond_parquet])
+def test_a_time_without_end_may_be_merged(make: Any, tmp_path: Path) -> None:
+    project = make_project(tmp_path, "")
+    (tmp_path / "schema.yaml").write_text(BEYOND_SCHEMA)
+    project.plan.write_text(BEYOND_PLAN.replace("SOURCE", make(tmp_path)))
+    project.change_plan(
+        {"duplicates: keep_latest": "duplicates: merge", "day: Day__c": "day: {field: Day__c, merge: max}"}
+    )
+    project.change_plan({"moment: Time__c": "moment: {field: Time__c, merge: not_null}"})
+    for rows, batch in ((3, "one"), (100, "two")):
+        project.plan.write_text(project.plan.read_text().replace("rows: 3", f"rows: {rows}"))
+        screen = project.run("--json", "--batch", batch)
+        assert screen.code == 1, screen.err
+    assert decided(project, "one") == decided(project, "two")
+    with project.served() as org:
+        assert org.records("Item__c", "Code__c", ["Time__c"])["7"]["Time__c"] == "2024-02-29T12:00:00Z"
+
+
+@pytest.mark.parametrize("make", [beyond_duckdb, beyond_parquet])
 def test_numbers_and_dates_beyond_what_is_calculated_with_reach_the_rules(make: Any, tmp_path: Path) -> None:
     project = make_project(tmp_path, "")
     (tmp_path / "schema.yaml").write_text(BEYOND_SCHEMA)

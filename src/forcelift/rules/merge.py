@@ -112,9 +112,8 @@ class MergedColumn:
 
     def _cells(self, values: pl.Series) -> pl.Series:
         """The cells in a type that the scan's database keeps as it is."""
-        if values.dtype.is_temporal():
-            return values.to_physical()
-        return _comparable_type(values)
+        values = _comparable_type(values)
+        return values.to_physical() if values.dtype.is_temporal() else values
 
     def _text(self, values: pl.Series) -> pl.Series:
         if values.dtype == pl.Binary:
@@ -123,11 +122,12 @@ class MergedColumn:
 
 
 def _comparable_type(values: pl.Series) -> pl.Series:
-    """The cells in a type that does not depend on what a batch holds: numbers and booleans as text.
+    """The cells in a type that does not depend on what a batch holds: numbers, booleans and nanoseconds as text.
 
-    A batch with a value that is no number comes as text anyway, and text passes the rules as the number does.
+    A batch with a value that its type cannot hold comes as text anyway, and text passes the rules as the value does.
     """
-    return values if values.dtype == pl.Binary or values.dtype.is_temporal() else plain_text(values)
+    may_be_text = not values.dtype.is_temporal() or values.dtype == pl.Datetime("ns")
+    return plain_text(values) if may_be_text and values.dtype != pl.Binary else values
 
 
 def merged_columns(plan: TablePlan, columns: dict[str, Column]) -> tuple[MergedColumn, ...]:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-import polars as pl
-
 from forcelift.jobs.chunk_size import auto_chunk_rows, upload_row_bytes
 from forcelift.plan import TablePlan
 from forcelift.protocols.source import Source
+from forcelift.rules import frame_of
 
 SAMPLE_ROWS = 1_000
 
@@ -74,8 +73,7 @@ def measure_table(
         rows, counted = described.rows_estimate, Counted.STATISTICS
     if rows is None:
         rows, counted = source.count(plan.table, where=plan.where), Counted.COUNTED
-    sample = pl.from_arrow(source.sample(plan.table, columns=columns, where=plan.where, rows=SAMPLE_ROWS))
-    assert isinstance(sample, pl.DataFrame)
+    sample = frame_of(source.sample(plan.table, columns=columns, where=plan.where, rows=SAMPLE_ROWS))
     return TableSize(
         table=plan.table,
         object=plan.object,
