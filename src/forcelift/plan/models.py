@@ -302,7 +302,9 @@ class TablePlan(Strict):
     )
     changed_at: Name | None = Field(
         default=None,
-        description="Column with the time of a row's last change, for delta runs, `keep_latest` and `merge`.",
+        description="Column with the time of a row's last change, for delta runs, `keep_latest` and `merge`. Compared "
+        "as numbers if it holds numbers or goes to a number field, as dates if it holds dates, else as canonical text; "
+        "null and what is none is oldest.",
     )
     created_field: FieldName | None = Field(
         default=None, description="Field that holds the row's creation time, for roll back by date; must be mapped."
