@@ -147,6 +147,9 @@ def test_each_misfit_arrives_or_is_rejected_with_its_reason_in_any_chunks(kind: 
         assert decided(project, batch) == decided(project, "one")
     shown = {record[1]: json.dumps(record[4]) for record in project.failed_records()}
     assert "Somchai" not in "".join(shown.values())
+    seen: dict[tuple[str, str], Any] = {}
+    for _, name, code, _, data in project.failed_records():
+        assert seen.setdefault((name, code), data) == data, "one row is shown in one way, whatever stands beside it"
     assert "nobody" not in "".join(shown.values())
     # What was sent stands in the org as the source, read once more, has it.
     assert run_words("validate", "--plan", str(project.plan), "three").code == 0

@@ -33,7 +33,19 @@ def test_decimals_are_plain() -> None:
 
 def test_doubles_that_json_lacks_are_shown_too() -> None:
     assert shown([0.1, None], pl.Float64) == [0.1, None]
-    assert shown([1.5, math.nan, math.inf, None], pl.Float64) == ["1.5", "NaN", "inf", None]
+    assert shown([1.5, math.nan, math.inf, None], pl.Float64) == ["1.5", "NaN", "Infinity", None]
+
+
+@pytest.mark.parametrize("name", ["A", 'ชื่อ "a" $1 (b)'])
+def test_numbers_beside_a_misfit_are_shown_as_those_of_other_batches_and_the_misfit_is_masked(name: str) -> None:
+    texts = ["5", "-1.5", "true", "Somchai", "007", "", None, 'say "A":"5"']
+    frame = pl.DataFrame({name: pl.Series(texts), "B": [f'"{name}":"5"'] * len(texts)})
+    whole = source_rows_json(frame, personal=(), detail="masked", numbers={name: True})
+    rows = [json.loads(text) for text in whole]
+    assert [row[name] for row in rows] == [5, -1.5, True, "***", "007", "", None, "***"]
+    assert {row["B"] for row in rows} == {f'"{name}":"5"'}
+    assert shown(["5", "x"], pl.String, numbers={"A": False}) == ["5", "***"]
+    assert shown(["5", "x"], pl.String, numbers={"A": True}, detail="full") == [5, "x"]
 
 
 def test_days_and_times_are_texts() -> None:

@@ -146,7 +146,7 @@ class _Compiler:
             plain_columns=self.plain,
             changed_column=changed,
             changed_kind=self.changed_kind(changed),
-            number_columns=frozenset(name for name in used if self.is_typed(name)),
+            number_columns={name: self.is_bare(name) for name in used if self.is_typed(name)},
             constants=self.constants,
             computed=tuple(self.computed),
             merges=merged_columns(plan, self.columns) if plan.duplicates is DuplicateRule.MERGE else (),
@@ -466,6 +466,11 @@ class _Compiler:
         """A column of numbers or booleans, of which the plan does not say that it may be shown whatever it holds."""
         source, rule = self.table.column(name), self.plan.fields.get(name)
         return source is not None and source.kind in _NUMBER_KINDS and (rule is None or rule.personal is None)
+
+    def is_bare(self, name: str) -> bool:
+        """Whether JSON shows the column's values without quotes: decimals have more digits than its numbers keep."""
+        source = self.table.column(name)
+        return source is not None and source.kind is not ColumnKind.DECIMAL
 
     def check_required(self) -> None:
         for name, target in self.describe.fields.items():

@@ -35,7 +35,7 @@ class CompiledTable:
     key_field: str
     order_by: tuple[str, ...]
     personal_columns: tuple[str, ...]
-    number_columns: frozenset[str]  # of numbers and booleans; what else they hold is personal
+    number_columns: Mapping[str, bool]  # of numbers and booleans, what else they hold is personal; False: decimals
     lookups: Mapping[str, LookupInfo]
     numeric_over_15_digits: tuple[str, ...]
     columns: Mapping[str, Column]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
@@ -11,6 +13,7 @@ from forcelift.jobs.work import TableWork
 from forcelift.rules import CompiledTable, decoded_text, plain_text, unescape
 
 MASK = "***"
+_BARE = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?|true|false"
 # Empty text, a number, infinity or NaN, or one word of a boolean: nothing that could be about a person.
 _NUMBER_OR_BOOLEAN = (
     r"(?i)^\s*(?:|[+-]?[0-9.,]*(?:e[+-]?[0-9]+)?|[+-]?inf(?:inity)?|nan|true|false|t|f|yes|no|y|n|on|off)\s*$"
@@ -24,7 +27,7 @@ def source_rows_json(
     personal: Collection[str],
     detail: Detail,
     codecs: Mapping[str, str] | None = None,
-    numbers: Collection[str] = (),
+    numbers: Mapping[str, bool] | None = None,
 ) -> pl.Series:
     """One JSON text for each row of a frame of source columns; nulls stay null.
 
@@ -32,8 +35,10 @@ def source_rows_json(
         codecs: Encodings of columns of bytes that are text; what they lack is shown as U+FFFD. Other bytes are shown as
             hexadecimal, decimals without trailing zeros.
         numbers: Columns that should hold numbers or booleans: any other text in them is masked too, as nothing says
-            what it is.
+            what it is. The others are shown as they are in batches without such texts: in quotes if the column's entry
+            is False.
     """
+    numbers = numbers or {}
     if detail == "none":
         return pl.Series("data", [None] * frame.height, dtype=pl.String)
     shown = [
@@ -42,7 +47,13 @@ def source_rows_json(
     ]
     if detail == "masked":
         shown = [_without_words(values) if values.name in numbers else values for values in shown]
-    return pl.DataFrame(shown).select(pl.struct(pl.all()).struct.json_encode().alias("data")).to_series()
+    encoded = pl.struct(pl.all()).struct.json_encode()
+    for values in shown:
+        if values.dtype == pl.String and numbers.get(values.name):
+            # Within a text every quote has a backslash before it, so nothing else looks like this.
+            name = json.dumps(values.name, ensure_ascii=False)
+            encoded = encoded.str.replace_all(f'({re.escape(name)}):"({_BARE})"', "$1:$2")
+    return pl.DataFrame(shown).select(encoded.alias("data")).to_series()
 
 
 def _masked(values: pl.Series) -> pl.Series:
@@ -66,7 +77,7 @@ def _shown(values: pl.Series, codecs: Mapping[str, str]) -> pl.Series:
     if kind.is_decimal():
         return plain_text(values)
     if kind.is_float() and not values.is_finite().all():
-        return values.cast(pl.String)  # JSON has no infinity; it would be shown as null
+        return plain_text(values)  # JSON has no infinity; it would be shown as null
     return values.cast(pl.String) if kind.is_temporal() else values
 
 
@@ -106,7 +117,7 @@ class SentRowsJson:
             shown.rename(names),
             personal={names[target] for target in personal},
             detail=self._detail,
-            numbers=rules.number_columns,
+            numbers=dict.fromkeys(rules.number_columns, False),  # sent as text
         )
         return shown.select(pl.col(field).alias("key")).with_columns(data)
 
