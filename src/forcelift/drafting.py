@@ -27,6 +27,7 @@ from forcelift.plan import LoadedPlan, load_order, load_plan
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.protocols.org import ObjectDescribe, Org
 from forcelift.protocols.source import ForeignKey, Source, SourceTable
+from forcelift.rules import frame_of
 
 SAMPLE_ROWS: Final = 1_000
 _NAMED_AS_ID: Final = 0.9
@@ -174,7 +175,9 @@ def _draft(table: SourceTable, found: Match | None, describes: _Describes, sourc
         )
     describe = describes.of(found.name)
     readable = [column.name for column in table.columns if column.kind.value != "unsupported"]
-    sample = source.sample(table.name, columns=readable, where=None, rows=SAMPLE_ROWS) if readable else None
+    sample = None
+    if readable:
+        sample = frame_of(source.sample(table.name, columns=readable, where=None, rows=SAMPLE_ROWS)).to_arrow()
     if not key_match.is_sure:
         key, key_match = _key_by_field(table, describe, sample) or (key, key_match)
     external_id = _external_id(key, describe)
