@@ -82,6 +82,24 @@ def test_answers_of_the_edge(client: Client) -> None:
     assert (timeout.status_code, timeout.json()[0]["errorCode"]) == (400, "QUERY_TIMEOUT")
 
 
+def test_queries_that_find_too_much_time_out(client: Client) -> None:
+    """A count, its records and its groups alike; what finds less is answered, and bulk queries are not bounded."""
+    for count in range(3):
+        body = {"Tenant_Code__c": f"Q{count}", "Name": "q"}
+        assert client.post(f"{BASE}/sobjects/Tenant__c", json=body).status_code == 201
+    arm(client, "query-rows=2")
+    large = [
+        "SELECT COUNT() FROM Tenant__c",
+        "SELECT Id FROM Tenant__c",
+        "SELECT Name, COUNT(Id) FROM Tenant__c GROUP BY Name",
+    ]
+    for soql in large:
+        answer = client.get(f"{BASE}/query", params={"q": soql})
+        assert (answer.status_code, answer.json()[0]["errorCode"]) == (400, "QUERY_TIMEOUT"), soql
+    assert client.query("SELECT COUNT() FROM Tenant__c WHERE Tenant_Code__c IN ('Q0', 'Q1')")["totalSize"] == 2
+    assert "query_rows" not in client.get(f"{BASE}/limits").json()
+
+
 def test_a_slow_upload_arrives_whole(client: Client, log_file: io.StringIO) -> None:
     arm(client, "slow-upload=50000000")
     job = client.load(tenants(2000, start=50_000))
@@ -301,6 +319,7 @@ EXAMPLES = {
     "daily-batches": "1",
     "daily-requests": "1",
     "daily-query-jobs": "1",
+    "query-rows": "1",
     "trigger-exception": "A__c:B__c = 1",
     "field-without-fls": "A__c.B__c",
 }

@@ -48,6 +48,7 @@ from forcelift.twin.query_jobs import QueryJobs
 from forcelift.twin.recycle_bin import RecycleBin
 from forcelift.twin.rest import QueryPages
 from forcelift.twin.rest_unit import WorkUnits
+from forcelift.twin.schema_models import QUERY_ROWS_ANY
 from forcelift.twin.sessions import SESSION_LIFETIME, Session, SessionStore
 from forcelift.twin.soap import ENTERPRISE, METADATA, PARTNER
 
@@ -99,7 +100,7 @@ class TwinApp:
         self.desk = FaultDesk(self.faults, org)
         self.recycle_bin = RecycleBin(org)
         self.units = WorkUnits(org.store)
-        self.pages = QueryPages(org.schema, connect=self.units.connect, now=org.clock.now)
+        self.pages = QueryPages(org.schema, connect=self.units.connect, now=org.clock.now, rows_max=self._query_rows)
         self.query_jobs = QueryJobs(org)
         self.tooling = ToolingCalls(org)
         self._frame = SoapFrame(admit=self.admit, fault=self.fault)
@@ -117,6 +118,10 @@ class TwinApp:
     @property
     def asgi(self) -> ASGIApp:
         return self.perimeter
+
+    def _query_rows(self) -> int | None:
+        limit = self.org.usage.limit("query_rows")
+        return limit if limit < QUERY_ROWS_ANY else None
 
     def close(self) -> None:
         """Let go of the org's file, once no request is at work on it. The application cannot be used any more."""

@@ -77,7 +77,7 @@ class FaultOrder(BaseModel):
 
 
 class LimitFaultOrder(BaseModel):
-    """Sets a limit of the org, by its name in `/limits`, or `rows_per_day` or `batches_per_day`."""
+    """Sets a limit of the org, by its name in `/limits`, or `rows_per_day`, `batches_per_day` or `query_rows`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -155,6 +155,10 @@ NAMED: Final[Mapping[str, tuple[str, Callable[[str], dict[str, Any]]]]] = {
     "query-timeout": (
         "[N]: N queries answer QUERY_TIMEOUT",
         lambda text: _json(400, text, TIMEOUT_BODY, path="/query(All)?$"),
+    ),
+    "query-rows": (
+        "N: REST queries that find more than N records answer QUERY_TIMEOUT",
+        lambda text: _limit("query_rows", text),
     ),
     "slow-upload": (
         "BYTES: uploads pass at BYTES a second",

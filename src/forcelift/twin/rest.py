@@ -89,6 +89,7 @@ class QueryPages:
 
     Args:
         connect: Gives a new DuckDB connection of the org.
+        rows_max: How many records a query may find before it times out; None for any number.
     """
 
     def __init__(
@@ -97,8 +98,10 @@ class QueryPages:
         *,
         connect: Callable[[], duckdb.DuckDBPyConnection | Borrowed],
         now: Callable[[], datetime],
+        rows_max: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._schema = schema
+        self._rows_max = rows_max
         self._connect = connect
         self._now = now
         self._cursors: OrderedDict[str, _Cursor] = OrderedDict()
@@ -112,7 +115,11 @@ class QueryPages:
         )
 
     def first(self, compiled: CompiledQuery, *, user_id: str, page_rows: int, api_version: str) -> Page:
-        """Run a query and return its first page. Raises ApiError for aggregates that fill more than one page."""
+        """Run a query and return its first page.
+
+        Raises:
+            ApiError: An aggregate that fills more than one page, or a query that finds too many records.
+        """
         if sum(column.is_long_text for column in compiled.columns) >= LONG_TEXTS_OF_A_WIDE_ROW:
             page_rows = min(page_rows, WIDE_PAGE_ROWS)
         if compiled.is_aggregate:
@@ -120,6 +127,7 @@ class QueryPages:
         connection = self._connect()
         kept = False
         try:
+            self._require_few(compiled, connection)
             if compiled.is_count:
                 return Page(total_size=total_size(compiled, connection), records=[], next_locator=None)
             head = connection.execute(compiled.sql).fetchmany(page_rows + 1)
@@ -210,6 +218,17 @@ class QueryPages:
                 self._drop(key)  # the one used longest ago
             self._cursors[name] = cursor
         return name, cursor
+
+    def _require_few(self, compiled: CompiledQuery, connection: duckdb.DuckDBPyConnection | Borrowed) -> None:
+        """Answer as an org does after two minutes of search. The groups of an aggregate count by their records."""
+        rows_max = self._rows_max()
+        if rows_max is None:
+            return
+        found = connection.execute(
+            f"SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n {compiled.body_sql})"
+        ).fetchone()
+        if found is not None and found[0] > rows_max:
+            raise ApiError(400, "QUERY_TIMEOUT", "Your query request was running for too long.")
 
     def _child_pages(self, user_id: str, page_rows: int, api_version: str) -> ChildPages:
         """Cuts the children of a record into pages, and keeps those after the first."""

@@ -10,6 +10,9 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 # Names of `GET /limits` that the twin keeps, and its own two for what that call has no key for.
+QUERY_ROWS_ANY: Final = 1_000_000_000_000
+"""As many records as a REST query may find before it times out: a real org counts no records, but two minutes."""
+
 LIMIT_DEFAULTS: Final = {
     "DailyApiRequests": 100_000,
     "DailyBulkApiBatches": 15_000,
@@ -19,7 +22,10 @@ LIMIT_DEFAULTS: Final = {
     "FileStorageMB": 10_240,
     "rows_per_day": 150_000_000,
     "batches_per_day": 15_000,
+    "query_rows": QUERY_ROWS_ANY,
 }
+UNLISTED_LIMITS: Final = frozenset({"rows_per_day", "batches_per_day", "query_rows"})
+"""Limits that Salesforce keeps and `/limits` does not name."""
 
 
 class _Strict(BaseModel):

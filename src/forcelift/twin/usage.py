@@ -11,7 +11,7 @@ import duckdb
 
 from forcelift.twin.clock import Clock
 from forcelift.twin.schema import ObjectSchema, Schema
-from forcelift.twin.schema_models import LIMIT_DEFAULTS
+from forcelift.twin.schema_models import LIMIT_DEFAULTS, UNLISTED_LIMITS
 from forcelift.twin.standard import SETUP_OBJECTS
 from forcelift.twin.store import Store, table
 
@@ -53,7 +53,7 @@ class Usage:
                 self._requests[minute] = int(requests)
 
     def limit(self, name: str) -> int:
-        """The maximum of a limit by its name in `/limits`, or of `rows_per_day` and `batches_per_day`."""
+        """The maximum of a limit by its name in `/limits`, or of one that `/limits` does not name."""
         return self._overrides.get(name, self._limits[name])
 
     def override(self, name: str, maximum: int) -> None:
@@ -150,7 +150,7 @@ class Usage:
         }
         watched = {name: max(self.limit(name) - used(), 0) for name, used in self._watched.items()}
         remaining = {**remaining, **watched}
-        names = sorted(name for name in self._limits if name not in ("rows_per_day", "batches_per_day"))
+        names = sorted(name for name in self._limits if name not in UNLISTED_LIMITS)
         return {name: {"Max": self.limit(name), "Remaining": remaining.get(name, self.limit(name))} for name in names}
 
 

@@ -22,6 +22,7 @@ from forcelift.errors import OrgRefused
 SLICE_ROWS = 500_000
 _TOO_LARGE = frozenset({"QUERY_TIMEOUT", "OPERATION_TOO_LARGE"})
 _SHORTEST = timedelta(seconds=2)
+_EARLIEST = datetime(1999, 1, 1, tzinfo=UTC)  # no org of Salesforce has an older record
 _FIRST_IDS = 150
 
 
@@ -80,12 +81,9 @@ def count_table(world: ValidateWorld, population: Population, shape: OrgShape) -
         ).fetchall()[0]
         since = _since(world, db, shape, population)
     bounds = [since, *_bounds(population, since)]
-    slices = 0
-    org_made = 0
-    for start, end in zip(bounds, [*bounds[1:], None], strict=True):
-        for rows in _counted(world, shape, start, end):
-            org_made += rows
-            slices += 1
+    pairs = zip(bounds, [*bounds[1:], None], strict=True)
+    counted = [rows for start, end in pairs for rows in _counted(world, shape, start, end)]
+    earlier = list(_counted(world, shape, None, since)) if met else None
     is_sample = world.audit.sample_percent(world.batch.batch_id) is not None
     return Counts(
         source_then=sum(chunk.source_count or 0 for chunk in population.chunks),
@@ -96,9 +94,9 @@ def count_table(world: ValidateWorld, population: Population, shape: OrgShape) -
         chunks_undone=len(undone),
         made=made,
         met=met,
-        org_made=org_made,
-        org_met=world.org.count(_soql(shape, None, since)) if met else None,
-        slices=slices + (1 if met else 0),
+        org_made=sum(counted),
+        org_met=None if earlier is None else sum(earlier),
+        slices=len(counted) + len(earlier or ()),
     )
 
 
@@ -202,14 +200,19 @@ def _bounds(population: Population, since: datetime) -> Iterator[datetime]:
             yield last
 
 
-def _counted(world: ValidateWorld, shape: OrgShape, start: datetime, end: datetime | None) -> Iterator[int]:
+def _counted(world: ValidateWorld, shape: OrgShape, start: datetime | None, end: datetime | None) -> Iterator[int]:
+    """The counts of a slice; of its halves, and theirs, where the org gives up on it.
+
+    Raises:
+        OrgRefused: For another reason, or a slice that is too short to be halved.
+    """
     try:
         yield world.org.count(_soql(shape, start, end))
     except OrgRefused as error:
-        last = world.clock.now() if end is None else end
-        if error.code not in _TOO_LARGE or last - start < _SHORTEST:
+        first, last = start or _EARLIEST, end or world.clock.now()
+        if error.code not in _TOO_LARGE or last - first < _SHORTEST:
             raise
-        middle = (start + (last - start) / 2).replace(microsecond=0)
+        middle = (first + (last - first) / 2).replace(microsecond=0)
         yield from _counted(world, shape, start, middle)
         yield from _counted(world, shape, middle, end)
 
