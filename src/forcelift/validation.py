@@ -8,7 +8,7 @@ Re-run:  results are only added; an interrupted level 5 goes on with the query t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +18,7 @@ import polars as pl
 
 from forcelift.after.validate.checks import LEVELS, CheckStatus, Found
 from forcelift.after.validate.execute import validate_tables
+from forcelift.after.validate.merged_again import MergedAgain
 from forcelift.after.validate.world import ValidateSettings, ValidateWorld
 from forcelift.assembly import Compiled, compile_plan, open_org, open_source
 from forcelift.audit.records import Batch, BatchMode
@@ -107,6 +108,7 @@ def open_world(
         with (
             open_source(loaded, memory_mb=shares.source_mb) as source,
             open_org(loaded, clock=clock) as org,
+            ExitStack() as stack,
         ):
             if org.org_id != batch.org_id:
                 raise StateConflict(
@@ -115,6 +117,15 @@ def open_world(
                     hint="sign in to the first org again",
                 )
             compiled = compile_plan(loaded, source=source, org=org, only=_tables(loaded, state, batch, settings))
+            merged = stack.enter_context(
+                MergedAgain(
+                    source=source,
+                    works=compiled.works,
+                    scratch=state.storage.root,
+                    memory_mb=limits.memory_mb,
+                    batch_rows=shares.batch_rows,
+                )
+            )
             yield ValidateWorld(
                 batch=batch,
                 source=source,
@@ -126,6 +137,7 @@ def open_world(
                 works=compiled.works,
                 parent_keys=compiled.parent_keys,
                 parents=_Parents(state, batch, org, compiled).of,
+                merged=merged.of,
                 scratch=state.storage.root,
                 memory_mb=limits.memory_mb,
                 batch_rows=shares.batch_rows,

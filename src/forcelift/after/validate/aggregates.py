@@ -84,7 +84,7 @@ def aggregate_checks(sides: BothSides, shape: OrgShape, limit: Decimal) -> list[
     if not checks:
         reason = "the plan fills no number, date or datetime field"
         checks = [Check(level=2, table=table, name="aggregates", status=CheckStatus.NOT_CHECKED, reason=reason)]
-    return [*checks, *drift_check(2, shape, sides.drift)]
+    return [*checks, *drift_check(2, shape, sides)]
 
 
 def _near(table: str, name: str, source: Decimal | None, target: Decimal | None, limit: Decimal) -> Check:

@@ -23,7 +23,6 @@ from forcelift.after.validate.org_scan import Scan
 from forcelift.after.validate.population import Population, joined, text_literal
 from forcelift.after.validate.sent_rows import SentRows
 from forcelift.after.validate.world import ValidateWorld
-from forcelift.plan.models import DuplicateRule
 from forcelift.rules.column import Form
 from forcelift.rules.targets import form_of, scale_of
 
@@ -33,11 +32,12 @@ class BothSides:
     """Views `sent` and `org` in DuckDB: `id` and fields under their names, of the same records.
 
     `sent` holds the rows that the source still gives as they were sent, `org` those of them that the org has. `drift`
-    counts the accepted rows that have changed in the source since.
+    counts the accepted rows that the source does not give any more, for the reason that `drift_words` has.
     """
 
     db: duckdb.DuckDBPyConnection
     drift: int
+    drift_words: str
 
     def ask(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query."""
@@ -53,7 +53,8 @@ def both_sides(
         joined(population, world.ledger, scratch=world.scratch, memory_mb=max(128, world.memory_mb // 3)) as db,
         tempfile.TemporaryDirectory(prefix="sent-", dir=world.scratch) as folder,
     ):
-        drift = _write_sent(world, population, shape, fields, Path(folder), db)
+        rows = SentRows(world, shape.work.plan.table, only=fields)
+        drift = _write_sent(rows, population, shape, fields, Path(folder), db)
         listed = ", ".join(text_literal(str(world.storage.path(name))) for name in scan.files)
         names = ", ".join(
             f"o.{quoted('key' if name == shape.key_field else f'f:{name}')} AS {quoted(name)}" for name in fields
@@ -62,18 +63,17 @@ def both_sides(
             f"CREATE VIEW org AS SELECT o.id, {names} FROM read_parquet([{listed}]) AS o"
             " SEMI JOIN sent AS s ON s.id = o.id"
         )
-        yield BothSides(db=db, drift=drift)
+        yield BothSides(db=db, drift=drift, drift_words=rows.drift_words)
 
 
 def _write_sent(
-    world: ValidateWorld,
+    rows: SentRows,
     population: Population,
     shape: OrgShape,
     fields: Sequence[str],
     folder: Path,
     db: duckdb.DuckDBPyConnection,
 ) -> int:
-    rows = SentRows(world, shape.work.plan.table)
     drift = 0
     for chunk in population.chunks:
         superseded = [
@@ -119,31 +119,18 @@ def columns_by_form(shape: OrgShape) -> Mapping[Form, list[OrgColumn]]:
     return found
 
 
-def drift_check(level: int, shape: OrgShape, drift: int) -> list[Check]:
+def drift_check(level: int, shape: OrgShape, sides: BothSides) -> list[Check]:
     """Rows that were left out of a level's comparisons, so that they do not look compared."""
-    table = shape.work.plan.table
-    if not drift:
+    if not sides.drift:
         return []
-    if shape.work.plan.duplicates is DuplicateRule.MERGE:
-        return [
-            Check(
-                level=level,
-                table=table,
-                name="rows not given again",
-                status=CheckStatus.NOT_CHECKED,
-                source=str(drift),
-                reason="changed in the source since, or merged from several copies, which are not merged again; "
-                "level 5 compares these too",
-            )
-        ]
     return [
         Check(
             level=level,
-            table=table,
+            table=shape.work.plan.table,
             name="rows changed in the source since",
             status=CheckStatus.DRIFT,
-            source=str(drift),
-            reason="left out on both sides: the source does not give them as they were sent",
+            source=str(sides.drift),
+            reason=f"left out on both sides: they {sides.drift_words}; level 5 compares these too",
         )
     ]
 

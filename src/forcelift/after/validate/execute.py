@@ -163,7 +163,7 @@ class TableValidation:
         found: list[Check] = []
         if any(rule.sum is not None for rule in rules):
             found += group_checks(self.sides(), self.shape)
-            found += drift_check(4, self.shape, self.sides().drift)
+            found += drift_check(4, self.shape, self.sides())
         found += query_checks(world, self.shape)
         order = {rule.name: place for place, rule in enumerate(rules)}
         return sorted(found, key=lambda check: order.get(check.name, len(order)))

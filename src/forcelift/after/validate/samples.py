@@ -33,6 +33,7 @@ class Sampled:
 
     asked: int
     drift: int
+    drift_words: str
     wrong: int
     differences: tuple[Difference, ...]
 
@@ -99,16 +100,22 @@ def sample(world: ValidateWorld, population: Population, shape: OrgShape, owned:
             sent.append(found.rows)
             drift += found.drift.height
     if not sent:
-        return Sampled(asked=0, drift=0, wrong=0, differences=())
+        return Sampled(asked=0, drift=0, drift_words=sent_rows.drift_words, wrong=0, differences=())
     texts = pl.concat(sent)
     org = shape.fetch(world.org, texts["id"].to_list()) if texts.height else None
     if org is None:
-        return Sampled(asked=rows.height, drift=drift, wrong=0, differences=())
+        return Sampled(asked=rows.height, drift=drift, drift_words=sent_rows.drift_words, wrong=0, differences=())
     compared = compare(shape, texts, org, chunks=chunk_of)
     gone = rows.join(texts, on="id", how="semi").join(org, on="id", how="anti")
     missing = name_missing(world, shape, gone)
     wrong = {one.record_id for one in (*missing, *compared.differences)}
-    return Sampled(asked=rows.height, drift=drift, wrong=len(wrong), differences=(*missing, *compared.differences))
+    return Sampled(
+        asked=rows.height,
+        drift=drift,
+        drift_words=sent_rows.drift_words,
+        wrong=len(wrong),
+        differences=(*missing, *compared.differences),
+    )
 
 
 def sample_checks(sampled: Sampled, table: str) -> list[Check]:
@@ -122,7 +129,7 @@ def sample_checks(sampled: Sampled, table: str) -> list[Check]:
     right = sampled.compared - sampled.wrong
     reasons = [
         f"{percent(right, sampled.compared)} % of the records compared are equal" if sampled.compared else "",
-        f"{sampled.drift:,} of {sampled.asked:,} have changed in the source since" if sampled.drift else "",
+        f"{sampled.drift:,} of {sampled.asked:,} {sampled.drift_words}" if sampled.drift else "",
         "" if sampled.asked else "there is no accepted row to draw that this batch still owns",
     ]
     return [

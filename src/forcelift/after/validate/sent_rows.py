@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from forcelift.after.validate.merged_again import can_merge_again, is_sampled
 from forcelift.after.validate.world import ValidateWorld
 from forcelift.audit.records import Chunk
 from forcelift.jobs.parts import read_part
 from forcelift.ledger import ACCEPTED
+from forcelift.plan.models import DuplicateRule
 from forcelift.protocols.source import Predicate
-from forcelift.rules import ParentKeys, add_hashes, frame_of
+from forcelift.rules import DuplicateDecisions, ParentKeys, add_hashes, frame_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +35,17 @@ class Sent:
 
 
 class SentRows:
-    """Gives the sent rows of one table's chunks."""
+    """Gives the sent rows of one table's chunks.
 
-    def __init__(self, world: ValidateWorld, table: str) -> None:
+    Args:
+        only: The fields that are wanted, the key field not among them; None for all. A chunk is held in memory.
+    """
+
+    def __init__(self, world: ValidateWorld, table: str, *, only: Sequence[str] | None = None) -> None:
         self._world = world
+        self._only = None if only is None else set(only)
         self._work = world.works[table]
+        self._chunks = world.audit.chunks(world.batch.batch_id, table)
         self._parents: dict[str, ParentKeys] = {
             column: world.parents(info.parent_object, info.key_field, info.parent_table)
             for column, info in self._work.rules.lookups.items()
@@ -45,10 +53,10 @@ class SentRows:
 
     @property
     def fields(self) -> list[str]:
-        """All fields of a row but the key."""
+        """The fields of a row that are given, beside its key."""
         rules = self._work.rules
         names = dict.fromkeys([*rules.target_columns, *rules.link_target_columns])
-        return [name for name in names if name != rules.key_field]
+        return [name for name in names if name != rules.key_field and (self._only is None or name in self._only)]
 
     def of_chunk(self, chunk: Chunk, *, among: pl.Series | None = None) -> Sent:
         """A chunk's accepted rows, or those with these Ids.
@@ -64,7 +72,27 @@ class SentRows:
         rows = pl.concat(found) if found else self._nothing()
         # Copies of a key (duplicates) may be equal to the last character: one of them was sent.
         rows = rows.unique("id", keep="any")
+        if rows.height < wanted.height:
+            rows = pl.concat([rows, *self._merged(chunk, wanted.join(rows, on="id", how="anti"))])
         return Sent(rows=rows, drift=wanted.select("key", "id").join(rows, on="id", how="anti"))
+
+    @property
+    def drift_words(self) -> str:
+        """What may be the matter with rows that the source does not give as they were sent."""
+        is_unmerged = self._work.plan.duplicates is DuplicateRule.MERGE and not can_merge_again(
+            self._work, self._chunks
+        )
+        merged = ", or were merged from several copies, which a sample's are not again" if is_unmerged else ""
+        return f"have changed in the source since{merged}"
+
+    def _merged(self, chunk: Chunk, wanted: pl.DataFrame) -> list[pl.DataFrame]:
+        """Rows that were made of several copies of a key: the source has them only after the plan's own merge."""
+        if not can_merge_again(self._work, self._chunks):
+            return []
+        decisions = self._world.merged(chunk.table_name, self._chunks)
+        if decisions is None or decisions.for_chunk(chunk.chunk_no) is None:
+            return []
+        return [frame for frame in self._read(chunk, wanted, decisions) if frame.height]
 
     def _accepted(self, chunk: Chunk, among: pl.Series | None) -> pl.DataFrame:
         assert chunk.ledger_file is not None
@@ -95,11 +123,13 @@ class SentRows:
             hashes = add_hashes(hashes, rules.hash_links(rows))
         return self._matched(rows.with_columns(hashes.alias("hash")), wanted)
 
-    def _read(self, chunk: Chunk, wanted: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    def _read(
+        self, chunk: Chunk, wanted: pl.DataFrame, duplicates: DuplicateDecisions | None = None
+    ) -> Iterator[pl.DataFrame]:
         """Batches of the chunk's rows, each cleaned; those that were sent as they are now."""
         world, rules = self._world, self._work.rules
         load_parents = {name: self._parents[name] for name, info in rules.lookups.items() if not info.is_link}
-        cleaner = rules.for_chunk(chunk.chunk_no, as_of=world.batch.as_of, duplicates=None, parents=load_parents)
+        cleaner = rules.for_chunk(chunk.chunk_no, as_of=world.batch.as_of, duplicates=duplicates, parents=load_parents)
         batches = (
             batch
             for predicate in _slices(chunk)
@@ -153,7 +183,7 @@ class SentRows:
 def _slices(chunk: Chunk) -> list[Predicate]:
     """What the source is asked for: a chunk of a sample stands for rows of several slices, which are read whole."""
     predicate = dict(chunk.predicate)
-    return [part["slice"] for part in predicate["parts"]] if predicate.get("by") == "sample" else [predicate]
+    return [part["slice"] for part in predicate["parts"]] if is_sampled(chunk) else [predicate]
 
 
 def chunks_of(chunks: Sequence[Chunk], numbers: Sequence[int]) -> list[Chunk]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
 from forcelift.audit import AuditStore
-from forcelift.audit.records import Batch
+from forcelift.audit.records import Batch, Chunk
 from forcelift.jobs.work import TableWork
 from forcelift.ledger import Ledger
 from forcelift.protocols.clock import Clock
 from forcelift.protocols.org import FieldDescribe, Org
 from forcelift.protocols.source import Source
-from forcelift.rules import ParentKeys
+from forcelift.rules import DuplicateDecisions, ParentKeys
 from forcelift.storage import Storage
 
 VARIANCE_PERCENT = Decimal("0.01")
@@ -45,6 +45,7 @@ class ValidateWorld:
     """The batch that is looked at, both sides of it, and what is remembered.
 
     Attributes:
+        merged: Gives what becomes of a table's repeated keys, by (table, all its chunks); None if none repeats.
         parents: Gives the keys of a lookup's parents by (parent object, key field, parent table).
         scratch: A folder on a disk with room, for what does not fit into memory.
         tell: Says a sentence to the person who waits.
@@ -60,6 +61,7 @@ class ValidateWorld:
     works: Mapping[str, TableWork]
     parent_keys: Mapping[tuple[str, str], FieldDescribe]
     parents: Callable[[str, str, str | None], ParentKeys]
+    merged: Callable[[str, Sequence[Chunk]], DuplicateDecisions | None]
     scratch: Path
     memory_mb: int
     batch_rows: int
