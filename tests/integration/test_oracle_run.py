@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ from tests.oracle_server.faults import Fault
 from tests.oracle_server.server import OracleServer
 from tests.oracle_support import PASSWORD, connect, oracle
 
-from forcelift.errors import ExitCode
+from forcelift.errors import ExitCode, SourceError
+from forcelift.protocols.source import AnswersSql
+from forcelift.source import open_source
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.server import TwinServer
 
@@ -90,3 +93,42 @@ def test_a_sample_and_a_dry_run(migration: Migration) -> None:
     sales = next(table for table in sampled["tables"] if table["table"] == "sales")
     assert 200 < sales["source"] < 400
     assert migration.count("Sale__c") == sales["created"]
+
+
+def test_a_validation_asks_oracle_itself(migration: Migration) -> None:
+    """All levels, a pair of queries among them: sums of NUMBER come as decimals, exactly, and null groups count."""
+    text = migration.plan.read_text()
+    checks = """
+    checks:
+      - name: amounts
+        sql: SELECT "tenant", SUM("amount") FROM "sales" WHERE "tenant" <> 'NOBODY' GROUP BY "tenant"
+        soql: SELECT Tenant__r.Code__c, SUM(Amount__c) FROM Sale__c GROUP BY Tenant__r.Code__c
+      - {name: sums, sum: amount, by: tenant, tolerance: "0"}
+  - table: tenants"""
+    migration.plan.write_text(text.replace("\n  - table: tenants", checks))
+    migration.document("run", "--batch", "first", code=ExitCode.ROWS_REFUSED)
+    found = migration.document("validate", "--levels", "all", code=ExitCode.DONE)
+    by_name = {one["check"]: one for one in found["checks"] if one["level"] == 4}
+    assert [(by_name[name]["status"], by_name[name]["source"]) for name in ("amounts", "sums")] == [
+        ("passed", str(TENANTS)),
+        ("passed", str(TENANTS)),
+    ]
+    assert {one["status"] for one in found["checks"] if one["table"] == "sales"} == {"passed"}
+
+
+def test_a_query_for_a_check_gives_decimals_and_changes_nothing(oracle: OracleServer) -> None:
+    with connect(oracle) as connection:
+        connection.cursor().execute('CREATE TABLE "t" ("a" NUMBER(20,2), "b" VARCHAR2(20))')
+        connection.cursor().executemany('INSERT INTO "t" VALUES (:1, :2)', [(Decimal("0.1"), "O'Neil"), (None, None)])
+        connection.commit()
+    url = f"oracle://127.0.0.1:{oracle.port}/{oracle.service}"
+    source = open_source(url, user="KPS", password=PASSWORD)
+    assert isinstance(source, AnswersSql)
+    assert source.ask('SELECT "b", "a" FROM "t" ORDER BY "a";', rows_max=5) == [
+        ("O'Neil", Decimal("0.1")),
+        (None, None),
+    ]
+    assert len(source.ask('SELECT "b" FROM "t"', rows_max=1)) == 1
+    with pytest.raises(SourceError):
+        source.ask('DELETE FROM "t"', rows_max=1)
+    source.close()

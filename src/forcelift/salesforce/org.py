@@ -24,6 +24,7 @@ from forcelift.salesforce.auth import AuthSettings
 from forcelift.salesforce.client import HttpSettings
 from forcelift.salesforce.download import read_pieces
 from forcelift.salesforce.failures import broken_answer
+from forcelift.salesforce.grouped import TOO_MANY_CODE, grouped_records, is_grouped, parse_grouped
 from forcelift.salesforce.hosts import base_url
 from forcelift.salesforce.http import Transport
 from forcelift.salesforce.ids import id18, is_id
@@ -111,7 +112,21 @@ class SalesforceOrg:
         return to_limits(body, what=what)
 
     def query(self, soql: str) -> Iterator[dict[str, Any]]:
-        """Records of a REST query, page by page. Parents are nested dicts, child rows lists of dicts."""
+        """Records of a REST query, page by page. Parents are nested dicts, child rows lists of dicts.
+
+        Groups beyond the 2,000 of an answer are asked for by their keys.
+
+        Raises:
+            UsageError: There are more groups, and they have no such order.
+        """
+        try:
+            yield from self._pages(soql)
+        except OrgRefused as error:
+            if error.code != TOO_MANY_CODE or not is_grouped(soql):
+                raise
+            yield from grouped_records(parse_grouped(soql, self.describe), self._pages)
+
+    def _pages(self, soql: str) -> Iterator[dict[str, Any]]:
         path: str | None = self._query_path(soql)
         while path is not None:
             page = self._query_page(path)

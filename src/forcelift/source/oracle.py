@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import oracledb
 import pyarrow as pa
@@ -26,7 +27,7 @@ from forcelift.protocols.source import (
 )
 from forcelift.source.names import UNTOUCHED, quote
 from forcelift.source.oracle_catalog import Shape, describe_shape, find_relation, relations
-from forcelift.source.oracle_session import Address, Sessions, batches, fetch, oracle_errors
+from forcelift.source.oracle_session import Address, Sessions, batches, fetch, fetch_exact, oracle_errors
 from forcelift.source.oracle_slices import count_rows, plan_slices, slice_tail
 from forcelift.source.oracle_types import OracleColumn, decoded
 from forcelift.source.types import schema_of
@@ -211,6 +212,11 @@ class OracleSource:
         if found.num_rows <= rows:
             return found
         return found.take(pa.array([at * found.num_rows // rows for at in range(rows)]))
+
+    def ask(self, sql: str, *, rows_max: int) -> list[tuple[Any, ...]]:
+        """The rows of a query of the plan as they are now, at most so many; as a subquery it can change nothing."""
+        with self._sessions.session() as connection, oracle_errors("a query of the plan's `checks`"):
+            return fetch_exact(connection, f"SELECT * FROM ({sql.strip().rstrip(';')})", rows_max=rows_max)
 
     def close(self) -> None:
         """End the sessions."""

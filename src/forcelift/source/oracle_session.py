@@ -222,6 +222,14 @@ def fetch(connection: oracledb.Connection, query: str, **binds: Any) -> list[tup
         return list(cursor.execute(query, binds).fetchall())
 
 
+def fetch_exact(connection: oracledb.Connection, query: str, *, rows_max: int) -> list[tuple[Any, ...]]:
+    """The first rows of a query, numbers as decimals: the driver's own way is binary floats, which lose cents."""
+    with connection.cursor() as cursor:
+        cursor.arraysize = min(rows_max, 10_000)
+        cursor.execute(query, fetch_decimals=True)
+        return list(cursor.fetchmany(rows_max))
+
+
 def batches(connection: oracledb.Connection, query: str, schema: pa.Schema, *, size: int) -> Iterator[pa.RecordBatch]:
     """The rows of a query as they come, in the types of `schema`."""
     for frame in connection.fetch_df_batches(query, size=size, requested_schema=schema):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from itertools import islice
 from typing import Any
 
 from forcelift.after.validate.both_sides import BothSides, decimal, number, quoted
@@ -15,13 +16,14 @@ from forcelift.after.validate.checks import Check, CheckStatus, Difference, Kind
 from forcelift.after.validate.compare import MASK, personal_fields
 from forcelift.after.validate.org_rows import OrgColumn, OrgShape
 from forcelift.after.validate.world import EXAMPLES_MAX, ValidateWorld
+from forcelift.errors import UsageError
 from forcelift.plan.models import Check as Rule
 from forcelift.protocols.source import AnswersSql
 from forcelift.rules.column import Form
 from forcelift.rules.targets import form_of
 
 GROUPS_MAX = 100_000
-"""Rows that a pair of queries may give; SOQL itself ends at 2,000 groups."""
+"""Rows that a pair of queries may give; beyond the 2,000 groups of one answer SOQL is asked in pages."""
 
 Group = tuple[str | None, ...]
 
@@ -95,7 +97,10 @@ def _query_check(world: ValidateWorld, shape: OrgShape, rule: Rule, examples_max
     if not isinstance(world.source, AnswersSql):
         return _not_checked(table, rule, "this source takes no SQL of its own")
     source_rows = world.source.ask(rule.sql, rows_max=GROUPS_MAX + 1)
-    target_rows = [_flat(record) for _, record in zip(range(GROUPS_MAX + 1), world.org.query(rule.soql), strict=False)]
+    try:
+        target_rows = [_flat(record) for record in islice(world.org.query(rule.soql), GROUPS_MAX + 1)]
+    except UsageError as error:
+        return _not_checked(table, rule, error.message)
     if rule.soql.replace(" ", "").lower().startswith("selectcount()"):
         target_rows = [(world.org.count(rule.soql),)]
     if max(len(source_rows), len(target_rows)) > GROUPS_MAX:
