@@ -77,6 +77,11 @@ class TwinProcess:
     def control_token(self) -> str:
         return str(self._first_line["control_token"])
 
+    @property
+    def access_token(self) -> str:
+        """A session of the org's first user, which ends with this process of the twin."""
+        return str(self._first_line["access_token"])
+
     def requests(self) -> list[tuple[str, str, int]]:
         """Method, path and status of all requests so far."""
         if self.log.exists() and self.log.stat().st_size > self._seen_bytes:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from forcelift.cli.options import json_option, plan_option
+from forcelift.errors import Interrupted
 
 
 @click.command()
@@ -70,7 +71,14 @@ def validate(
         named_max=named_max,
     )
     console = notes()
-    validated = validate_batch(plan_file, batch_id, settings, tell=console.print)
+    try:
+        validated = validate_batch(plan_file, batch_id, settings, tell=console.print)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "stopped before all levels were done",
+            state="nothing was changed in source or org; levels that were done are written down",
+            hint="run the same command again: what was read of the org is not read again",
+        ) from None
     if as_json:
         print_json(validated.document())
     else:
