@@ -219,3 +219,33 @@ def test_fields_that_the_plan_leaves_alone_are_not_compared(tmp_path: Path) -> N
     proved = run_words("validate", "--plan", str(plan), "--level", "5", "--json")
     assert proved.code == ExitCode.DONE, proved.out
     assert proved.document["statuses"]["failed"] == 0
+
+
+def test_more_records_than_were_looked_at_are_not_said_to_differ(tmp_path: Path) -> None:
+    """Under `nulls: leave` another hash is no difference yet: what was not looked at is neither passed nor failed."""
+    plan = tmp_path / "forcelift.yaml"
+    plan.write_text(NULLS, encoding="utf-8")
+    (tmp_path / "schema.yaml").write_text(SCHEMA, encoding="utf-8")
+    with duckdb.connect(str(tmp_path / "source.duckdb")) as connection:
+        connection.execute(
+            "CREATE TABLE t AS SELECT 'c' || i AS code, 'n' || i AS name, i AS size FROM range(9) AS r(i)"
+        )
+    assert run_words("run", "--plan", str(plan)).code == ExitCode.DONE
+    with duckdb.connect(str(tmp_path / "source.duckdb")) as connection:
+        connection.execute("UPDATE t SET size = NULL, name = 'new'")
+    assert run_words("run", "--plan", str(plan)).code == ExitCode.DONE
+    few = run_words("validate", "--plan", str(plan), "--level", "5", "--named", "3", "--json")
+    assert few.code == ExitCode.DONE, few.out
+    checks = {one["check"]: one for one in few.document["checks"]}
+    assert (checks["records"]["status"], checks["records"]["target"]) == ("not_checked", "3")
+    assert "6 differ, perhaps only in fields that `nulls: leave` leaves alone" in checks["records"]["reason"]
+    assert checks["checksums of chunks"]["source"] == "0"
+    all_of_them = run_words("validate", "--plan", str(plan), "--level", "5", "--named", "9", "--json")
+    assert all_of_them.document["statuses"] == {"passed": 3, "failed": 0, "drift": 0, "not_checked": 0}
+    with duckdb.connect(str(tmp_path / "org.duckdb")) as org:
+        org.execute("""UPDATE data."Thing__c" SET "Name" = 'damaged' WHERE "Code__c" IN ('c1', 'c8')""")
+    damaged = run_words("validate", "--plan", str(plan), "--level", "5", "--named", "3", "--json")
+    assert damaged.code == ExitCode.ROWS_REFUSED
+    (records,) = [one for one in damaged.document["checks"] if one["check"] == "records"]
+    assert [(one["key"], one["field"]) for one in records["examples"]] == [("c1", "Name")]
+    assert (records["difference"], records["target"]) == ("1", "2")
