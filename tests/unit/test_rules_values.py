@@ -12,6 +12,7 @@ from tests.rules_support import describe_field, one_column, texts_of
 
 from forcelift.errors import PlanError
 from forcelift.protocols.source import ColumnKind
+from forcelift.rules import canonical_from_org
 
 TEXT = describe_field("V__c", "string", length=10)
 LONG = describe_field("V__c", "textarea", length=1000)
@@ -501,3 +502,14 @@ def test_bytes_that_tis_620_lacks_are_no_control_characters() -> None:
     text, broken = decode(values, "tis-620")
     assert text.to_list() == ["ก", "\ufffd", "a\ufffdb", None]
     assert broken.to_list() == [1, 2]
+
+
+def test_values_of_a_multipicklist_have_one_order_on_both_sides() -> None:
+    """The org answers in an order of its own; an order that was sent says nothing. See ADR 0027."""
+    sent = ["c;a", "a;c", "b", "b;a;b", None, "ก;ข;a"]
+    expected = ["a;c", "a;c", "b", "a;b", None, "a;ก;ข"]
+    several = describe_field("V__c", "multipicklist", length=255)
+    assert canonical_from_org(several, pl.Series(sent)).to_list() == expected
+    assert results(sent, several) == expected
+    assert results(sent, TEXT) == sent
+    assert canonical_from_org(TEXT, pl.Series(sent)).to_list() == sent

@@ -15,7 +15,7 @@ import httpx
 from forcelift.after.validate.world import ValidateSettings
 from forcelift.errors import ExitCode
 from forcelift.migration import RunOptions, run_migration
-from forcelift.twin.org import TwinOrg
+from forcelift.twin.org import Options, TwinOrg
 from forcelift.twin.schema_file import schema_from_dict
 from forcelift.twin.server import TwinServer
 from forcelift.validation import Validated, validate_batch
@@ -202,7 +202,12 @@ def damage_world(
             f"CREATE TABLE shops AS SELECT 'T' || i AS code, 'Shop ' || i AS name FROM range({SHOPS}) AS r(i)"
         )
         source.execute(_SALES.format(rows=rows, shops=SHOPS, rejected=REJECTED))
-    with TwinOrg.open(folder / "org.duckdb", schema=schema_from_dict(SCHEMA)) as org, TwinServer(org) as server:
+    # The twin's own memory is no part of the proof: a bulk query over 300,000 records runs out of what it has by default.
+    options = Options(memory_mb=2048)
+    with (
+        TwinOrg.open(folder / "org.duckdb", schema=schema_from_dict(SCHEMA), options=options) as org,
+        TwinServer(org) as server,
+    ):
         os.environ[_TOKEN] = server.access_token
         up = "up: {field: Up__r.Key__c, parent: sales, missing_parent: to_null}" if links else ""
         plan = PLAN.format(url=server.url, token=_TOKEN, rows=chunk_rows, memory_mb=memory_mb, up=up)

@@ -78,7 +78,7 @@ def test_all_sixty_kinds_of_damage_are_named_among_300_000_records(
 ) -> None:
     """Each alone; the other levels run too, and which of them sees what is the table in docs/concepts/validation.md."""
     seen: dict[str, list[int]] = {}
-    with damage_world(tmp_path, rows=BIG_ROWS, chunk_rows=100_000) as world:
+    with damage_world(tmp_path, rows=BIG_ROWS, chunk_rows=100_000, memory_mb=2048) as world:
         assert_clean(world.validate(*LEVELS))
         for damage in DAMAGES:
             place, undo = damage.do(world)

@@ -213,7 +213,8 @@ details.
 
 With `buddhist_era: convert` a text such as `2567-02-29` is no invalid date: the day exists once it is converted. A
 restricted picklist takes its active values, letter for letter, in a multipicklist joined by `;`; all else is rejected
-(`REJECTED_PICKLIST`).
+(`REJECTED_PICKLIST`). The values of a multipicklist are sent and compared sorted, each once: the org gives them back
+in an order of its own.
 """
 
 

@@ -38,7 +38,8 @@ def canonical_from_org(field: FieldDescribe, values: pl.Series) -> pl.Series:
         case Form.ID:
             return id_text(present)
         case _:
-            return _text(present)
+            text = _text(present)
+            return texts.in_one_order(text) if field.type == "multipicklist" else text
 
 
 def _text(values: pl.Series) -> pl.Series:

@@ -204,7 +204,8 @@ class Column:
         """Steps 11 to 14."""
         match self.form:
             case Form.TEXT:
-                return self._checked_picklist(self._checked_length(plain_text(values), found), found)
+                checked = self._checked_picklist(self._checked_length(plain_text(values), found), found)
+                return texts.in_one_order(checked) if self.is_multi else checked
             case Form.DATE:
                 return self._dates(values, found, as_of)
             case Form.DATETIME:

@@ -172,6 +172,19 @@ def _decode_distinct(values: pl.Series, codec: str) -> tuple[pl.Series, pl.Serie
     return found["text"].alias(values.name), found["broken"].fill_null(False).arg_true()
 
 
+def in_one_order(values: pl.Series) -> pl.Series:
+    """Texts of several values joined by `;`, each once and sorted.
+
+    The org gives the values of a multi-select picklist in an order of its own, whatever order they were sent in
+    (Salesforce Help, "Multi-Select Picklist Value Ordering Behavior"), so that an order says nothing.
+    """
+    rows = values.str.contains(";", literal=True).fill_null(False).arg_true()
+    if not rows.len():
+        return values
+    part = values.gather(rows).str.split(";").list.unique().list.sort().list.join(";")
+    return values.clone().scatter(rows, part)
+
+
 def fold_line_ends(texts: pl.Series) -> pl.Series:
     """CRLF and CR become LF."""
     return texts.str.replace_all("\r\n", "\n", literal=True).str.replace_all("\r", "\n", literal=True)
