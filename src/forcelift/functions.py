@@ -62,7 +62,8 @@ def validate_aggregates(
 
     Returns:
         `table`; `oracle_sum`, `sf_sum`, None where there is no value at all; `variance` and `variance_pct`, None where
-        one side has no sum or the source's is 0 and the org's is not; `acceptable` below 0.01 percent.
+        one side has no sum, the source's is 0 and the org's is not, or no row is in the source as it was sent;
+        `acceptable` below 0.01 percent.
     """
     with _opened(table_name, sf_object, plan, batch_id, ValidateSettings(levels=(2,))) as (_, table):
         found = table.shape.work.rules.targets.get(amount_col)
@@ -75,7 +76,7 @@ def validate_aggregates(
             )
         source = totals(table.sides(), "sent", column).total
         target = totals(table.sides(), "org", column).total
-        percent = variance_percent(source, target)
+        percent = None if table.sides().is_unknown else variance_percent(source, target)
         return {
             "table": table_name,
             "oracle_sum": source,
@@ -146,7 +147,7 @@ def validate_business_rules(
         checks += query_checks(world, table.shape, examples_max=GROUPS_MAX)
     found: list[dict[str, Any]] = []
     for check in checks:
-        if check.status is CheckStatus.NOT_CHECKED:
+        if check.status in (CheckStatus.NOT_CHECKED, CheckStatus.DRIFT):
             found.append(
                 {"rule": check.name, "tenant": check.reason, "oracle": None, "sf": None, "status": "NOT_CHECKED"}
             )

@@ -202,7 +202,7 @@ def damage_world(
             f"CREATE TABLE shops AS SELECT 'T' || i AS code, 'Shop ' || i AS name FROM range({SHOPS}) AS r(i)"
         )
         source.execute(_SALES.format(rows=rows, shops=SHOPS, rejected=REJECTED))
-    # The twin's own memory is no part of the proof: a bulk query over 300,000 records runs out of what it has by default.
+    # The twin's own memory is no part of the proof: by default a bulk query of 300,000 records may run out of it.
     options = Options(memory_mb=2048)
     with (
         TwinOrg.open(folder / "org.duckdb", schema=schema_from_dict(SCHEMA), options=options) as org,

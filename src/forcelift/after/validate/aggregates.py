@@ -55,6 +55,8 @@ def variance_percent(source: Decimal | None, target: Decimal | None) -> Decimal 
 
 def aggregate_checks(sides: BothSides, shape: OrgShape, limit: Decimal) -> list[Check]:
     """The checks of level 2."""
+    if sides.is_unknown:
+        return drift_check(2, shape, sides)
     table = shape.work.plan.table
     columns = columns_by_form(shape)
     checks: list[Check] = []

@@ -39,6 +39,11 @@ class BothSides:
     drift: int
     drift_words: str
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether all rows have changed since, so that nothing is left to compare."""
+        return self.drift > 0 and not self.ask("SELECT 1 FROM sent LIMIT 1")
+
     def ask(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query."""
         return self.db.execute(query, list(parameters)).fetchall()

@@ -42,6 +42,10 @@ def needed_fields(shape: OrgShape) -> list[str]:
 def group_checks(sides: BothSides, shape: OrgShape, *, examples_max: int = EXAMPLES_MAX) -> list[Check]:
     """The checks with `sum` and `by`, with so many of the groups that differ."""
     rules = [rule for rule in shape.work.plan.checks if rule.sum is not None]
+    if sides.is_unknown:
+        reason = f"the rows {sides.drift_words}"
+        table = shape.work.plan.table
+        return [Check(level=4, table=table, name=rule.name, status=CheckStatus.DRIFT, reason=reason) for rule in rules]
     return [_group_check(sides, shape, rule, examples_max) for rule in rules]
 
 

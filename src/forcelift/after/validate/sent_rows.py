@@ -14,6 +14,7 @@ import polars as pl
 from forcelift.after.validate.merged_again import can_merge_again, is_sampled
 from forcelift.after.validate.world import ValidateWorld
 from forcelift.audit.records import Chunk
+from forcelift.errors import SourceChanged
 from forcelift.jobs.parts import read_part
 from forcelift.ledger import ACCEPTED
 from forcelift.plan.models import DuplicateRule
@@ -62,13 +63,17 @@ class SentRows:
         """A chunk's accepted rows, or those with these Ids.
 
         Raises:
-            SourceUnavailable, SourceError: The source cannot be asked.
+            SourceUnavailable, SourceError: The source cannot be asked. One that has changed gives rows as drift.
         """
         wanted = self._accepted(chunk, among)
         staged = self._staged(chunk, wanted) if wanted.height else self._nothing()
         if staged is not None and staged.height == wanted.height:
             return Sent(rows=staged, drift=wanted.select("key", "id").clear())
-        found = [frame for frame in self._read(chunk, wanted) if frame.height]
+        try:
+            found = [frame for frame in self._read(chunk, wanted) if frame.height]
+        except SourceChanged:
+            # A file with another time of change: no row of it is known to be the one that was sent.
+            return Sent(rows=self._nothing(), drift=wanted.select("key", "id"))
         rows = pl.concat(found) if found else self._nothing()
         # Copies of a key (duplicates) may be equal to the last character: one of them was sent.
         rows = rows.unique("id", keep="any")
