@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from tests.validation.damage_world import DamageWorld, damage_world
+from tests.validation.little_world import SCHEMA, little_world
 
 from forcelift.after.validate import read_back
 from forcelift.after.validate.read_back import RECORDS, ReadBack
@@ -109,3 +111,36 @@ def test_an_org_that_does_not_answer_fails_nothing(tmp_path: Path) -> None:
         assert (row["records"], row["reason"]) == (0, "OrgUnavailable")
         assert batch_summary(world.plan).notes == ()
         assert httpx.codes.is_success(world.client.get("/services/data").status_code)
+
+
+def test_an_automation_that_changes_records_is_seen_while_the_batch_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The org fills a field of each record as it saves it: the first chunk's look tells before the last is sent."""
+    monkeypatch.setattr(read_back, "ROWS_MIN", 1)
+    fill = {"effect": "fill", "field": "Day__c", "value": "2001-02-03"}
+    trigger = {"name": "Fills", "object": "Thing__c", "events": ["before insert"], "effects": [fill]}
+    with closing(sqlite3.connect(tmp_path / "source.db")) as source:
+        source.execute("CREATE TABLE things (code TEXT PRIMARY KEY, text TEXT, day DATE)")
+        source.executemany("INSERT INTO things VALUES (?, ?, NULL)", [(f"K{n:03d}", f"text {n}") for n in range(300)])
+        source.commit()
+    with little_world(tmp_path, schema={**SCHEMA, "automations": {"triggers": [trigger]}}) as world:
+        fields = "{text: {field: Text__c, personal: false}, day: Day__c}"
+        world.write_plan(f"sqlite:///{tmp_path}/source.db", fields=fields, chunk_rows=50)
+        with world.plan.open("a", encoding="utf-8") as plan:
+            plan.write("limits: {parallel_jobs: 1}\n")
+        screen = world.run()
+        looks = journaled(tmp_path)
+        assert [(one["records"], one["missing"], one["differ"]) for one in looks] == [(RECORDS, 0, RECORDS)] * 6
+        assert "of the records read back 120 are not as they were sent" in screen.out + screen.err
+        with closing(sqlite3.connect(f"file:{tmp_path / 'state' / 'audit.db'}?mode=ro", uri=True)) as audit:
+            ((first,),) = audit.execute("SELECT min(at) FROM journal WHERE action = 'read_back'").fetchall()
+            ((closed,),) = audit.execute("SELECT max(closed_at) FROM job").fetchall()
+        assert datetime.fromisoformat(str(first)) < datetime.fromisoformat(f"{closed}+00:00")
+        # Level 5 says the same of all of them, and names the field.
+        proved = world.validate("--level", "5")
+        (records,) = [one for one in proved.document["checks"] if one["check"] == "records"]
+        assert records["difference"] == "300"
+        assert {(one["field"], one["source"], one["target"]) for one in records["examples"]} == {
+            ("Day__c", None, "***")
+        }
