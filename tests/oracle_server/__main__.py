@@ -15,9 +15,15 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one (default)")
     parser.add_argument("--user", default="KPS", help="a user with all privileges (default: %(default)s)")
     parser.add_argument("--password", default="kps", help="(default: %(default)s)")
+    parser.add_argument(
+        "--auditor", metavar="NAME=WORD", help="a second user, who may connect and make tables in a schema of its own"
+    )
     given = parser.parse_args()
     with OracleServer(given.profile, port=given.port) as server:
         server.add_user(given.user, given.password, "DBA", "CREATE TABLE")
+        if given.auditor:
+            name, _, word = given.auditor.partition("=")
+            server.add_user(name, word, "CREATE TABLE", "CREATE SEQUENCE")
         sys.stdout.write(f"{server.dsn}\n")
         sys.stdout.flush()
         sys.stdin.read()

@@ -36,6 +36,7 @@ class Done:
     rid: int = 0
     returned: list[tuple[Any, ...]] = field(default_factory=list)
     returned_types: list[Value] = field(default_factory=list)
+    iterations: int = 1
 
 
 @dataclass(slots=True)
@@ -81,18 +82,22 @@ class Changes:
             while True:
                 compiler.scn = self.store.scn
                 table, rows = self._targets(body.parts[2][0], body.parts[3], compiler)
+                keeper = self.store.table_holder(table, transaction)
                 held = [(rid, self.store.holder(table, rid, died, transaction)) for rid, died in rows]
                 if mode == "SKIP LOCKED":
                     free = [rid for rid, holder in held if holder is None]
                     self.store.lock(table, free, transaction)
                     return free
-                busy = next((holder for _, holder in held if holder is not None), None)
+                busy = next((holder for _, holder in held if holder is not None), keeper)
                 if busy is None:
                     self.store.lock(table, [rid for rid, _ in held], transaction)
                     return None
                 if seconds == 0:
                     raise OracleError(54)
-                self.store.wait_for(busy, transaction, seconds=seconds, is_cancelled=self._is_cancelled)
+                try:
+                    self.store.wait_for(busy, transaction, seconds=seconds, is_cancelled=self._is_cancelled)
+                except OracleError as error:
+                    raise (OracleError(30006) if error.code == 54 else error) from error
 
     def _targets(self, source: Node, where: Node | None, compiler: Compiler) -> tuple[Table, list[tuple[int, int]]]:
         schema, name, partition, sample, past, alias = source.parts
@@ -365,10 +370,12 @@ class Changes:
     # Checks.
 
     def _validate(self, writer: duckdb.DuckDBPyConnection, table: Table, changed: set[str], code: int = 1400) -> None:
-        for column in table.columns:
-            if not column.nullable and column.name in changed:
-                sql = f"SELECT 1 FROM stage WHERE {quoted(column.name)} IS NULL LIMIT 1"
-                if writer.execute(sql).fetchall():
+        needed = [one for one in table.columns if not one.nullable and one.name in changed]
+        if needed:
+            nulls = ", ".join(f"count(*) - count({quoted(one.name)})" for one in needed)
+            [found] = writer.execute(f"SELECT {nulls} FROM stage").fetchall()
+            for column, missing in zip(needed, found, strict=True):
+                if missing:
                     raise OracleError(code, f'"{table.owner}"."{table.name}"."{column.name}"')
         for key in _unique_keys(table):
             if changed & set(key.columns):
@@ -442,6 +449,10 @@ class Changes:
     def _require(self, privilege: str, table: Table) -> None:
         if not self.state.user.may_on(privilege, table.owner, table.name):
             raise OracleError(1031)
+        if self.state.transaction is not None:
+            keeper = self.store.table_holder(table, self.state.transaction)
+            if keeper is not None:
+                raise Wait(keeper)
 
     def _transaction_mark(self, table: Table) -> int:
         if self.state.transaction is None:

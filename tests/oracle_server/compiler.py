@@ -120,6 +120,9 @@ class Compiler:
             return self._in_query(left, inner, scope)
         if left.kind == "tuple":
             return self._in_tuples(left, inner, scope)
+        most = 65_535 if self.state.is_23ai else 1000
+        if len(inner) > most:
+            raise OracleError(1795, most, position=node.at)
         value = self.value(left, scope)
         sides = [alike(value, self.value(one, scope)) for one in inner]
         if len({a for a, _ in sides}) == 1:

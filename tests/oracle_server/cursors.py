@@ -19,11 +19,13 @@ from tests.oracle_server.expressions import Value, null_of
 from tests.oracle_server.faults import Fault, Faults
 from tests.oracle_server.functions import oracle_error
 from tests.oracle_server.lobs import Lobs
-from tests.oracle_server.parser import Parser
+from tests.oracle_server.parser import parsed_query
 from tests.oracle_server.requests import BATCH_ERRORS, COMMIT, DESCRIBE, EXECUTE, FETCH, PARSE, Descriptor, Execute
 from tests.oracle_server.session_state import SessionState
 from tests.oracle_server.store import RID
+from tests.oracle_server.table_locks import lock_table
 from tests.oracle_server.tokens import tokens_of
+from tests.oracle_server.values import number_bytes, number_text
 from tests.oracle_server.watch import Watch
 from tests.oracle_server.wire import Writer
 
@@ -62,6 +64,8 @@ def _kind(statement: str) -> str:
         return "change"
     if first in ("BEGIN", "DECLARE", "CALL"):
         return "block"
+    if first == "LOCK":
+        return "lock"
     if first in WORDS or (first == "ALTER" and tokens_of(statement)[1].text == "SESSION"):
         return "control"
     return "definition"
@@ -142,6 +146,8 @@ class Cursors:
                     Definitions(self._state, cursor.statement).run()
                 except duckdb.Error as error:
                     raise oracle_error(error) from error
+            elif cursor.kind == "lock":
+                lock_table(self._state, cursor.statement, self._watch.is_cancelled)
             else:
                 control(self._state, cursor.statement)
             return end(cursor_id=cursor.number)
@@ -181,9 +187,7 @@ class Cursors:
         return out
 
     def _open_query(self, cursor: Cursor, *, only_describe: bool) -> None:
-        parser = Parser(cursor.statement)
-        node = parser.query()
-        parser.finish()
+        node = parsed_query(cursor.statement)
         compiler = Compiler(self._state)
         compiled = compiler.query(node)
         sql = compiled.sql
@@ -293,20 +297,27 @@ class Cursors:
             out += replies.row_counts(run.counts)
         if cursor.return_binds and run.failed is None:
             for done in run.done:
-                out += self._returned(cursor, done)
+                # Iterations that went together made one row each.
+                together = [[row] for row in done.returned] if done.iterations > 1 else [done.returned]
+                for rows in together:
+                    out += self._returned(cursor, done, rows)
         out += end(run.failed, cursor_id=cursor.number, rows=sum(run.counts), rid=run.rid, batch=run.errors or None)
         return out
 
-    def _returned(self, cursor: Cursor, done: Done) -> Writer:
+    def _returned(self, cursor: Cursor, done: Done, rows: list[tuple[Any, ...]]) -> Writer:
         out = Writer().u8(7)
         for column, at in enumerate(sorted(cursor.return_binds)):
             kind = requests.bind_type(cursor.descriptors[at])
             have = done.returned_types[column].type
-            if kind.number != have.number and not (kind.is_text and (have.is_text or have.kind == "ROWID")):
+            as_text = kind.is_text and have.is_number
+            if kind.number != have.number and not (kind.is_text and (have.is_text or have.kind == "ROWID" or as_text)):
                 raise OracleError(932, kind.name, have.name)
-            out.ub(len(done.returned))
-            for row in done.returned:
-                out += one_value(row[column], have, self._state.offset_minutes)
+            out.ub(len(rows))
+            for row in rows:
+                value = row[column]
+                if as_text and value is not None:
+                    value = number_text(value if isinstance(value, bytes) else number_bytes(str(value)))
+                out += one_value(value, kind if as_text else have, self._state.offset_minutes)
                 out.ub(0)
         return out
 
@@ -319,11 +330,15 @@ class Cursors:
                 return changes.run(cursor.statement)
             arrays: dict[str, pa.Array] = {"at#": pa.array(range(len(rows)), pa.int64())}
             binds: dict[int, Value] = {}
-            for at, place in enumerate(cursor.bind_places):
-                column = [row[at] for row in rows]
+            sent = [at for at in range(len(cursor.bind_places)) if at not in cursor.return_binds]
+            for index, at in enumerate(sent):
+                place = cursor.bind_places[at]
+                column = [row[index] for row in rows]
                 arrays[f"b{at}"], binds[place] = requests.bind_column(column, cursor.descriptors[at], f"b{at}")
             self._state.binds = binds
-            return changes.run(cursor.statement, pa.table(arrays))
+            done = changes.run(cursor.statement, pa.table(arrays))
+            done.iterations = len(rows)
+            return done
         except duckdb.Error as error:
             raise oracle_error(error) from error
 
@@ -360,7 +375,7 @@ class _Run:
 
     def all(self) -> None:
         words = [token.text for token in tokens_of(self._cursor.statement) if token.kind == "word"]
-        together = words[0] == "INSERT" and "VALUES" in words and not self._cursor.return_binds
+        together = words[0] == "INSERT" and "VALUES" in words
         step = len(self._rows) if together and self._cursor.bind_places else 1
         for start in range(0, len(self._rows), step):
             if self.failed is None:

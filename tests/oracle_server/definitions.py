@@ -32,6 +32,17 @@ _PLAIN = {
     "BINARY_FLOAT": "BINARY_FLOAT",
     "BINARY_DOUBLE": "BINARY_DOUBLE",
 }
+# SQL Language Reference, "Oracle SQL Reserved Words": names only in quotes.
+_RESERVED_WORDS = (
+    "ACCESS ADD ALL ALTER AND ANY AS ASC AUDIT BETWEEN BY CHAR CHECK CLUSTER COLUMN COLUMN_VALUE COMMENT COMPRESS"
+    " CONNECT CREATE CURRENT DATE DECIMAL DEFAULT DELETE DESC DISTINCT DROP ELSE EXCLUSIVE EXISTS FILE FLOAT FOR FROM"
+    " GRANT GROUP HAVING IDENTIFIED IMMEDIATE IN INCREMENT INDEX INITIAL INSERT INTEGER INTERSECT INTO IS LEVEL LIKE"
+    " LOCK LONG MAXEXTENTS MINUS MLSLABEL MODE MODIFY NESTED_TABLE_ID NOAUDIT NOCOMPRESS NOT NOWAIT NULL NUMBER OF"
+    " OFFLINE ON ONLINE OPTION OR ORDER PCTFREE PRIOR PUBLIC RAW RENAME RESOURCE REVOKE ROW ROWID ROWNUM ROWS SELECT"
+    " SESSION SET SHARE SIZE SMALLINT START SUCCESSFUL SYNONYM SYSDATE TABLE THEN TO TRIGGER UID UNION UNIQUE UPDATE"
+    " USER VALIDATE VALUES VARCHAR VARCHAR2 VIEW WHENEVER WHERE WITH"
+)
+RESERVED = frozenset(_RESERVED_WORDS.split())
 _INTEGERS = ("INTEGER", "INT", "SMALLINT")
 
 
@@ -172,6 +183,8 @@ class Definitions:
 
     def _column(self, table: Table) -> ColumnDef:
         parser = self.parser
+        if parser.here.kind == "word" and parser.here.text in RESERVED:
+            raise OracleError(904, parser.here.text, position=parser.here.at)
         column = ColumnDef(name=parser.identifier(), type=type_of(parser.type_words()))
         named = None
         while True:
@@ -203,6 +216,8 @@ class Definitions:
             column.on_null = parser.takes("ON", "NULL")
             column.identity = "BY DEFAULT"
         parser.expect("AS", "IDENTITY")
+        if not self.state.user.may("CREATE SEQUENCE"):
+            raise OracleError(1031)
         if parser.takes("("):
             while not parser.takes(")"):
                 word = parser.next().text
@@ -365,7 +380,12 @@ class Definitions:
         table = self._table()
         columns = tuple(self.parser.names())
         self._physical()
-        if any(name == index.name for one in self.catalog.tables.values() for index in one.indexes):
+        if any(
+            name == index.name
+            for one in self.catalog.tables.values()
+            for index in one.indexes
+            if one.owner == table.owner
+        ):
             raise OracleError(955)
         for column in columns:
             self._known(table, column)
@@ -389,6 +409,8 @@ class Definitions:
 
     def _create_sequence(self) -> None:
         owner, name = self._own()
+        if not self.state.user.may("CREATE SEQUENCE"):
+            raise OracleError(1031)
         sequence = Sequence(owner=owner, name=name)
         while self.parser.here.kind == "word":
             if self.parser.takes("START", "WITH"):

@@ -53,7 +53,9 @@ _TEXTS = {
     1466: "unable to read data - table definition has changed",
     12899: "value too large for column {} (actual: {}, maximum: {})",
     22816: "unsupported feature with RETURNING clause",
+    1795: "maximum number of expressions in a list is {}",
     24381: "error(s) in array DML",
+    30006: "resource busy; acquire with WAIT timeout expired",
     32795: "cannot insert into a generated always identity column",
 }
 

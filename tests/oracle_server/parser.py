@@ -6,6 +6,7 @@ A node is its kind, its parts and where it stands; the compilers go by the kind.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from tests.oracle_server.errors import OracleError, not_taught
@@ -68,6 +69,15 @@ _RESERVED = frozenset(
 _AFTER_TABLE = _RESERVED | frozenset(
     ["JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "NATURAL", "OFFSET", "FETCH", "USING", "RETURNING", "LOG"]
 )
+
+
+@lru_cache(maxsize=1024)
+def parsed_query(statement: str) -> Node:
+    """The whole statement as a query."""
+    parser = Parser(statement)
+    node = parser.query()
+    parser.finish()
+    return node
 
 
 @dataclass(frozen=True, slots=True)

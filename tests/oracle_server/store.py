@@ -68,6 +68,8 @@ class Store:
         self._next_transaction = 1
         self._active: dict[int, Transaction] = {}
         self._row_locks: dict[tuple[str, int], int] = {}
+        # Tables that LOCK TABLE keeps from other writers, with the transaction that did.
+        self.locked_tables: dict[str, int] = {}
         self._waits_for: dict[int, int] = {}
         self._writer = self._database.cursor()
 
@@ -180,6 +182,8 @@ class Store:
     def _end(self, transaction: Transaction) -> None:
         for lock in transaction.locks:
             self._row_locks.pop(lock, None)
+        for stored in [stored for stored, number in self.locked_tables.items() if number == transaction.number]:
+            del self.locked_tables[stored]
         self._active.pop(transaction.number, None)
         self.changed.notify_all()
 
@@ -195,6 +199,15 @@ class Store:
         for rid in rids:
             transaction.locks.add((table.stored, rid))
             self._row_locks[table.stored, rid] = transaction.number
+
+    def active(self) -> list[Transaction]:
+        """The transactions under way."""
+        return list(self._active.values())
+
+    def table_holder(self, table: Table, transaction: Transaction) -> int | None:
+        """The other transaction that keeps the whole table locked, if one does."""
+        holder = self.locked_tables.get(table.stored)
+        return None if holder == transaction.number else holder
 
     def locks_on(self, table: Table) -> bool:
         return any(stored == table.stored for stored, _ in self._row_locks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tests.oracle_server.errors import OracleError, not_taught
 
@@ -29,7 +30,8 @@ class Token:
     at: int
 
 
-def tokens_of(statement: str) -> list[Token]:
+@lru_cache(maxsize=1024)
+def tokens_of(statement: str) -> tuple[Token, ...]:
     """All words; the last one is empty. Comments, and so hints, are passed over."""
     found, at = [], 0
     while at < len(statement):
@@ -60,4 +62,4 @@ def tokens_of(statement: str) -> list[Token]:
             found.append(Token(kind, text, at))
         at = match.end()
     found.append(Token("end", "", len(statement)))
-    return found
+    return tuple(found)
