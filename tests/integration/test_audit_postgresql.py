@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
+from tests.integration import audit_processes
 from tests.unit import (
     audit_checklist_sql as checklist,
 )
@@ -198,41 +199,9 @@ def start(script: str, *arguments: str) -> subprocess.Popen:
     )
 
 
-RACER = """
-import sys
-from tests.unit.audit_fixtures import ORG, make_draft, plan_chunks
-from forcelift.audit import AuditStore
-from forcelift.audit.records import BudgetRefused
-from forcelift.errors import StateConflict
-from forcelift.protocols.clock import SystemClock
-print("ready", flush=True)
-sys.stdin.readline()
-with AuditStore.open(sys.argv[1], clock=SystemClock()) as store:
-    try:
-        with store.lease("contended", sys.argv[2]) as lease:
-            print("won", lease.fence, flush=True)
-            sys.stdin.readline()
-    except StateConflict as error:
-        print("lost", flush=True)
-        sys.stdin.readline()
-    with store.lease(sys.argv[2], sys.argv[2]) as lease:
-        [chunk] = plan_chunks(store, 1, batch_id=sys.argv[2])
-        made = 0
-        while not isinstance(
-            store.intend_job(
-                make_draft(chunk.audit_id, rows=70), org_id=ORG, rows_per_day=2000, fence=lease.fence
-            ),
-            BudgetRefused,
-        ):
-            made += 1
-            lease.check()
-    print(made, flush=True)
-"""
-
-
 def test_processes_that_start_at_once_share_an_empty_database(postgres, database):
     url = postgres.url(database)
-    racers = [start(RACER, url, f"runner{at}") for at in range(2)]
+    racers = [start(audit_processes.RACER, url, f"runner{at}") for at in range(2)]
     try:
         assert [racer.stdout.readline() for racer in racers] == ["ready\n"] * 2
         for racer in racers:
@@ -259,23 +228,8 @@ def test_processes_that_start_at_once_share_an_empty_database(postgres, database
         assert len(store.batches()) == 2
 
 
-HOLDER = """
-import sys
-from tests.unit.audit_fixtures import StillClock, make_failed, make_staged, open_store, plan_chunks
-from forcelift.audit.failed import replace_failed
-with open_store(StillClock(), sys.argv[1]) as store:
-    [chunk] = plan_chunks(store)
-    with store.lease("B1", "dying@host pid 1") as lease:
-        store.start_chunk(chunk.audit_id)
-        with store.write() as connection:
-            replace_failed(connection, chunk.audit_id, "T", make_failed(["k"] * 500), now=store.clock.now())
-            print(lease.fence, flush=True)
-            sys.stdin.read()
-"""
-
-
 def test_killed_in_the_middle_of_a_transaction(empty):
-    holder = start(HOLDER, empty)
+    holder = start(audit_processes.HOLDER, empty)
     try:
         assert holder.stdout.readline() == "1\n"
     finally:

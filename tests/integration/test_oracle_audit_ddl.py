@@ -50,8 +50,7 @@ def test_the_printed_tables_can_be_made_and_are_the_checklist_s(connection: orac
         "SELECT column_name, data_type, CASE WHEN data_type IN ('CHAR', 'VARCHAR2') THEN char_length END, nullable"
         " FROM user_tab_columns WHERE table_name = :t ORDER BY column_id"
     )
-    # Behind them stands the full key of a record whose RECORD_ID was cut.
-    assert cursor.execute(columns, t="MIGRATION_FAILED_RECORDS").fetchall()[:14] == FAILED_RECORDS
+    assert cursor.execute(columns, t="MIGRATION_FAILED_RECORDS").fetchall() == FAILED_RECORDS
     indexes = (
         "SELECT table_name, index_name, column_name FROM user_ind_columns"
         " WHERE index_name LIKE 'IDX_AUDIT%' OR index_name LIKE 'IDX_FAILED%' ORDER BY 1, 2"
@@ -65,8 +64,11 @@ def test_the_printed_tables_can_be_made_and_are_the_checklist_s(connection: orac
         ("MIGRATION_FAILED_RECORDS", "ALWAYS"),
     ]
     cursor.execute("INSERT INTO MIGRATION_AUDIT_LOG (BATCH_ID, TABLE_NAME) VALUES ('b', 'T')")
-    found = "SELECT AUDIT_ID, CREATED_BY, CASE WHEN CREATED_DATE IS NULL THEN 0 ELSE 1 END FROM MIGRATION_AUDIT_LOG"
-    assert cursor.execute(found).fetchall() == [(1, "AIRFLOW", 1)]
+    found = (
+        "SELECT AUDIT_ID, CREATED_BY, CASE WHEN CREATED_DATE IS NULL THEN 0 ELSE 1 END,"
+        " CASE WHEN START_TIME IS NULL THEN 0 ELSE 1 END FROM MIGRATION_AUDIT_LOG"
+    )
+    assert cursor.execute(found).fetchall() == [(1, "AIRFLOW", 1, 1)]
     cursor.execute(
         "INSERT INTO MIGRATION_BACKUP_LOG (TABLE_NAME, BACKUP_TABLE, ROW_COUNT, CREATED_DATE)"
         " VALUES ('KPS_T_SALES_MD', 'KPS_T_SALES_MD_BKP_20240115', 261000000, SYSDATE)"

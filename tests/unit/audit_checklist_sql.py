@@ -95,3 +95,88 @@ RESOLUTION_NOTES VARCHAR2(4000)
 RECORD_DATA CLOB
 CREATED_DATE TIMESTAMP
 """
+
+# The statements that make its tables, comments and all.
+CREATE_AUDIT_LOG = """\
+-- Oracle: สร้างตาราง Audit Log
+CREATE TABLE MIGRATION_AUDIT_LOG (
+    AUDIT_ID            NUMBER GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    BATCH_ID            VARCHAR2(50) NOT NULL,      -- Airflow run_id
+    TABLE_NAME          VARCHAR2(100) NOT NULL,
+    CHUNK_ID            NUMBER,
+
+    -- Timestamps
+    START_TIME          TIMESTAMP DEFAULT SYSTIMESTAMP,
+    END_TIME            TIMESTAMP,
+    DURATION_SECONDS    NUMBER,
+
+    -- Counts
+    SOURCE_COUNT        NUMBER,
+    EXTRACTED_COUNT     NUMBER,
+    TRANSFORMED_COUNT   NUMBER,
+    LOADED_COUNT        NUMBER,
+    SUCCESS_COUNT       NUMBER,
+    FAILED_COUNT        NUMBER,
+    SKIPPED_COUNT       NUMBER,
+
+    -- Status
+    STATUS              VARCHAR2(20),  -- RUNNING, SUCCESS, FAILED, PARTIAL
+    ERROR_MESSAGE       VARCHAR2(4000),
+    ERROR_DETAILS       CLOB,
+
+    -- Metadata
+    SF_JOB_ID           VARCHAR2(50),
+    SF_BATCH_ID         VARCHAR2(50),
+    CSV_FILE_PATH       VARCHAR2(500),
+    CSV_FILE_SIZE_MB    NUMBER,
+
+    -- Checksums
+    SOURCE_CHECKSUM     VARCHAR2(64),
+    TARGET_CHECKSUM     VARCHAR2(64),
+
+    -- Created
+    CREATED_BY          VARCHAR2(100) DEFAULT 'AIRFLOW',
+    CREATED_DATE        TIMESTAMP DEFAULT SYSTIMESTAMP
+);
+
+-- Index for fast queries
+CREATE INDEX IDX_AUDIT_BATCH ON MIGRATION_AUDIT_LOG(BATCH_ID);
+CREATE INDEX IDX_AUDIT_TABLE ON MIGRATION_AUDIT_LOG(TABLE_NAME);
+CREATE INDEX IDX_AUDIT_STATUS ON MIGRATION_AUDIT_LOG(STATUS);
+CREATE INDEX IDX_AUDIT_DATE ON MIGRATION_AUDIT_LOG(CREATED_DATE);
+"""
+
+CREATE_FAILED_RECORDS = """\
+-- เก็บ record ที่ fail เพื่อ retry
+CREATE TABLE MIGRATION_FAILED_RECORDS (
+    FAILED_ID           NUMBER GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    AUDIT_ID            NUMBER REFERENCES MIGRATION_AUDIT_LOG(AUDIT_ID),
+    TABLE_NAME          VARCHAR2(100) NOT NULL,
+    RECORD_ID           VARCHAR2(100) NOT NULL,     -- Primary key ของ record
+
+    -- Error details
+    SF_ERROR_CODE       VARCHAR2(50),
+    SF_ERROR_MESSAGE    VARCHAR2(4000),
+    SF_ERROR_FIELDS     VARCHAR2(1000),
+
+    -- Retry tracking
+    RETRY_COUNT         NUMBER DEFAULT 0,
+    LAST_RETRY_DATE     TIMESTAMP,
+    RESOLVED            CHAR(1) DEFAULT 'N',
+    RESOLVED_DATE       TIMESTAMP,
+    RESOLUTION_NOTES    VARCHAR2(4000),
+
+    -- Original data (for debugging)
+    RECORD_DATA         CLOB,  -- JSON format
+
+    CREATED_DATE        TIMESTAMP DEFAULT SYSTIMESTAMP
+);
+
+CREATE INDEX IDX_FAILED_TABLE ON MIGRATION_FAILED_RECORDS(TABLE_NAME);
+CREATE INDEX IDX_FAILED_RESOLVED ON MIGRATION_FAILED_RECORDS(RESOLVED);
+"""
+
+
+def checklist_statements() -> list[str]:
+    """The checklist's definitions one by one, without the semicolons that a script needs between them."""
+    return [one.strip() for one in (CREATE_AUDIT_LOG + CREATE_FAILED_RECORDS).split(";") if one.strip()]

@@ -9,8 +9,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import oracle, postgresql
 from sqlalchemy.schema import CreateTable
+from tests.oracle_server.definitions import RESERVED
 from tests.unit import audit_checklist_sql as checklist
-from tests.unit.audit_fixtures import BEGAN, StillClock, open_store
+from tests.unit.audit_fixtures import BEGAN, StillClock, open_store, plan_chunks
 
 from forcelift.audit import tables
 from forcelift.audit.dialects import replace_sysdate
@@ -25,8 +26,7 @@ def test_columns_are_the_checklists_in_its_order(table, wanted):
     dialect = oracle.dialect()
     found = [f"{column.name} {column.type.compile(dialect)}" for column in table.columns]
     expected = wanted.split("\n")[:-1]
-    assert found[: len(expected)] == expected
-    assert all(column.nullable for column in list(table.columns)[len(expected) :])
+    assert found == expected
 
 
 def test_sqlite_has_the_checklists_names_and_indexes():
@@ -56,8 +56,37 @@ def test_names_stay_unquoted_so_that_every_database_finds_them():
             assert '"' not in str(CreateTable(table).compile(dialect=dialect))
 
 
-def test_start_time_has_no_default():
-    assert tables.audit_log.c.start_time.server_default is None
+def test_start_time_has_the_checklists_default_and_is_null_until_a_chunk_begins():
+    assert tables.audit_log.c.start_time.server_default is not None
+    with open_store(StillClock()) as store:
+        [chunk] = plan_chunks(store)
+        assert chunk.start_time is None
+        with store.write() as connection:
+            connection.exec_driver_sql("INSERT INTO MIGRATION_AUDIT_LOG (BATCH_ID, TABLE_NAME) VALUES ('b', 'T')")
+        with store.read() as connection:
+            log = tables.audit_log
+            found = connection.execute(sa.select(log.c.start_time).order_by(log.c.audit_id)).scalars().all()
+    assert found[0] is None
+    assert isinstance(found[1], datetime)
+
+
+def test_reserved_words_of_oracle_are_quoted():
+    for table in tables.metadata.sorted_tables:
+        assert table.name.upper() not in RESERVED
+        statement = str(CreateTable(table).compile(dialect=oracle.dialect()))
+        for column in table.columns:
+            if column.name.upper() in RESERVED:
+                assert f'\t"{column.name}" ' in statement
+
+
+def test_long_texts_stand_before_those_without_limit():
+    """Else Oracle refuses an insert of both: ORA-24816, for a long bind behind a longer one."""
+    for table in tables.metadata.sorted_tables:
+        kinds = [column.type.compile(oracle.dialect()) for column in table.columns]
+        clobs = [at for at, kind in enumerate(kinds) if kind == "CLOB"]
+        long = [at for at, kind in enumerate(kinds) if kind == "VARCHAR2(4000)"]
+        if clobs and long:
+            assert max(long) < min(clobs), table.name
 
 
 def test_every_table_compiles_for_oracle_and_postgresql():

@@ -282,10 +282,9 @@ tables:
 """,
     )
     assert [(problem.path, problem.line) for problem in unsupported(loaded.plan, loaded.position)] == [
-        ("audit.url", 5),
         ("staging", 6),
         ("notify", 9),
         ("target.auth.airflow_conn", 4),
     ]
-    assert "staging on `s3:` is not built yet" in str(unsupported(loaded.plan)[1])
+    assert "staging on `s3:` is not built yet" in str(unsupported(loaded.plan)[0])
     assert unsupported(load(tmp_path, table()).plan) == []

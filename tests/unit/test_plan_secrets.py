@@ -55,7 +55,7 @@ def test_secrets_come_from_environment_and_files_and_appear_nowhere(tmp_path: Pa
         "timezone": None,
         "limits": None,
     }
-    assert document["audit"] == {"url": "postgresql://audit:***@db/audit"}
+    assert document["audit"] == {"url": "postgresql://audit:***@db/audit", "user": None, "password": None}
 
 
 def test_another_password_is_the_same_plan(tmp_path: Path) -> None:

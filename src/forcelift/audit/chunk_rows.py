@@ -24,6 +24,7 @@ from forcelift.audit.records import (
 from forcelift.audit.text import fit_text, short_batch_id, short_table_name
 from forcelift.errors import StateConflict
 
+_LIST_MAX = 1000
 _AUDIT_ONLY = [column for column in tables.audit_log.c if column.key not in tables.chunk.c]
 _CHUNK = sa.select(tables.chunk, *_AUDIT_ONLY).join(
     tables.audit_log, tables.audit_log.c.audit_id == tables.chunk.c.audit_id
@@ -107,7 +108,11 @@ def find_chunks(
     if table_name is not None:
         query = query.where(tables.chunk.c.table_name == table_name)
     if audit_ids is not None:
-        query = query.where(tables.chunk.c.audit_id.in_(audit_ids))
+        # Lists of more than 1,000 are an error on Oracle (ORA-01795), several of them are not.
+        parts = [audit_ids[start : start + _LIST_MAX] for start in range(0, len(audit_ids), _LIST_MAX)]
+        if not parts:
+            return []
+        query = query.where(sa.or_(*(tables.chunk.c.audit_id.in_(part) for part in parts)))
     query = query.order_by(tables.batch_table.c.position, tables.chunk.c.table_name, tables.chunk.c.chunk_no)
     return [chunk_from(row) for row in connection.execute(query).mappings()]
 

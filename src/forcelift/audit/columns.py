@@ -8,9 +8,9 @@ import polars as pl
 import polars_hash as plh
 
 from forcelift.audit.tables import RECORD_ID_BYTES
+from forcelift.audit.text import NULL_KEY
 
 _RECORD_HASH = 32  # hex digits, 128 bits: a billion shortened keys collide with a chance under 1 in 10^20
-_NULL_KEY = "(null key) row "
 
 
 def fit(text: pl.Expr, size_bytes: int) -> pl.Expr:
@@ -32,13 +32,13 @@ def record_id(key: pl.Expr, row: pl.Expr) -> pl.Expr:
     A key that fits stands as it is; a longer one is cut and followed by `~` and a hash of the whole. Keys that look
     like such forms are hashed too. A null key, or an empty one (null to Oracle), is named by its row.
     """
-    looks_made = key.str.contains(rf"~[0-9a-f]{{{_RECORD_HASH}}}$") | key.str.starts_with(_NULL_KEY)
+    looks_made = key.str.contains(rf"~[0-9a-f]{{{_RECORD_HASH}}}$") | key.str.starts_with(NULL_KEY)
     hashed = pl.concat_str(
         [fit(key, RECORD_ID_BYTES - _RECORD_HASH - 1), pl.lit("~"), _sha256(key).str.slice(0, _RECORD_HASH)]
     )
     return (
         pl.when(key.is_null() | (key == ""))
-        .then(pl.concat_str([pl.lit(_NULL_KEY), row.cast(pl.String)]))
+        .then(pl.concat_str([pl.lit(NULL_KEY), row.cast(pl.String)]))
         .when((key.str.len_bytes() > RECORD_ID_BYTES) | looks_made)
         .then(hashed)
         .otherwise(key)

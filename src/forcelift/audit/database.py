@@ -2,7 +2,7 @@
 
 SQLite keeps a write-ahead log with `synchronous=FULL`, so what a transaction committed survives a crash of the machine.
 Writers take turns by a lock of the process, and between processes by `BEGIN IMMEDIATE` on SQLite and a row lock on
-PostgreSQL; readers do not wait.
+PostgreSQL and Oracle; readers do not wait.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,9 +22,8 @@ from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.pool import StaticPool
 
-from forcelift.audit import tables
+from forcelift.audit import oracle, postgresql, tables
 from forcelift.audit.dialects import native_dates
-from forcelift.audit.postgresql import another_programs, postgresql_engine, server_error, shown_url, take_turn
 from forcelift.audit.shares import LeaseTimes
 from forcelift.errors import ForceliftError, NothingRecorded, StateConflict, StorageError, UsageError
 from forcelift.protocols.clock import Clock
@@ -58,6 +58,8 @@ class Database:
         self._lock = threading.RLock()
         # Set once they were found or made.
         self.has_tables = False
+        # Whether this process made them when it opened the database.
+        self.made_tables = False
         # Batches that this process works on, where there is no file to lock.
         self.held_in_memory: set[str] = set()
         self.memory_guard = threading.Lock()
@@ -80,7 +82,16 @@ class Database:
     @property
     def where(self) -> str:
         """The database in words, without secrets."""
-        return shown_url(self.url) if self.is_server else self.url.render_as_string(hide_password=True)
+        return postgresql.shown_url(self.url) if self.is_server else self.url.render_as_string(hide_password=True)
+
+    @property
+    def is_oracle(self) -> bool:
+        """True if the database is Oracle."""
+        return self.engine.dialect.name == "oracle"
+
+    def server_time(self, connection: Connection) -> datetime:
+        """The server's clock at this moment, which goes on within a transaction. Only where `is_server`."""
+        return oracle.server_time(connection) if self.is_oracle else postgresql.server_time(connection)
 
     @contextmanager
     def write(self, *, in_turn: bool = True) -> Iterator[Connection]:
@@ -95,8 +106,10 @@ class Database:
         with turn, self._in_words("written"), self.engine.connect() as connection:
             connection = connection.execution_options(forcelift_write=True)
             with connection.begin():
-                if waits and self.is_server:
-                    take_turn(connection, has_tables=self.has_tables)
+                if waits and self.is_oracle:
+                    oracle.take_turn(connection)
+                elif waits and self.is_server:
+                    postgresql.take_turn(connection, has_tables=self.has_tables)
                 yield connection
                 self._on_step("write.before")
             self._on_step("write.done")
@@ -108,9 +121,11 @@ class Database:
         in_memory = self.file is None and not self.is_server
         turn = self._lock if in_memory else nullcontext()
         with turn, self._in_words("read"), self.engine.connect() as connection:
-            if self.is_server:
+            if self.is_server and not self.is_oracle:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             with connection.begin():
+                if self.is_oracle:
+                    oracle.begin_reading(connection)
                 yield connection
 
     def close(self) -> None:
@@ -123,10 +138,15 @@ class Database:
             yield
         except DBAPIError as error:
             # A statement that is wrong is a fault of the program. A right that is missing is not.
-            is_ours = isinstance(error, IntegrityError | ProgrammingError)
-            if is_ours and getattr(error.orig, "sqlstate", None) != _RIGHT_MISSING:
+            if self.is_oracle:
+                is_ours = oracle.is_ours(error)
+            else:
+                is_ours = isinstance(error, IntegrityError | ProgrammingError)
+                is_ours = is_ours and getattr(error.orig, "sqlstate", None) != _RIGHT_MISSING
+            if is_ours:
                 raise
-            worded = server_error if self.is_server else _storage_error
+            server = oracle if self.is_oracle else postgresql
+            worded = server.server_error if self.is_server else _storage_error
             raise worded(error, where=self.where, verb=verb) from error
 
 
@@ -148,9 +168,12 @@ def open_database(
     create: bool,
     on_step: OnStep = no_step,
     lease_times: LeaseTimes | None = None,
+    beside_others: bool = False,
 ) -> StoreType:
     """Open the audit database, create its tables if it is new and `create` allows it.
 
+    Args:
+        beside_others: Whether a server's tables are made also where another program's are, under other names.
     Raises:
         UsageError: The URL names no database that this build can use.
         StateConflict: There is none and it may not be created, or it belongs to another program or a newer Forcelift.
@@ -158,7 +181,9 @@ def open_database(
     """
     url, lease_times = _database_url(url_text), lease_times or LeaseTimes()
     if url.get_backend_name() == "postgresql":
-        engine = postgresql_engine(url, stale_after_s=lease_times.stale_after_s)
+        engine = postgresql.postgresql_engine(url, stale_after_s=lease_times.stale_after_s)
+    elif url.get_backend_name() == "oracle":
+        engine = oracle.oracle_engine(url)
     else:
         file = sqlite_file(url)
         if file is not None:
@@ -167,7 +192,7 @@ def open_database(
     database = kind(engine, url=url, clock=clock, on_step=on_step)
     database.lease_times = lease_times
     try:
-        _create_or_check(database, create=create)
+        _create_or_check(database, create=create, beside_others=beside_others)
         database.has_tables = True
     except BaseException:
         database.close()
@@ -184,11 +209,12 @@ def _database_url(url_text: str) -> URL:
             state="nothing was begun",
             hint="write `audit: {url: sqlite:///state/audit.db}` into the plan",
         ) from error
-    if url.get_backend_name() not in ("sqlite", "postgresql"):
+    if url.get_backend_name() not in ("sqlite", "postgresql", "oracle"):
         raise UsageError(
             f"this version cannot keep its audit database on `{url.get_backend_name()}`",
             state="nothing was begun",
-            hint="write `audit: {url: sqlite:///state/audit.db}` or `postgresql://host/db` into the plan",
+            hint="write `audit: {url: sqlite:///state/audit.db}`, `postgresql://host/db` or `oracle://host/service` "
+            "into the plan",
         )
     return url
 
@@ -245,25 +271,25 @@ def _sqlite_engine(url: URL) -> sa.Engine:
     return engine
 
 
-def _create_or_check(database: Database, *, create: bool) -> None:
+def _create_or_check(database: Database, *, create: bool, beside_others: bool) -> None:
     with database.read() as connection:
-        names = set(sa.inspect(connection).get_table_names())
-        if tables.schema_version.name in names:
+        names = _table_names(database, connection)
+        if tables.schema_version.name in names and not _is_half_made(database, connection):
             return _check_version(connection, database.where)
-    if names and database.is_server:
-        raise another_programs(database.where)
-    if names:
-        raise StateConflict(
-            f"`{database.where}` is the database of another program: it has tables but not Forcelift's version mark",
-            state="nothing was changed in it",
-            hint="name a file of its own in `audit.url`",
-        )
+    is_begun = tables.schema_version.name in names
+    if names and not is_begun:
+        _refuse_others(database, names, beside_others=beside_others)
     if not create and (database.file is not None or database.is_server):
         raise NothingRecorded(
             f"the audit database `{database.where}` is empty",
             state="no batch was begun here",
             hint="begin one with `forcelift run`",
         )
+    if database.is_oracle:
+        with database._in_words("written"):
+            database.made_tables = oracle.make_tables(database.engine, database.where, database.clock.now())
+        with database.read() as connection:
+            return _check_version(connection, database.where)
     with database.write() as connection:
         # Another process may have been quicker since the look above.
         if sa.inspect(connection).has_table(tables.schema_version.name):
@@ -274,7 +300,37 @@ def _create_or_check(database: Database, *, create: bool) -> None:
                 product=tables.PRODUCT, version=tables.SCHEMA_VERSION, created_at=database.clock.now()
             )
         )
+    database.made_tables = True
     return None
+
+
+def _table_names(database: Database, connection: Connection) -> set[str]:
+    if database.is_oracle:
+        return oracle.table_names(connection)
+    return set(sa.inspect(connection).get_table_names())
+
+
+def _is_half_made(database: Database, connection: Connection) -> bool:
+    """Whether the tables are just being made, or their maker died: on Oracle each of them is committed by itself."""
+    if not database.is_oracle:
+        return False
+    return not connection.execute(sa.select(sa.func.count()).select_from(tables.schema_version)).scalar_one()
+
+
+def _refuse_others(database: Database, names: set[str], *, beside_others: bool) -> None:
+    """Raise `StateConflict` for a database of another program, unless ours may stand beside its tables and can."""
+    taken = names & {table.name.lower() for table in tables.metadata.sorted_tables}
+    if database.is_oracle and beside_others and not taken:
+        return
+    if database.is_oracle:
+        raise oracle.another_programs(database.where, taken)
+    if database.is_server:
+        raise postgresql.another_programs(database.where)
+    raise StateConflict(
+        f"`{database.where}` is the database of another program: it has tables but not Forcelift's version mark",
+        state="nothing was changed in it",
+        hint="name a file of its own in `audit.url`",
+    )
 
 
 def _check_version(connection: Connection, where: str) -> None:

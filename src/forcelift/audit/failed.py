@@ -1,7 +1,8 @@
 """MIGRATION_FAILED_RECORDS: a chunk's refused rows, written in bulk, columns until the driver takes them.
 
 Re-run: the records of a chunk are replaced as a whole. They are found by their range of FAILED_ID, which the chunk's
-row remembers, so that replacing them never scans the records of all other chunks.
+row remembers, so that replacing them never scans the records of all other chunks. Keys that RECORD_ID had to cut stand
+whole in a table beside it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ _INSERTED = (
     "resolved",
     "record_data",
     "created_date",
-    "record_key",
 )
 
 
@@ -54,10 +54,14 @@ def replace_failed(
     missing = [name for name in FAILED_COLUMNS if name not in failed.columns]
     if missing:
         raise ValueError(f"failed records lack the columns {', '.join(missing)}")
-    first = (_last_id(connection) or 0) + 1
+    _insert_keys(connection, failed, audit_id=audit_id)
+    first, last = (_last_id(connection) or 0) + 1, 0
     for start in range(0, failed.height, _SLICE_ROWS):
-        _insert(connection, failed.slice(start, _SLICE_ROWS), audit_id=audit_id, table_name=table_name, now=now)
-    return {"failed_first": first, "failed_last": _last_id(connection)}
+        part = failed.slice(start, _SLICE_ROWS)
+        made = _insert(connection, part, audit_id=audit_id, table_name=table_name, now=now)
+        if made is not None:
+            first, last = min(first, made[0]), max(last, made[1])
+    return {"failed_first": first, "failed_last": last or _last_id(connection)}
 
 
 def _delete_failed(connection: Connection, audit_id: int) -> None:
@@ -71,6 +75,7 @@ def _delete_failed(connection: Connection, audit_id: int) -> None:
                 records.c.failed_id.between(found.failed_first, found.failed_last), records.c.audit_id == audit_id
             )
         )
+        connection.execute(tables.failed_key.delete().where(tables.failed_key.c.audit_id == audit_id))
 
 
 def _last_id(connection: Connection) -> int | None:
@@ -78,28 +83,67 @@ def _last_id(connection: Connection) -> int | None:
     return last
 
 
-def _insert(connection: Connection, failed: pl.DataFrame, *, audit_id: int, table_name: str, now: datetime) -> None:
+def _insert_keys(connection: Connection, failed: pl.DataFrame, *, audit_id: int) -> None:
     key = pl.col("key").cast(pl.String)
-    frame = failed.lazy().select(
-        audit_id=pl.lit(audit_id),
-        table_name=pl.lit(short_table_name(table_name)),
-        record_id=record_id(key, pl.col("row")),
-        sf_error_code=fit(pl.col("code").cast(pl.String), tables.ERROR_CODE_BYTES),
-        sf_error_message=fit(pl.col("message").cast(pl.String), tables.ERROR_MESSAGE_BYTES),
-        sf_error_fields=fit(pl.col("fields").cast(pl.String), tables.ERROR_FIELDS_BYTES),
-        retry_count=pl.lit(0),
-        resolved=pl.lit("N"),
-        record_data=pl.col("data").cast(pl.String),
-        created_date=pl.lit(_as_stored(connection, now)),
-        record_key=key,
+    frame = (
+        failed.lazy()
+        .select(audit_id=pl.lit(audit_id), record_id=record_id(key, pl.col("row")), record_key=key)
+        .filter(pl.col("record_key").is_not_null(), pl.col("record_key") != "")
+        .filter(pl.col("record_id") != pl.col("record_key"))
+        .unique("record_id", keep="first", maintain_order=True)
+        .collect()
     )
+    for start in range(0, frame.height, _SLICE_ROWS):
+        part = frame.slice(start, _SLICE_ROWS)
+        if connection.dialect.name == "postgresql":
+            _copy_rows(connection, tables.failed_key, part)
+        else:
+            _insert_rows(connection, tables.failed_key, part)
+
+
+def _insert(
+    connection: Connection, failed: pl.DataFrame, *, audit_id: int, table_name: str, now: datetime
+) -> tuple[int, int] | None:
+    """Write records; their least and greatest FAILED_ID where the database hands them back."""
+    key = pl.col("key").cast(pl.String)
+    frame = (
+        failed.lazy()
+        .select(
+            audit_id=pl.lit(audit_id),
+            table_name=pl.lit(short_table_name(table_name)),
+            record_id=record_id(key, pl.col("row")),
+            sf_error_code=fit(pl.col("code").cast(pl.String), tables.ERROR_CODE_BYTES),
+            sf_error_message=fit(pl.col("message").cast(pl.String), tables.ERROR_MESSAGE_BYTES),
+            sf_error_fields=fit(pl.col("fields").cast(pl.String), tables.ERROR_FIELDS_BYTES),
+            retry_count=pl.lit(0),
+            resolved=pl.lit("N"),
+            record_data=pl.col("data").cast(pl.String),
+            created_date=pl.lit(_as_stored(connection, now)),
+        )
+        .select(_INSERTED)
+        .collect()
+    )
+    if connection.dialect.name == "oracle":
+        # Numbers of an identity need not grow with time where several instances serve one database.
+        from forcelift.audit.oracle import insert_returning
+
+        return insert_returning(connection, tables.failed_records, frame, tables.failed_records.c.failed_id)
     if connection.dialect.name == "postgresql":
         # COPY took 100,000 records a second where executemany took 36,000.
-        return _copy_rows(connection, tables.failed_records, frame.collect())
+        _copy_rows(connection, tables.failed_records, frame)
+    else:
+        _insert_rows(connection, tables.failed_records, frame)
+    return None
+
+
+def _insert_rows(connection: Connection, table: sa.Table, rows: pl.DataFrame) -> None:
+    if connection.dialect.name == "oracle":
+        from forcelift.audit.oracle import insert_rows
+
+        return insert_rows(connection, table, rows)
     # The driver is called directly: SQLAlchemy's own way turns each row into a dict first and takes five times as long.
-    statement = tables.failed_records.insert().compile(dialect=connection.dialect, column_keys=list(_INSERTED))
-    rows = frame.select(statement.positiontup or _INSERTED).collect().rows()
-    connection.exec_driver_sql(str(statement), rows)
+    statement = table.insert().compile(dialect=connection.dialect, column_keys=rows.columns)
+    connection.exec_driver_sql(str(statement), rows.select(statement.positiontup or rows.columns).rows())
     return None
 
 

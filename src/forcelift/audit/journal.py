@@ -87,7 +87,7 @@ def append(
         "seq": head.seq + 1,
         "at": now.astimezone(UTC).isoformat(timespec="microseconds"),
         "action": action,
-        "batch_id": batch_id,
+        "batch_id": batch_id or None,  # Oracle would read an empty one back as null, and the hash would differ
         "payload": canonical_json(payload),
         "previous": head.hash,
     }
@@ -165,5 +165,6 @@ def _audit_digests(connection: Connection, audit_ids: list[int]) -> dict[int, st
 
 
 def _digest(row: sa.Row[Any]) -> str:
-    values = [value.isoformat() if isinstance(value, datetime) else value for value in row]
+    # An empty text is null on Oracle, and the digest is to be the same on every database.
+    values = [value.isoformat() if isinstance(value, datetime) else None if value == "" else value for value in row]
     return hashlib.sha256(canonical_json(values).encode()).hexdigest()

@@ -26,7 +26,6 @@ from sqlalchemy.engine import Connection
 from forcelift.audit import tables
 from forcelift.audit.database import Database
 from forcelift.audit.journal import Journal, append
-from forcelift.audit.postgresql import server_time
 from forcelift.audit.records import ChunkStep
 from forcelift.audit.shares import LeaseHolder
 from forcelift.errors import ForceliftError, LeaseLost, StateConflict, StorageError
@@ -66,7 +65,7 @@ _UNENDED = tables.lease.c.released_at.is_(None) & tables.lease.c.lost_at.is_(Non
 
 def lease_time(store: Database, connection: Connection) -> datetime:
     """The time by which leases are judged: the server's where there is one, as hosts' clocks differ."""
-    return server_time(connection) if store.is_server else store.clock.now()
+    return store.server_time(connection) if store.is_server else store.clock.now()
 
 
 def need_live(connection: Connection, batch_id: str, fence: int) -> None:
@@ -363,7 +362,7 @@ def not_shareable(batch_id: str) -> StateConflict:
         "work on a batch",
         state="nothing was changed by this process",
         hint="raise `limits.parallel_jobs` of the one process, or keep the audit database of the next batch on "
-        "PostgreSQL (see Share a batch)",
+        "PostgreSQL or Oracle (see Share a batch)",
     )
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.sql.selectable import TextualSelect
 from forcelift.audit import tables
 from forcelift.audit.journal import Journal
 from forcelift.audit.records import ChunkStatus, FailedGroup
-from forcelift.audit.text import short_batch_id, short_table_name
+from forcelift.audit.text import key_of, short_batch_id, short_table_name
 from forcelift.audit.types import Count, Measure, Moment
 
 
@@ -175,10 +175,12 @@ class Readings(Journal):
         self, batch_id: str, table: str | None = None, code: str | None = None, limit: int = 100
     ) -> list[FailedRecord]:
         """Up to `limit` failed records of a batch, in the order in which they were written."""
-        records, log = tables.failed_records, tables.audit_log
+        records, log, keys = tables.failed_records, tables.audit_log, tables.failed_key
+        whole = (keys.c.audit_id == records.c.audit_id) & (keys.c.record_id == records.c.record_id)
         query = (
-            sa.select(records)
+            sa.select(records, keys.c.record_key)
             .join(log, log.c.audit_id == records.c.audit_id)
+            .outerjoin(keys, whole)
             .where(log.c.batch_id == short_batch_id(batch_id))
             .order_by(records.c.failed_id)
             .limit(limit)
@@ -193,7 +195,10 @@ class Readings(Journal):
     def failure_groups(self, batch_id: str) -> list[FailureGroup]:
         """Refused rows of a batch by table, code and fields, the most first, each with a few RECORD_IDs."""
         records, log = tables.failed_records, tables.audit_log
-        own_words = sa.case((records.c.sf_error_code.in_(_OWN_WORDS), records.c.sf_error_message), else_="")
+        # Written out, as Oracle may hold two expressions with binds in them to be different (ORA-00979); and null where
+        # there are none, as it has no empty text.
+        codes: list[sa.ColumnElement[str]] = [sa.literal_column(f"'{code}'") for code in _OWN_WORDS]
+        own_words = sa.case((records.c.sf_error_code.in_(codes), records.c.sf_error_message), else_=sa.null())
         named = (records.c.table_name, records.c.sf_error_code, records.c.sf_error_fields, own_words)
         of_batch = log.c.batch_id == short_batch_id(batch_id)
         query = (
@@ -209,9 +214,10 @@ class Readings(Journal):
                 examples = (
                     sa.select(records.c.record_id)
                     .join(log, log.c.audit_id == records.c.audit_id)
-                    .where(of_batch, records.c.table_name == table, records.c.sf_error_code == code)
+                    .where(of_batch, records.c.table_name == table)
+                    .where(records.c.sf_error_code.is_(None) if code is None else records.c.sf_error_code == code)
                     .where(fields_are.is_(None) if fields is None else fields_are == fields)
-                    .where(own_words == words)
+                    .where(own_words.is_(None) if words is None else own_words == words)
                     .order_by(records.c.failed_id)
                     .limit(_EXAMPLES)
                 )
@@ -228,10 +234,12 @@ class Readings(Journal):
 
     def failed_keys(self, batch_id: str) -> Iterator[tuple[str, str, str]]:
         """Table, whole key and code of every refused row of a batch, streamed; a row without a key by its RECORD_ID."""
-        records, log = tables.failed_records, tables.audit_log
+        records, log, keys = tables.failed_records, tables.audit_log, tables.failed_key
+        whole = (keys.c.audit_id == records.c.audit_id) & (keys.c.record_id == records.c.record_id)
         query = (
-            sa.select(records.c.table_name, records.c.record_key, records.c.record_id, records.c.sf_error_code)
+            sa.select(records.c.table_name, keys.c.record_key, records.c.record_id, records.c.sf_error_code)
             .join(log, log.c.audit_id == records.c.audit_id)
+            .outerjoin(keys, whole)
             .where(log.c.batch_id == short_batch_id(batch_id))
             .order_by(records.c.failed_id)
         )
@@ -280,7 +288,7 @@ def _failed_record(row: Any) -> FailedRecord:
         audit_id=row.audit_id,
         table_name=row.table_name,
         record_id=row.record_id,
-        record_key=row.record_key,
+        record_key=row.record_key if row.record_key is not None else key_of(row.record_id),
         code=row.sf_error_code,
         message=row.sf_error_message,
         fields=row.sf_error_fields,

@@ -41,23 +41,34 @@ class AuditStore(
         on_step: OnStep = no_step,
         lease_times: LeaseTimes | None = None,
         can_share: bool | None = None,
+        beside_others: bool = False,
     ) -> Self:
         """Open the audit database, and make it if it is new.
 
         Args:
-            url: As SQLAlchemy writes it: `sqlite:///path`, `sqlite://` for one in memory, `postgresql://host/db`.
+            url: As SQLAlchemy writes it: `sqlite:///path`, `sqlite://` for one in memory, `postgresql://host/db`,
+                `oracle://user:password@host/service`.
             clock: What time it is.
             create: Whether a missing database is made; otherwise it is a `StateConflict`.
             on_step: Called just before and just after each commit, for a simulation of crashes; see `Database`.
             lease_times: How often a runner says that it lives, and when others count it as dead.
             can_share: Whether several runners may work on one batch; by default on a server only. A simulation shares
                 one in memory, by its own clock.
+            beside_others: Whether new tables may be made in an Oracle schema that holds other programs' tables.
         Raises:
             UsageError: The URL names no database that this build can use.
             StateConflict: It is missing, another program's, or made by another form of Forcelift.
             StorageError: Folder or file cannot be read or written, or are damaged, or the server does not answer.
         """
-        store = open_database(cls, url, clock=clock, create=create, on_step=on_step, lease_times=lease_times)
+        store = open_database(
+            cls,
+            url,
+            clock=clock,
+            create=create,
+            on_step=on_step,
+            lease_times=lease_times,
+            beside_others=beside_others,
+        )
         store.can_share = store.can_share if can_share is None else can_share
         return store
 

@@ -12,7 +12,17 @@ import sqlalchemy as sa
 from sqlalchemy.sql.elements import quoted_name
 from sqlalchemy.types import TypeEngine
 
-from forcelift.audit.types import Count, Document, Measure, Moment, PresentMoment, clob, varchar, whole_number
+from forcelift.audit.types import (
+    Count,
+    Document,
+    Measure,
+    Moment,
+    PresentMoment,
+    clob,
+    maybe_empty,
+    varchar,
+    whole_number,
+)
 
 SCHEMA_VERSION = 5
 PRODUCT = "forcelift"
@@ -44,8 +54,9 @@ audit_log = sa.Table(
     _column("BATCH_ID", varchar(BATCH_ID_BYTES), nullable=False),
     _column("TABLE_NAME", varchar(TABLE_NAME_BYTES), nullable=False),
     _column("CHUNK_ID", whole_number()),
-    # The checklist's default SYSTIMESTAMP would stamp chunks that have not begun, so there is none.
-    _column("START_TIME", Moment()),
+    # The default is the checklist's, for rows of others. Ours say null outright until their chunk begins, which every
+    # database then keeps: a default stands in for a column that is left out, never for a null that is given.
+    _column("START_TIME", Moment(), server_default=PresentMoment()),
     _column("END_TIME", Moment()),
     _column("DURATION_SECONDS", Measure()),
     _column("SOURCE_COUNT", Count()),
@@ -91,12 +102,19 @@ failed_records = sa.Table(
     _column("RESOLUTION_NOTES", varchar(4000)),
     _column("RECORD_DATA", clob()),
     _column("CREATED_DATE", Moment(), server_default=PresentMoment()),
-    # Beside the checklist's columns: the whole key, as RECORD_ID may have had to be cut.
-    _column("RECORD_KEY", clob()),
     sqlite_autoincrement=True,
 )
 sa.Index(_plain("IDX_FAILED_TABLE"), failed_records.c.table_name)
 sa.Index(_plain("IDX_FAILED_RESOLVED"), failed_records.c.resolved)
+
+# The whole keys of failed records whose RECORD_ID is not the key itself, as it had to be cut or hashed.
+failed_key = sa.Table(
+    "failed_key",
+    metadata,
+    sa.Column("audit_id", whole_number(), sa.ForeignKey(audit_log.c.audit_id), primary_key=True, autoincrement=False),
+    sa.Column("record_id", varchar(RECORD_ID_BYTES), primary_key=True),
+    sa.Column("record_key", clob(), nullable=False),
+)
 
 backup_log = sa.Table(
     _plain("MIGRATION_BACKUP_LOG"),
@@ -131,7 +149,7 @@ schema_version = sa.Table(
 batch = sa.Table(
     "batch",
     metadata,
-    sa.Column("batch_no", sa.Integer, primary_key=True),
+    sa.Column("batch_no", sa.Integer, sa.Identity(), primary_key=True),
     sa.Column("batch_id", _ID, nullable=False, unique=True),
     # What stands in BATCH_ID of the checklist's tables: the same, or shortened to 50 bytes.
     sa.Column("short_id", varchar(BATCH_ID_BYTES), nullable=False, unique=True),
@@ -172,7 +190,7 @@ batch_table = sa.Table(
     sa.Column("table_name", _NAME, primary_key=True),
     sa.Column("object", varchar(80), nullable=False),
     sa.Column("position", sa.Integer, nullable=False),
-    sa.Column("fingerprint", _NAME, nullable=False),
+    sa.Column("fingerprint", maybe_empty(255)),
     sa.Column("duplicates_file", _FILE),
     sa.Column("source_count", sa.BigInteger),
     sa.Column("info", Document(), nullable=False),
@@ -208,7 +226,7 @@ chunk = sa.Table(
 job = sa.Table(
     "job",
     metadata,
-    sa.Column("job_no", sa.Integer, primary_key=True),
+    sa.Column("job_no", sa.Integer, sa.Identity(), primary_key=True),
     sa.Column("batch_id", _ID, sa.ForeignKey(batch.c.batch_id), nullable=False),
     sa.Column("audit_id", whole_number(), sa.ForeignKey(audit_log.c.audit_id), nullable=False),
     sa.Column("org_id", varchar(18), nullable=False),
@@ -216,7 +234,7 @@ job = sa.Table(
     sa.Column("object", varchar(80), nullable=False),
     sa.Column("operation", _WORD, nullable=False),
     sa.Column("external_id_field", varchar(120)),
-    sa.Column("file", _FILE, nullable=False),
+    sa.Column("file", _FILE, nullable=False, quote=True),
     sa.Column("rows", sa.BigInteger, nullable=False, quote=True),
     sa.Column("bytes", sa.BigInteger, nullable=False),
     sa.Column("sha256", _HASH, nullable=False),
@@ -249,7 +267,7 @@ table_image = sa.Table(
     sa.Column("table_name", _NAME, primary_key=True),
     sa.Column("held_records", sa.Integer, nullable=False),
     sa.Column("decided_at", Moment(), nullable=False),
-    sa.Column("file", _FILE),
+    sa.Column("file", _FILE, quote=True),
     sa.Column("sha256", _HASH),
     sa.Column("rows", sa.BigInteger, quote=True),
     sa.Column("asked_at", Moment()),
@@ -262,7 +280,7 @@ before_image = sa.Table(
     sa.Column("audit_id", whole_number(), sa.ForeignKey(audit_log.c.audit_id), primary_key=True, autoincrement=False),
     sa.Column("generation", sa.Integer, primary_key=True, autoincrement=False),
     # Null where the object held no record at all.
-    sa.Column("file", _FILE),
+    sa.Column("file", _FILE, quote=True),
     sa.Column("sha256", _HASH),
     sa.Column("rows", sa.BigInteger, nullable=False, quote=True),
     sa.Column("taken_at", Moment(), nullable=False),
@@ -271,15 +289,15 @@ before_image = sa.Table(
 rollback = sa.Table(
     "rollback",
     metadata,
-    sa.Column("rollback_no", sa.Integer, primary_key=True),
+    sa.Column("rollback_no", sa.Integer, sa.Identity(), primary_key=True),
     sa.Column("batch_id", _ID, sa.ForeignKey(batch.c.batch_id), nullable=False),
-    sa.Column("scope", Document(), nullable=False),
-    sa.Column("reason", varchar(4000), nullable=False),
+    sa.Column("reason", maybe_empty(4000)),
     sa.Column("asked_by", _NAME, nullable=False),
     sa.Column("began_at", Moment(), nullable=False),
     # The last of the checklist's nine steps that is done.
     sa.Column("step", sa.Integer, nullable=False),
     sa.Column("ended_at", Moment()),
+    sa.Column("scope", Document(), nullable=False),
     sa.Column("result", Document()),
     sqlite_autoincrement=True,
 )
@@ -355,16 +373,16 @@ control = sa.Table(
 org_state = sa.Table(
     "org_state",
     metadata,
-    sa.Column("state_no", sa.Integer, primary_key=True),
+    sa.Column("state_no", sa.Integer, sa.Identity(), primary_key=True),
     sa.Column("org_id", varchar(18), nullable=False),
     sa.Column("kind", _WORD, nullable=False),
     sa.Column("name", _NAME, nullable=False),
-    sa.Column("object", varchar(80), nullable=False),
+    sa.Column("object", maybe_empty(80)),
     sa.Column("before", Document(), nullable=False, quote=True),
     # What it is to be while it is off; once it was read back, what it then was.
     sa.Column("off", Document(), nullable=False, quote=True),
     sa.Column("taken_at", Moment(), nullable=False),
-    sa.Column("taken_by", _NAME, nullable=False),
+    sa.Column("taken_by", maybe_empty(255)),
     # Set while a write may be on its way in the org: begun, and neither read back nor refused.
     sa.Column("writing_at", Moment()),
     sa.Column("off_at", Moment()),
@@ -385,7 +403,7 @@ org_state_holder = sa.Table(
     sa.Column("state_no", sa.Integer, sa.ForeignKey(org_state.c.state_no), primary_key=True),
     sa.Column("kind", _WORD, primary_key=True),
     sa.Column("holder", _ID, primary_key=True),
-    sa.Column("held_by", _NAME, nullable=False),
+    sa.Column("held_by", maybe_empty(255)),
     sa.Column("held_at", Moment(), nullable=False),
     sa.Column("released_at", Moment()),
 )
@@ -393,7 +411,7 @@ org_state_holder = sa.Table(
 validation_result = sa.Table(
     "validation_result",
     metadata,
-    sa.Column("result_no", sa.Integer, primary_key=True),
+    sa.Column("result_no", sa.Integer, sa.Identity(), primary_key=True),
     sa.Column("batch_id", _ID, sa.ForeignKey(batch.c.batch_id), nullable=False),
     sa.Column("table_name", _NAME),
     sa.Column("level", sa.Integer, nullable=False, quote=True),
@@ -408,7 +426,7 @@ sa.Index("idx_validation_batch", validation_result.c.batch_id)
 sign_off = sa.Table(
     "sign_off",
     metadata,
-    sa.Column("sign_off_no", sa.Integer, primary_key=True),
+    sa.Column("sign_off_no", sa.Integer, sa.Identity(), primary_key=True),
     sa.Column("batch_id", _ID, nullable=False),
     sa.Column("role", _NAME, nullable=False),
     sa.Column("name", _NAME, nullable=False),
@@ -445,7 +463,7 @@ journal_head = sa.Table(
 evidence = sa.Table(
     "evidence",
     metadata,
-    sa.Column("evidence_no", sa.Integer, primary_key=True),
+    sa.Column("evidence_no", sa.Integer, sa.Identity(), primary_key=True),
     sa.Column("project", _NAME, nullable=False),
     sa.Column("kind", _WORD, nullable=False),
     sa.Column("name", _NAME, nullable=False),

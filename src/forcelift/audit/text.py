@@ -11,6 +11,8 @@ import re
 from forcelift.audit.tables import BATCH_ID_BYTES, TABLE_NAME_BYTES
 
 _NAME_HASH = 24
+NULL_KEY = "(null key) row "
+"""How RECORD_ID of a row without a key begins; the number of the row follows."""
 
 
 def fit_text(text: str | None, size_bytes: int) -> str | None:
@@ -41,3 +43,8 @@ def short_batch_id(batch_id: str) -> str:
 def short_table_name(table_name: str) -> str:
     """What stands in TABLE_NAME: at most 100 bytes."""
     return short_name(table_name, TABLE_NAME_BYTES)
+
+
+def key_of(record_id: str) -> str | None:
+    """The key that a RECORD_ID stands for which is not shortened; None for a row without a key."""
+    return None if record_id.startswith(NULL_KEY) else record_id

@@ -123,6 +123,38 @@ def varchar(size_bytes: int) -> TypeEngine[Any]:
     return _Varchar(size_bytes)
 
 
+class _Whole(sa.BigInteger):
+    """A whole number: BIGINT, and what the checklist calls it on Oracle."""
+
+
+@compiles(_Whole, "oracle")
+def _whole_oracle(kind: _Whole, compiler: DDLCompiler, **options: Any) -> str:
+    return "NUMBER"
+
+
+@compiles(_Whole, "sqlite")
+def _whole_sqlite(kind: _Whole, compiler: DDLCompiler, **options: Any) -> str:
+    return "INTEGER"
+
+
+class MaybeEmpty(TypeDecorator[str]):
+    """Text that may be empty and is never missing: '' outside, null inside, since Oracle keeps no empty text."""
+
+    impl = _Varchar
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return value or None
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> str:
+        return "" if value is None else str(value)
+
+
+def maybe_empty(size_bytes: int) -> TypeEngine[Any]:
+    """Text of at most so many bytes that may be empty; the column must allow null."""
+    return MaybeEmpty(size_bytes)
+
+
 def clob() -> TypeEngine[Any]:
     """Text without a limit."""
     return sa.Text().with_variant(oracle.CLOB(), "oracle")
@@ -130,7 +162,7 @@ def clob() -> TypeEngine[Any]:
 
 def whole_number() -> TypeEngine[Any]:
     """A number that nobody divides: identities (which SQLite gives out only if spelt INTEGER) and numberings."""
-    return sa.BigInteger().with_variant(sa.Integer(), "sqlite").with_variant(_ORACLE_NUMBER, "oracle")
+    return _Whole()
 
 
 class PresentMoment(sa.sql.expression.ColumnElement[datetime]):

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from forcelift.cli.options import json_option, plan_option
-from forcelift.errors import ExitCode
+from forcelift.errors import ExitCode, UsageError
 
 
 @click.group()
@@ -47,23 +47,52 @@ def verify(plan_file: Path, as_json: bool) -> int:
 
 @audit.command()
 @click.option(
-    "--dialect", type=click.Choice(["sqlite", "postgresql", "oracle"]), default="sqlite", show_default=True,
-    help="The database that the statements are for",
+    "--dialect", type=click.Choice(["sqlite", "postgresql", "oracle"]),
+    help="The database that the statements are for; by default SQLite",
 )  # fmt: skip
-def ddl(dialect: str) -> None:
-    """Print the statements that make the audit tables
+@click.option("--apply", "apply_it", is_flag=True, help="Make the tables in the audit database of the plan")
+@plan_option
+@json_option
+def ddl(dialect: str | None, apply_it: bool, plan_file: Path, as_json: bool) -> int:
+    """Print the statements that make the audit tables, or make the tables
 
-    Forcelift makes its own SQLite file; this is for reading, and for a database administrator. Example:
+    `run` makes them by itself in an empty database; printed, they are for reading, and for a database administrator.
+    With `--apply` they are made where `audit.url` of the plan says; in an Oracle schema also beside the tables of other
+    programs. Tables that are there already stay as they are. Examples:
 
       forcelift audit ddl --dialect oracle > audit.sql
+
+      forcelift audit ddl --apply
     """
-    import sqlalchemy as sa
-    from sqlalchemy.schema import CreateIndex, CreateTable
+    from forcelift.cli.output import data, print_json
 
-    from forcelift.audit import tables
+    if apply_it and dialect is not None:
+        raise UsageError(
+            "`--dialect` goes with printing; `--apply` takes the database from the plan", hint="leave one of them out"
+        )
+    if not apply_it:
+        from forcelift.audit.definitions import script
 
-    speaks = sa.engine.url.URL.create(dialect).get_dialect()()
-    for table in tables.metadata.sorted_tables:
-        click.echo(str(CreateTable(table).compile(dialect=speaks)).strip() + ";\n")
-        for index in sorted(table.indexes, key=lambda index: str(index.name)):
-            click.echo(str(CreateIndex(index).compile(dialect=speaks)).strip() + ";\n")
+        text = script(dialect or "sqlite")
+        if as_json:
+            print_json({"dialect": dialect or "sqlite", "statements": text, "exit_code": ExitCode.DONE})
+        else:
+            click.echo("".join(f"{statement};\n\n" for statement in text), nl=False)
+        return ExitCode.DONE
+    made, where = _make_tables(plan_file)
+    if as_json:
+        print_json({"database": where, "made": made, "exit_code": ExitCode.DONE})
+    else:
+        words = "the audit tables were made in" if made else "the audit tables are there already, in"
+        data().print(f"{words} {where}")
+    return ExitCode.DONE
+
+
+def _make_tables(plan_file: Path) -> tuple[bool, str]:
+    """Make the plan's audit tables unless they are there; whether they were made, and where."""
+    from forcelift.audit import AuditStore
+    from forcelift.plan import load_plan
+    from forcelift.protocols.clock import SystemClock
+
+    with AuditStore.open(load_plan(plan_file).audit_url(), clock=SystemClock(), beside_others=True) as store:
+        return store.made_tables, store.where

@@ -23,7 +23,7 @@ from forcelift.plan.secrets import Fault, SecretReader, holds_token_piece, liter
 from forcelift.plan.sentences import problems_of
 from forcelift.plan.shape import Path as Place
 from forcelift.plan.shape import Position, shape
-from forcelift.plan.urls import MASK, REFERENCE, absolute_path, absolute_url, masked_url
+from forcelift.plan.urls import MASK, REFERENCE, absolute_path, absolute_url, masked_url, signed_url
 from forcelift.plan.yaml_text import compose, read_text
 
 # Keys whose text is another language's, in which `${...}` may mean something of its own.
@@ -82,8 +82,11 @@ class LoadedPlan:
         return absolute_url(self.plan.source.url.get_secret_value(), self.folder)
 
     def audit_url(self) -> str:
-        """The audit database's URL with its path made absolute. It may hold a password."""
-        return absolute_url(self.plan.audit.url.get_secret_value(), self.folder)
+        """The audit database's URL with its path made absolute, and who signs in. It may hold a password."""
+        audit = self.plan.audit
+        url = absolute_url(audit.url.get_secret_value(), self.folder)
+        password = None if audit.password is None else audit.password.get_secret_value()
+        return signed_url(url, user=audit.user, password=password)
 
     def target_url(self) -> str:
         """The target's URL; that of a `twin:` with its path made absolute."""

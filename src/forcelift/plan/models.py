@@ -132,6 +132,14 @@ class AuditSettings(Strict):
         default=SecretStr("sqlite:///state/audit.db"),
         description="`sqlite:///path`, `postgresql://host/db` or `oracle://host/service`.",
     )
+    user: ReferringText | None = Field(
+        default=None,
+        description="Name to sign in with; `${ENV}` and `file:PATH` are read. Databases behind a server only.",
+    )
+    password: SecretText | None = Field(
+        default=None,
+        description="Password to sign in with, as `${ENV}` or `file:PATH`. Databases behind a server only.",
+    )
 
 
 class Retention(Strict):

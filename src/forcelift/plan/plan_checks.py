@@ -78,6 +78,7 @@ def plan_problems(shaped: Shaped) -> Iterator[Problem]:
         yield from _target(draft.target, shaped)
     if draft.audit is not None:
         yield from _url(draft.audit.url.get_secret_value(), AUDIT_SCHEMES, ("audit", "url"), shaped)
+        yield from _sign_in(draft.audit, "audit database", AUDIT_SCHEMES, "audit", shaped)
     if draft.limits is not None and draft.limits.window is not None:
         try:
             parse_hours(draft.limits.window)
@@ -113,12 +114,20 @@ def _source(source: models.SourceSettings, shaped: Shaped) -> Iterator[Problem]:
             ("source", "limits", "sessions"),
             hint="one holds the snapshot that the others read under",
         )
-    if scheme in SOURCE_SCHEMES and scheme not in SERVER_SCHEMES:
+    yield from _sign_in(source, "source", SOURCE_SCHEMES, "source", shaped)
+
+
+def _sign_in(
+    place: models.SourceSettings | models.AuditSettings, what: str, schemes: tuple[str, ...], key: str, shaped: Shaped
+) -> Iterator[Problem]:
+    url = place.url.get_secret_value()
+    scheme = scheme_of(url)
+    if scheme in schemes and scheme not in SERVER_SCHEMES:
         for name in ("user", "password"):
-            if getattr(source, name) is not None:
-                yield shaped.problem(f"`{scheme}` sources have no sign-in", ("source", name), hint="leave it out")
-    elif source.password is not None and secret_spans(url):
-        yield shaped.problem("the URL holds a password, too", ("source", "password"), hint="leave one of them out")
+            if getattr(place, name) is not None:
+                yield shaped.problem(f"`{scheme}` {what}s have no sign-in", (key, name), hint="leave it out")
+    elif place.password is not None and secret_spans(url):
+        yield shaped.problem("the URL holds a password, too", (key, "password"), hint="leave one of them out")
 
 
 def _target(target: models.TargetSettings, shaped: Shaped) -> Iterator[Problem]:

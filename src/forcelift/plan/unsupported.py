@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from forcelift.errors import Problem
 from forcelift.plan.models import Plan
-from forcelift.plan.urls import scheme_of
 
 Found = Iterator[tuple[str, str]]  # path, name of the feature
 
@@ -33,9 +32,6 @@ def unsupported(plan: Plan, position: Callable[[str], tuple[int, int]] | None = 
 
 
 def _features(plan: Plan) -> Found:
-    audit = scheme_of(plan.audit.url.get_secret_value())
-    if audit == "oracle":
-        yield "audit.url", f"an audit database on `{audit}:`"
     if plan.staging.startswith("s3://"):
         yield "staging", "staging on `s3:`"
     if plan.notify:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 SOURCE_SCHEMES = ("oracle", "postgresql", "sqlite", "duckdb", "files")
 AUDIT_SCHEMES = ("sqlite", "postgresql", "oracle")
@@ -125,6 +125,19 @@ def absolute_url(url: str, folder: Path) -> str:
         return f"{scheme}:{absolute}"
     query = url.partition("?")[2]
     return f"{scheme}:///{absolute}" + (f"?{query}" if query else "")
+
+
+def signed_url(url: str, *, user: str | None, password: str | None) -> str:
+    """The URL of a server with the user and the password in it; those that are given take the place of its own."""
+    if user is None and password is None:
+        return url
+    scheme, _, rest = url.partition("://")
+    end = next((at for at, sign in enumerate(rest) if sign in "/?#"), len(rest))
+    own, _, host = rest[:end].rpartition("@")
+    own_user, _, own_password = own.partition(":")
+    name = own_user if user is None else quote(user, safe="")
+    word = own_password if password is None else quote(password, safe="")
+    return f"{scheme}://{name}{f':{word}' if word else ''}@{host}{rest[end:]}"
 
 
 def database_fault(url: str, schemes: tuple[str, ...]) -> tuple[str, str] | None:
