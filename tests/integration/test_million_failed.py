@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,9 @@ from typing import TYPE_CHECKING
 import duckdb
 import psycopg
 import pytest
+from tests.oracle_audit_support import audit_url, new_user, query
+from tests.oracle_server.server import OracleServer
+from tests.oracle_support import PASSWORD
 
 if TYPE_CHECKING:
     from tests.postgres_support import Postgres
@@ -45,16 +49,30 @@ tables:
 """
 
 
+@pytest.fixture
+def oracle_server() -> Iterator[OracleServer]:
+    with OracleServer("23ai") as server:
+        yield server
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_a_million_failed_records(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "oracle"])
+def test_a_million_failed_records(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Limits: 1.5 times the budget for plan, engine, polars and the twin in one process. Timed by the record alone."""
     audit = "sqlite:///state/audit.db"
     if kind == "postgresql":
         postgres: Postgres = request.getfixturevalue("postgres")
         database: str = request.getfixturevalue("database")
         audit = postgres.url(database).replace("@/", "@localhost/")
+    if kind == "oracle":
+        server = request.getfixturevalue("oracle_server")
+        user = new_user(server)
+        # A password is written out in no plan.
+        monkeypatch.setenv("AUDIT_PASSWORD", PASSWORD)
+        audit = audit_url(server, user, "${AUDIT_PASSWORD}")
     (tmp_path / "schema.yaml").write_text(SCHEMA, encoding="utf-8")
     (tmp_path / "forcelift.yaml").write_text(PLAN.format(audit=audit, memory=MEMORY_MB), encoding="utf-8")
     with closing(duckdb.connect(str(tmp_path / "source.duckdb"))) as source:
@@ -68,15 +86,17 @@ def test_a_million_failed_records(kind: str, tmp_path: Path, request: pytest.Fix
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 1, (tmp_path / "out").read_text(encoding="utf-8")
-    query = (
+    statement = (
         "SELECT SF_ERROR_CODE, COUNT(*), COUNT(DISTINCT RECORD_ID) FROM MIGRATION_FAILED_RECORDS GROUP BY 1 ORDER BY 1"
     )
-    if kind == "postgresql":
+    if kind == "oracle":
+        found = query(server, user, statement)
+    elif kind == "postgresql":
         with psycopg.connect(postgres.dsn(database)) as connection:
-            found = connection.execute(query).fetchall()
+            found = connection.execute(statement).fetchall()
     else:
         with closing(sqlite3.connect(tmp_path / "state" / "audit.db")) as connection:
-            found = connection.execute(query).fetchall()
+            found = connection.execute(statement).fetchall()
     half = ROWS // 2
     assert found == [("INVALID_EMAIL_ADDRESS", half, half), ("REJECTED_TOO_LONG", half, half)]
     peak_mb = used.ru_maxrss / 1024
