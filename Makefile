@@ -28,7 +28,7 @@ INSTALL := sh .ci/install .venv
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock'
 
-.PHONY: help venv demo test test-clients check format simulate simulate-shared prove bench bench-twin lock clean
+.PHONY: help venv demo kpc test test-clients check format simulate simulate-shared prove bench bench-twin lock clean
 
 help: ## Show this list
 	@echo "make demo    a real migration into a simulated org, from set-up to the end"
@@ -42,6 +42,9 @@ venv: .venv/.dev ## Make the virtual environment with all that development needs
 demo: .venv/.demo ## Run the demo (ARGS="--help" for its options)
 	@echo "the command is $(BIN)/forcelift; \`. $(BIN)/activate\` puts it on your path"
 	@$(BIN)/forcelift demo $(ARGS)
+
+kpc: .venv/.dev ## Serve an Oracle for examples/kpc-tms, until it is ended
+	@$(PYTHON) -m tests.oracle_server --port 1521 --user KPS --password kps --auditor FORCELIFT=audit < /dev/tty
 
 test: check .venv/.demo ## Linters, tests and simulated schedules: what has to pass before a commit
 	@echo "simulation: $(SEEDS) schedules on $(CORES) cores"
