@@ -87,7 +87,8 @@ def test_a_million_failed_records(
         process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 1, (tmp_path / "out").read_text(encoding="utf-8")
     statement = (
-        "SELECT SF_ERROR_CODE, COUNT(*), COUNT(DISTINCT RECORD_ID) FROM MIGRATION_FAILED_RECORDS GROUP BY 1 ORDER BY 1"
+        "SELECT SF_ERROR_CODE, COUNT(*), COUNT(DISTINCT RECORD_ID) FROM MIGRATION_FAILED_RECORDS"
+        " GROUP BY SF_ERROR_CODE ORDER BY SF_ERROR_CODE"
     )
     if kind == "oracle":
         found = query(server, user, statement)
