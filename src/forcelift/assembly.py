@@ -57,12 +57,17 @@ class Compiled:
 
 @contextmanager
 def open_source(
-    loaded: LoadedPlan, *, memory_mb: int | None = None, offered: Sequence[SharedSnapshot] = ()
+    loaded: LoadedPlan,
+    *,
+    memory_mb: int | None = None,
+    threads: int | None = None,
+    offered: Sequence[SharedSnapshot] = (),
 ) -> Iterator[Source]:
     """Open the plan's source, in a state that another process offers if that still stands.
 
     Args:
         memory_mb: What a source that caches may keep; its own default if None.
+        threads: Its threads beside those that read from it; its own default if None.
     """
     from forcelift.source import open_source as open_adapter
 
@@ -74,6 +79,7 @@ def open_source(
         encoding=codec_name(settings.encoding),
         byte_tables=byte_tables(loaded.plan),
         memory_mb=memory_mb,
+        threads=threads,
         offered=offered,
     )
     try:

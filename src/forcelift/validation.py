@@ -106,7 +106,7 @@ def open_world(
         batch = find_batch(loaded, state, batch_id)
         _check_batch(loaded, state, batch)
         with (
-            open_source(loaded, memory_mb=shares.source_mb) as source,
+            open_source(loaded, memory_mb=max(64, shares.source_mb)) as source,
             open_org(loaded, clock=clock) as org,
             ExitStack() as stack,
         ):

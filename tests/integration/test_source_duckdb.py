@@ -269,3 +269,26 @@ def test_nobody_writes_while_the_source_is_open(make, tmp_path):
     assert source.count("t", where=None) == 1
     source.close()
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def test_a_sort_of_more_than_the_limit_spills(tmp_path):
+    """Two readers sort at once, each more than a small budget's limit: below a floor DuckDB gives up instead."""
+    path = tmp_path / "data.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        columns = "i AS id, hash(i) AS place, repeat(md5(i::VARCHAR), 15) AS text"
+        connection.execute(f"CREATE TABLE t AS SELECT {columns} FROM range(300000) AS r(i)")
+    source = open_source(f"duckdb:///{path}", memory_mb=32, threads=1)
+    try:
+        chunks = source.plan_chunks("t", where=None, key=["id"], rows_per_chunk=150_000)
+
+        def places(predicate) -> pa.Table:
+            options = {"where": None, "predicate": predicate, "order_by": ["place"], "batch_rows": 20_000}
+            batches = list(source.read("t", columns=["place", "text"], **options))
+            return pa.Table.from_batches(batches)
+
+        with ThreadPoolExecutor(2) as pool:
+            for found in pool.map(places, [chunk.predicate for chunk in chunks]):
+                assert found["place"].to_pylist() == sorted(found["place"].to_pylist())
+        assert len(chunks) == 2
+    finally:
+        source.close()

@@ -26,6 +26,7 @@ def open_source(
     byte_tables: Mapping[str, str] | None = None,
     text_columns: Mapping[str, Collection[str]] | None = None,
     memory_mb: int | None = None,
+    threads: int | None = None,
     offered: Sequence[SharedSnapshot] = (),
 ) -> Source:
     """Open the source that a URL names, read-only.
@@ -42,6 +43,7 @@ def open_source(
             plan has an encoding of its own; each with the encoding that its CSV header is written in.
         text_columns: SQLite only: per table, columns to deliver as text whatever their declared type.
         memory_mb: A limit for DuckDB, which reads DuckDB files and sorts and filters files; its own default if None.
+        threads: How many threads DuckDB uses for that; as many as the machine has cores if None.
         offered: Oracle and PostgreSQL only: states of the source that other processes read and offer, see
             `SharedSnapshot`.
 
@@ -79,7 +81,7 @@ def open_source(
         from forcelift.source.files import FilesSource
 
         folder = Path(unquote(rest.removeprefix("//")))
-        return FilesSource(folder, encoding=encoding, byte_tables=byte_tables, memory_mb=memory_mb)
+        return FilesSource(folder, encoding=encoding, byte_tables=byte_tables, memory_mb=memory_mb, threads=threads)
     if not rest.startswith("///") or not rest[3:]:
         raise SourceError(
             f"`source.url` names no file: a {scheme} source is written `{scheme}:///path`",
@@ -93,7 +95,7 @@ def open_source(
         return SqliteSource(path, encoding=encoding, byte_tables=byte_tables or (), text_columns=text_columns)
     from forcelift.source.duckdb import DuckdbSource
 
-    return DuckdbSource(path, memory_mb=memory_mb)
+    return DuckdbSource(path, memory_mb=memory_mb, threads=threads)
 
 
 def _open_oracle(

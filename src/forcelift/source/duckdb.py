@@ -20,7 +20,7 @@ import pyarrow as pa
 from forcelift.embedded import connect
 from forcelift.errors import SourceError
 from forcelift.protocols.source import ADDRESS, ChunkPredicate, Column, Predicate, SourceTable
-from forcelift.source.duckdb_session import configure, duckdb_errors, new_cursor
+from forcelift.source.duckdb_session import allow_sort, configure, duckdb_errors, new_cursor
 from forcelift.source.misfits import table_of, with_misfits
 from forcelift.source.names import UNTOUCHED, pick_columns, quote, quote_text, require_file, unknown_table
 from forcelift.source.types import duckdb_column, duckdb_expression, duckdb_misfit, schema_of
@@ -40,18 +40,20 @@ class DuckdbSource:
 
     Args:
         path: The database file.
-        memory_mb: DuckDB's memory limit; its own default (80 % of the machine) if None.
+        memory_mb: DuckDB's memory limit; its own default (80 % of the machine) if None. Sorting takes more if it must.
+        threads: DuckDB's threads; as many as the machine has cores if None.
     """
 
     kind = "duckdb"
 
-    def __init__(self, path: Path, *, memory_mb: int | None = None) -> None:
+    def __init__(self, path: Path, *, memory_mb: int | None = None, threads: int | None = None) -> None:
         self.path = path
         self._lock = threading.Lock()
+        self._memory_mb = memory_mb
         require_file(path)
         with duckdb_errors(f"`{path}`"):
             self._connection = _connect(path)
-            configure(self._connection, memory_mb=memory_mb)
+            configure(self._connection, memory_mb=memory_mb, threads=threads)
 
     def tables(self) -> list[str]:
         """Names of all tables and views, sorted."""
@@ -138,6 +140,8 @@ class DuckdbSource:
         tail = self._from(table, where, predicate, picked=self._among(described, key, among))
         query = f"SELECT {_selected(picked)} {tail}"
         if order_by:
+            with duckdb_errors(f"`{self.path}`"), self._cursor() as cursor:
+                allow_sort(cursor, memory_mb=self._memory_mb)
             query += " ORDER BY " + ", ".join(f"{quote(name)} ASC NULLS LAST" for name in order_by)
         return self._stream(table, query, picked, batch_rows=batch_rows, among=among)
 

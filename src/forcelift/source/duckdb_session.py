@@ -18,8 +18,22 @@ from forcelift.source.names import UNTOUCHED, quote_text
 _ABOUT_SQL = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.SyntaxException)
 
 
-def configure(connection: duckdb.DuckDBPyConnection, *, memory_mb: int | None) -> None:
+SORT_LEAST_MB = 192
+"""With less, DuckDB ends the sort of a chunk with an error instead of spilling it: two readers of 500,000 rows each."""
+
+
+def allow_sort(connection: duckdb.DuckDBPyConnection, *, memory_mb: int | None) -> None:
+    """Raise a database's memory limit to what sorting takes, if it was set lower."""
+    if memory_mb is not None and memory_mb < SORT_LEAST_MB:
+        connection.execute(f"SET memory_limit = '{SORT_LEAST_MB}MB'")
+
+
+def configure(connection: duckdb.DuckDBPyConnection, *, memory_mb: int | None, threads: int | None) -> None:
     """Settings for reading: no downloads, and room to spill outside the source's folder.
+
+    Whoever fetches a result works on it, too: with one thread there are no others, and each of several readers still
+    has its own. DuckDB's threads read ahead of a reader that takes its time, each with rows in memory, and that costs
+    half as much CPU again as reading alone.
 
     They are set on the open database, not at opening, so that several readers in one process can share a file: DuckDB
     refuses a second connection that was opened with other options.
@@ -31,6 +45,8 @@ def configure(connection: duckdb.DuckDBPyConnection, *, memory_mb: int | None) -
         connection.execute(f"SET temp_directory = {quote_text(str(spill))}")
     if memory_mb is not None:
         connection.execute(f"SET memory_limit = '{memory_mb}MB'")
+    if threads is not None:
+        connection.execute(f"SET threads = {threads}")
 
 
 def new_cursor(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:

@@ -34,6 +34,7 @@ class FilesSource:
         encoding: Encoding of CSV files. Other than UTF-8: their columns are delivered as bytes.
         byte_tables: CSV tables whose columns are delivered as bytes in any case, with the encoding of their headers.
         memory_mb: DuckDB's memory limit where it filters or sorts; its own default if None.
+        threads: DuckDB's threads there; as many as the machine has cores if None.
     """
 
     kind = "files"
@@ -45,9 +46,10 @@ class FilesSource:
         encoding: str = "utf-8",
         byte_tables: Mapping[str, str] | None = None,
         memory_mb: int | None = None,
+        threads: int | None = None,
     ) -> None:
         self.folder = folder
-        self._engine = Engine(memory_mb=memory_mb)
+        self._engine = Engine(memory_mb=memory_mb, threads=threads)
         self._formats: dict[str, FileFormat] = {
             "csv": CsvFormat(encoding=encoding, byte_tables=byte_tables or {}, engine=self._engine),
             "parquet": ParquetFormat(engine=self._engine),

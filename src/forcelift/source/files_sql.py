@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from forcelift.embedded import connect
 from forcelift.errors import ForceliftError
-from forcelift.source.duckdb_session import configure, duckdb_errors, new_cursor
+from forcelift.source.duckdb_session import allow_sort, configure, duckdb_errors, new_cursor
 from forcelift.source.names import quote
 
 
@@ -20,10 +20,11 @@ class Engine:
 
     Args:
         memory_mb: Its memory limit; DuckDB's own default if None.
+        threads: Its threads; as many as the machine has cores if None.
     """
 
-    def __init__(self, *, memory_mb: int | None) -> None:
-        self._memory_mb = memory_mb
+    def __init__(self, *, memory_mb: int | None, threads: int | None = None) -> None:
+        self._memory_mb, self._threads = memory_mb, threads
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._lock = threading.Lock()
 
@@ -32,7 +33,8 @@ class Engine:
         with self._lock:
             if self._connection is None:
                 self._connection = connect()
-                configure(self._connection, memory_mb=self._memory_mb)
+                configure(self._connection, memory_mb=self._memory_mb, threads=self._threads)
+                allow_sort(self._connection, memory_mb=self._memory_mb)  # nothing is cached here; what needs it, sorts
             return new_cursor(self._connection)
 
     def select(
