@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 
 import click
 
+from forcelift.allocators import choose_allocators
 from forcelift.cli.lazy import LazyCommand, LazyGroup
 from forcelift.errors import ExitCode, ForceliftError
 from forcelift.version import __version__
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # What libraries define while they are imported stays: to look it through for garbage takes a fifth of a short
     # command's time. Later there are few objects, as rows are held in columns.
     gc.set_threshold(50_000, 20, 100)
+    choose_allocators()  # before a command imports what reads it
     os.umask(0o077)  # what a migration writes is for the user who runs it, whichever library writes it
     words = list(sys.argv[1:] if arguments is None else arguments)
     sys.exit(int(run_command(words)))
