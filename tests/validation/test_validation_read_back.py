@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import polars as pl
 import pytest
 from tests.validation.damage_world import DamageWorld, damage_world
 from tests.validation.little_world import SCHEMA, little_world
@@ -17,6 +18,7 @@ from tests.validation.little_world import SCHEMA, little_world
 from forcelift.after.validate import read_back
 from forcelift.after.validate.read_back import RECORDS, ReadBack
 from forcelift.after.validate.world import ValidateSettings
+from forcelift.ledger import ACCEPTED
 from forcelift.recorded import batch_summary, open_recorded
 from forcelift.validation import open_world
 
@@ -46,7 +48,8 @@ def look(world: DamageWorld, *, rows_min: int) -> None:
         reads = ReadBack(org=opened.org, audit=opened.audit, parent_keys=opened.parent_keys, rows_min=rows_min)
         for chunk in opened.audit.chunks(opened.batch.batch_id, "sales"):
             assert chunk.ledger_file is not None
-            reads(chunk, opened.works["sales"], opened.ledger.scan([chunk.ledger_file]).collect())
+            accepted = opened.ledger.scan([chunk.ledger_file]).filter(pl.col("outcome").is_in(ACCEPTED)).collect()
+            reads(chunk, opened.works["sales"], accepted.select("id", "hash"), accepted=accepted.height)
 
 
 def test_records_of_each_settled_chunk_are_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +109,8 @@ def test_an_org_that_does_not_answer_fails_nothing(tmp_path: Path) -> None:
             )
             (chunk,) = opened.audit.chunks(opened.batch.batch_id, "sales")
             assert chunk.ledger_file is not None
-            reads(chunk, opened.works["sales"], opened.ledger.scan([chunk.ledger_file]).collect())
+            accepted = opened.ledger.scan([chunk.ledger_file]).filter(pl.col("outcome").is_in(ACCEPTED)).collect()
+            reads(chunk, opened.works["sales"], accepted.select("id", "hash"), accepted=accepted.height)
         (row,) = journaled(tmp_path)
         assert (row["records"], row["reason"]) == (0, "OrgUnavailable")
         assert batch_summary(world.plan).notes == ()

@@ -7,6 +7,7 @@ its header, and success + failed + unprocessed is the number of rows uploaded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import polars as pl
 
@@ -15,6 +16,7 @@ from forcelift.errors import OrgNotFound, TargetError
 from forcelift.jobs.csv_blocks import header_of, whole_rows
 from forcelift.jobs.echoes import without_values
 from forcelift.jobs.messages import Tally
+from forcelift.jobs.places import KeyPlaces
 from forcelift.jobs.work import TableWork
 from forcelift.protocols.org import IngestJob, JobState, Org, ResultKind
 from forcelift.protocols.refusals import RefusalReader
@@ -35,6 +37,9 @@ ANSWERS = pl.Schema(
     }
 )
 
+KIND = pl.Enum(["created", "updated", "failed", "open", "unknown"])
+"""`kind` while answers are gathered: a byte where a text takes sixteen."""
+
 NOT_SENT = "NOT_SENT"
 """Code of rows that were staged and never sent, because their batch was rolled back before."""
 
@@ -48,11 +53,23 @@ class AnswerCollector:
     Args:
         keys: The keys that were sent, one per row, distinct.
         find: Looks keys up in the org; asked only for rows that no result file mentions.
+        turn: Held while answers are joined to keys, never while they are fetched.
     """
 
-    def __init__(self, *, org: Org, refusals: RefusalReader, work: TableWork, keys: pl.Series, find: FindKeys) -> None:
+    def __init__(
+        self,
+        *,
+        org: Org,
+        refusals: RefusalReader,
+        work: TableWork,
+        keys: pl.Series,
+        find: FindKeys,
+        turn: AbstractContextManager[object] | None = None,
+    ) -> None:
         self._org, self._refusals, self._work = org, refusals, work
         self._keys, self._find = keys.alias("key"), find
+        self._turn = turn or nullcontext()
+        self._places = KeyPlaces(self._keys)
 
     def collect(self, job: Job, seen: IngestJob | None) -> pl.DataFrame:
         """All answers, one line for each row sent; `seen` is None where the org no longer knows the job."""
@@ -65,18 +82,24 @@ class AnswerCollector:
                     frames.append(self._read(job.sf_id, kind))
                 except OrgNotFound:
                     break  # results are kept for 7 days; what they held is asked for by key below
-        answers = pl.concat([pl.DataFrame(schema=ANSWERS), *frames])
-        answered = self._refuse_strangers(job, answers)
+        answers = pl.concat([pl.DataFrame(schema={"place": pl.UInt32(), "kind": KIND}), *frames], how="diagonal")
+        answered = answers["place"]
+        self._refuse_strangers(job, answered)
         if seen is not None and seen.records_processed is None and answers.height < self._keys.len():
             seen = self._with_counters(seen)
         # A job that ended without a row has written none, wherever the records of these keys come from.
         touched_none = seen is not None and seen.state.is_terminal and seen.records_processed == 0
         if answered.len() < self._keys.len():
-            answers = pl.concat([answers, self._missing(answered, ask_org=not touched_none)])
+            missing = self._missing(answered, ask_org=not touched_none)
+            answers = answers.drop("place").insert_column(0, self._keys.gather(answered))
+            answers = pl.concat([_shape(answers), missing])
         else:
-            # In the order of the rows sent, so that settling finds them without another join.
-            lines = pl.int_range(answered.len(), dtype=pl.get_index_type(), eager=True)
-            answers = answers[lines.clone().scatter(answered, lines)]
+            # In the order of the rows sent, so that settling finds them without another join. Columns that no answer
+            # has come last: as long as they are constants they take no memory.
+            with self._turn:
+                lines = pl.int_range(answered.len(), dtype=pl.get_index_type(), eager=True)
+                places = lines.clone().scatter(answered, lines)
+                answers = _shape(answers.drop("place")[places].insert_column(0, self._keys))
         return answers.with_columns(job=pl.lit(job.job_no, dtype=pl.Int64))
 
     def _with_counters(self, seen: IngestJob) -> IngestJob | None:
@@ -106,40 +129,35 @@ class AnswerCollector:
                 named = set(header_of(block))
                 personal = [name for name in self._work.personal_fields if name in named]
             frame = pl.read_csv(block, columns=list(dict.fromkeys([*columns, *personal])), infer_schema=False)
-            if kind is ResultKind.FAILED:
-                errors = self._refusals.read(frame["sf__Error"])
-                messages = without_values(
-                    errors["message"], rows=frame, columns=personal, null_text=self._work.null_text
-                )
-                frame = frame.select(name for name in columns if name != "sf__Error")
-                frame = frame.hstack(errors.with_columns(messages))
-            frames.append(frame)
+            frames.append(self._told(kind, frame, personal))
         if not frames:
-            return pl.DataFrame(schema=ANSWERS)
-        frame = pl.concat(frames, rechunk=True)
-        key = canonical_from_org(self._work.key_field, frame[self._work.key_field.name]).alias("key")
+            return pl.DataFrame(schema={"place": pl.UInt32()})
+        return pl.concat(frames).with_columns(evidence=pl.lit("result"))
+
+    def _told(self, kind: ResultKind, frame: pl.DataFrame, personal: list[str]) -> pl.DataFrame:
+        """What a block of a result file says: for each row its place among those sent, and columns of `ANSWERS`."""
+        place = self._places.of(canonical_from_org(self._work.key_field, frame[self._work.key_field.name]))
         if kind is ResultKind.SUCCESSFUL:
             created = pl.col("sf__Created").str.to_lowercase() == "true"
-            read = frame.select(
-                key, kind=pl.when(created).then(pl.lit("created")).otherwise(pl.lit("updated")), id=pl.col("sf__Id")
-            )
-        elif kind is ResultKind.FAILED:
-            told = pl.col("code", "message", "fields", "transient", "locked")
-            read = frame.select(key, told, kind=pl.lit("failed"), id=pl.col("sf__Id").replace("", None))
-        else:
-            read = frame.select(key, kind=pl.lit("open"))
-        return _shape(read.with_columns(evidence=pl.lit("result")))
+            told = pl.when(created).then(pl.lit("created", dtype=KIND)).otherwise(pl.lit("updated", dtype=KIND))
+            return frame.select(place, kind=told, id="sf__Id")
+        if kind is ResultKind.UNPROCESSED:
+            return frame.select(place, kind=pl.lit("open", dtype=KIND))
+        errors = self._refusals.read(frame["sf__Error"])
+        messages = without_values(errors["message"], rows=frame, columns=personal, null_text=self._work.null_text)
+        return frame.select(
+            place,
+            *errors.with_columns(messages).select("code", "message", "fields", "transient", "locked"),
+            kind=pl.lit("failed", dtype=KIND),
+            id=pl.col("sf__Id").replace("", None),
+        )
 
-    def _refuse_strangers(self, job: Job, answers: pl.DataFrame) -> pl.Series:
+    def _refuse_strangers(self, job: Job, places: pl.Series) -> None:
         """An answer that fits no row, or two for one row, means that the join cannot be trusted.
 
-        Returns:
-            The places, among the keys sent, of the rows that were answered.
+        Args:
+            places: Of the answers, among the keys sent; null for one that has none.
         """
-        # One join of texts finds strangers and doubles, and what it gives shows what is missing without another.
-        places = answers.select("key").join(
-            self._keys.to_frame().with_row_index("place"), on="key", how="left", nulls_equal=True
-        )["place"]
         strangers = places.null_count()
         is_answered = pl.repeat(False, self._keys.len(), dtype=pl.Boolean, eager=True)
         doubled = places.len() - strangers - int(is_answered.scatter(places.drop_nulls(), True).sum())
@@ -150,7 +168,6 @@ class AnswerCollector:
                 state="the chunk is left as it is; nothing of these results was recorded",
                 hint=f"look at the external ID field `{self._work.key_field.name}`: its values come back changed",
             )
-        return places
 
     def _missing(self, answered: pl.Series, *, ask_org: bool) -> pl.DataFrame:
         """Rows without an answer: those that the org holds nevertheless are `unknown`, the others still to be sent."""
@@ -190,13 +207,15 @@ def _kinds(seen: IngestJob) -> list[ResultKind]:
 
 
 def _shape(frame: pl.DataFrame) -> pl.DataFrame:
-    """Bring a frame into the form of `ANSWERS`; columns that it lacks are null, flags false."""
-    lacking = [
-        pl.lit(False if kind == pl.Boolean() else None, dtype=kind).alias(name)
-        for name, kind in ANSWERS.items()
-        if name not in frame.columns
-    ]
-    return frame.with_columns(lacking).select(ANSWERS.names())
+    """Bring a frame into the form of `ANSWERS`; what it lacks is null, and false where it is a flag."""
+    columns = []
+    for name, kind in ANSWERS.items():
+        is_flag = kind == pl.Boolean()
+        if name not in frame.columns:
+            columns.append(pl.lit(False if is_flag else None, dtype=kind).alias(name))
+        else:
+            columns.append(pl.col(name).fill_null(False) if is_flag else pl.col(name).cast(kind))
+    return frame.with_columns(columns).select(ANSWERS.names())
 
 
 def doubt_duplicates(answers: pl.DataFrame) -> pl.DataFrame:

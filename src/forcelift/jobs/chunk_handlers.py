@@ -8,6 +8,7 @@ Re-run:  files have fixed names and are written whole; the audit row is settled 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import polars as pl
@@ -16,6 +17,7 @@ from forcelift.audit.records import (
     Chunk,
     ChunkCounts,
     ChunkStatus,
+    Job,
     JobKind,
     Part,
     StagedChunk,
@@ -34,11 +36,13 @@ from forcelift.jobs.messages import (
 )
 from forcelift.jobs.parts import PartWriter, read_part
 from forcelift.jobs.resend import resend_rows_max
-from forcelift.jobs.settlement import Settlement, open_keys, settle_rows
+from forcelift.jobs.settlement import ACCEPTED, Settlement, open_keys, settle_rows
+from forcelift.jobs.shares import WHOLE_ROW_BYTES
+from forcelift.jobs.slices import OutOfOrder, SettledChunk, slices_in_order
 from forcelift.jobs.staged_files import remove_staged
-from forcelift.jobs.work import TableWork
+from forcelift.jobs.work import StagedNames, TableWork
 from forcelift.jobs.world import JobWorld
-from forcelift.rules import checksum, normalised_key
+from forcelift.rules import normalised_key
 from forcelift.storage import Sealed
 
 
@@ -51,6 +55,11 @@ class ChunkHandlers:
     def stage_resend(self, command: StageResend) -> Resend:
         """Files of the rows that still lack a final answer, cut from the staged ones: the source is not read again."""
         chunk, work, names = self._world.chunk(command.audit_id)
+        assert chunk.staged is not None
+        with self._world.shares.room.of(chunk.staged.extracted * WHOLE_ROW_BYTES):
+            return self._cut_again(command, chunk, work, names)
+
+    def _cut_again(self, command: StageResend, chunk: Chunk, work: TableWork, names: StagedNames) -> Resend:
         parts = self._parts(chunk, links=command.links)
         staged = pl.concat([read_part(self._world.storage, part) for part in parts])
         key = work.key_field.name
@@ -81,11 +90,10 @@ class ChunkHandlers:
     def load_chunk(self, command: LoadChunk) -> int:
         """The ledger of a chunk whose links are still to come, so that others can find their parents in it."""
         chunk, _, _ = self._world.chunk(command.audit_id)
-        settlement = self._settle(chunk, links=False)
-        if settlement.unknown:
-            self._fail_unknown(chunk, settlement.unknown)
-            return settlement.unknown
-        sealed = self._write_ledger(chunk, settlement, settled=False)
+        found, sealed = self._settle(chunk, links=False, settled=False)
+        if sealed is None:
+            self._fail_unknown(chunk, found.outcomes.unknown)
+            return found.outcomes.unknown
         self._world.audit.load_chunk(chunk.audit_id, sealed.name, sealed.sha256)
         return 0
 
@@ -95,30 +103,29 @@ class ChunkHandlers:
         assert chunk.staged is not None
         if world.batch.mode == "dry_run":
             return self._settle_dry(chunk, chunk.staged)
-        settlement = self._settle(chunk, links=bool(chunk.staged.links_file))
+        found, sealed = self._settle(chunk, links=bool(chunk.staged.links_file), settled=True)
+        outcomes = found.outcomes
         settled = ChunkSettled(
-            status=settlement.status,
+            status=outcomes.status,
             **{
-                name: settlement.count(name)
+                name: outcomes.count(name)
                 for name in ("created", "updated", "failed", "rejected", "duplicate", "unknown")
             },
         )
-        if settlement.unknown:
-            self._fail_unknown(chunk, settlement.unknown)
+        if sealed is None:
+            self._fail_unknown(chunk, outcomes.unknown)
             return settled
-        sealed = self._write_ledger(chunk, settlement, settled=True)
-        accepted = settlement.ledger.filter(pl.col("outcome").is_in(["created", "updated"]))
         world.audit.settle_chunk(
             chunk.audit_id,
-            status=settlement.status,
-            counts=settlement.counts(chunk.staged),
+            status=outcomes.status,
+            counts=outcomes.counts(chunk.staged),
             ledger_file=sealed.name,
             ledger_sha256=sealed.sha256,
-            failed=self._failed_records(chunk, work, settlement.ledger),
-            source_checksum=str(checksum(accepted["hash"])),
+            failed=self._failed_records(chunk, work, found.refused_lines),
+            source_checksum=str(found.accepted),
         )
         if world.read_back is not None:
-            world.read_back(chunk, work, settlement.ledger)
+            world.read_back(chunk, work, found.records, accepted=outcomes.count(*ACCEPTED))
         if not world.keep_staged:
             remove_staged(world.audit, world.storage, chunk.batch_id, names.folder)
         return settled
@@ -132,19 +139,17 @@ class ChunkHandlers:
         chunk, work, _ = world.chunk(audit_id)
         assert chunk.staged is not None
         # Links are not looked at: a record is the chunk's by its load, and what a link changed goes with it.
-        settlement = self._settle(chunk, links=False, unsent=True)
-        if settlement.unknown:
-            return settlement.unknown
-        sealed = self._write_ledger(chunk, settlement, settled=True)
-        accepted = settlement.ledger.filter(pl.col("outcome").is_in(["created", "updated"]))
+        found, sealed = self._settle(chunk, links=False, unsent=True, settled=True)
+        if sealed is None:
+            return found.outcomes.unknown
         world.audit.settle_chunk(
             chunk.audit_id,
-            status=settlement.status,
-            counts=settlement.counts(chunk.staged),
+            status=found.outcomes.status,
+            counts=found.outcomes.counts(chunk.staged),
             ledger_file=sealed.name,
             ledger_sha256=sealed.sha256,
-            failed=self._failed_records(chunk, work, settlement.ledger),
-            source_checksum=str(checksum(accepted["hash"])),
+            failed=self._failed_records(chunk, work, found.refused_lines),
+            source_checksum=str(found.accepted),
             error_message="settled as it stood, to be rolled back",
         )
         return 0
@@ -210,7 +215,8 @@ class ChunkHandlers:
     def _doubled_ids(self, command: CheckTable) -> tuple[str, ...]:
         chunks = self._world.audit.chunks(self._world.batch.batch_id, command.table)
         files = [chunk.ledger_file for chunk in chunks if chunk.ledger_file is not None]
-        doubled = tuple(self._world.ledger.duplicate_ids(files)["id"].to_list())
+        with self._world.shares.room.of(self._world.ledger.memory_mb << 20):
+            doubled = tuple(self._world.ledger.duplicate_ids(files)["id"].to_list())
         if doubled:
             self._world.audit.journal(
                 "records_written_twice",
@@ -223,11 +229,20 @@ class ChunkHandlers:
         assert chunk.staged is not None
         return chunk.link_parts if links else chunk.staged.parts
 
+    def _answered(self, chunk: Chunk, *, links: bool) -> list[Job]:
+        """The jobs of one pass whose answers are sealed, oldest first."""
+        jobs = self._world.audit.jobs(chunk.batch_id, chunk.audit_id)
+        return [
+            job
+            for job in sorted(jobs, key=lambda job: job.job_no)
+            if job.kind is not JobKind.UNDO and (job.kind is JobKind.LINK) == links and job.results_file is not None
+        ]
+
     def _answers(self, chunk: Chunk, *, links: bool) -> Iterator[pl.DataFrame]:
         """The sealed answers of one pass, oldest job first."""
-        for job in sorted(self._world.audit.jobs(chunk.batch_id, chunk.audit_id), key=lambda job: job.job_no):
-            if job.kind is not JobKind.UNDO and (job.kind is JobKind.LINK) == links and job.results_file is not None:
-                yield pl.read_parquet(self._world.storage.path(job.results_file), glob=False)
+        for job in self._answered(chunk, links=links):
+            assert job.results_file is not None
+            yield pl.read_parquet(self._world.storage.path(job.results_file), glob=False)
 
     def _absent(self, chunk: Chunk, answers: pl.DataFrame) -> pl.Series | None:
         """Keys with a lost answer that stood for no record before the chunk's first job; None without such proof."""
@@ -241,7 +256,43 @@ class ChunkHandlers:
         keys = pl.LazyFrame({"key": lost, "norm": normalised_key(field, lost)})
         return keys.join(held, on="norm", how="anti").collect().get_column("key")
 
-    def _settle(self, chunk: Chunk, *, links: bool, unsent: bool = False) -> Settlement:
+    def _settle(
+        self, chunk: Chunk, *, links: bool, unsent: bool = False, settled: bool
+    ) -> tuple[SettledChunk, Sealed | None]:
+        """Settle a chunk into its ledger file, which is not kept (None) where what became of a row is not known.
+
+        Args:
+            links: Whether the link pass belongs to it.
+            unsent: Whether rows that were never sent are told as refused.
+            settled: Whether this is the chunk's last word.
+        """
+        assert chunk.staged is not None
+        answered = self._answered(chunk, links=False)
+        if not links and not unsent and tuple(job.part for job in answered) == chunk.staged.parts:
+            path = self._world.storage.path
+            files = [path(job.results_file) for job in answered if job.results_file is not None]
+            with suppress(OutOfOrder):
+                return self._write(chunk, slices_in_order(path(chunk.staged.rows_file), files), settled=settled)
+        with self._world.shares.room.of(chunk.staged.extracted * WHOLE_ROW_BYTES):
+            return self._write(chunk, iter([self._settle_whole(chunk, links=links, unsent=unsent)]), settled=settled)
+
+    def _write(
+        self, chunk: Chunk, settlements: Iterator[Settlement], *, settled: bool
+    ) -> tuple[SettledChunk, Sealed | None]:
+        # Two files for each generation of a chunk: what is loaded, and what is settled. A marked one is never changed.
+        generation = 2 * chunk.generation + int(settled)
+        found = SettledChunk()
+        with self._world.ledger.writing(chunk.batch_id, chunk.table_name, chunk.chunk_no, generation) as file:
+            while True:
+                with self._world.shares.turn:
+                    settlement = next(settlements, None)
+                    if settlement is None:
+                        break
+                    found.add(settlement)
+                    file.write(settlement.ledger)
+            return found, None if found.outcomes.unknown else file.seal()
+
+    def _settle_whole(self, chunk: Chunk, *, links: bool, unsent: bool) -> Settlement:
         assert chunk.staged is not None
         path = self._world.storage.path
         rows = pl.read_parquet(path(chunk.staged.rows_file), glob=False)
@@ -259,11 +310,6 @@ class ChunkHandlers:
             link_rows=pl.read_parquet(path(chunk.staged.link_rows_file), glob=False),
             link_answers=merge_answers(self._answers(chunk, links=True)),
         )
-
-    def _write_ledger(self, chunk: Chunk, settlement: Settlement, *, settled: bool) -> Sealed:
-        # Two files for each generation of a chunk: what is loaded, and what is settled. A marked one is never changed.
-        generation = 2 * chunk.generation + int(settled)
-        return self._world.ledger.write(chunk.batch_id, chunk.table_name, chunk.chunk_no, generation, settlement.ledger)
 
     def _failed_records(self, chunk: Chunk, work: TableWork, ledger: pl.DataFrame) -> pl.DataFrame:
         """The rows of MIGRATION_FAILED_RECORDS: rejected ones as they were read, refused ones as they were sent."""

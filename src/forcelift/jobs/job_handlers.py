@@ -38,6 +38,8 @@ from forcelift.jobs.messages import (
     UploadJob,
 )
 from forcelift.jobs.parts import read_part
+from forcelift.jobs.shares import ANSWER_BYTES
+from forcelift.jobs.slices import SLICE_ROWS
 from forcelift.jobs.stray import judge_strays
 from forcelift.jobs.world import JobWorld
 from forcelift.protocols.org import IngestJob, JobRequest, JobState
@@ -185,13 +187,19 @@ class JobHandlers:
             work=work,
             keys=keys,
             find=lambda keys: world.org.find(work.spec.object, work.key_field, keys),
+            turn=world.shares.turn,
         )
+        with world.shares.room.of(job.part.rows * ANSWER_BYTES):
+            return self._collect(collector, job, seen, names.answers(job.job_no))
+
+    def _collect(self, collector: AnswerCollector, job: Job, seen: IngestJob | None, name: str) -> Tally:
+        world = self._world
         answers = collector.collect(job, seen)
         if seen is not None and seen.state is JobState.ABORTED:
             self._check_still(job, seen)
         if job.operation == "insert" and job.attempt > 1:
             answers = doubt_duplicates(answers)
-        sealed = self._seal(names.answers(job.job_no), answers)
+        sealed = self._seal(name, answers)
         error = seen.error_message if seen is not None and seen.state is JobState.FAILED else None
         result = tally(answers, job_error=error, passes=error is None or world.refusals.job_error_passes(error))
         world.audit.job_collected(
@@ -259,8 +267,9 @@ class JobHandlers:
 
     def _seal(self, name: str, frame: pl.DataFrame) -> str:
         with self._world.storage.write(name) as file:
-            # Read once more and then removed: packing it would cost more than it saves.
-            frame.write_parquet(file.path, compression="uncompressed", statistics=False)
+            with self._world.shares.turn:
+                # Read once more and then removed: packing it would cost more than it saves.
+                frame.write_parquet(file.path, compression="uncompressed", statistics=False, row_group_size=SLICE_ROWS)
             return str(file.commit().name)
 
 

@@ -15,6 +15,9 @@ from forcelift.storage import SealedWriter, Storage
 PART_BYTES_MAX = 100_000_000
 """Bulk API 2.0 takes 150 MB after base64 and asks for at most 100 MB before it (developer guide, "Upload Job Data")."""
 
+PIECE_ROWS = 10_000
+"""So many rows become text at once: a larger text costs twice the CPU, as its memory is new each time."""
+
 
 class PartWriter:
     """Writes frames of text columns into files of at most `bytes_max`, header in each, rows never split.
@@ -58,11 +61,15 @@ class PartWriter:
 
     def write(self, frame: pl.DataFrame) -> None:
         """Append the rows of a frame; columns must be the same in each call."""
+        for start in range(0, frame.height, PIECE_ROWS):
+            self._append(frame[start : start + PIECE_ROWS])
+
+    def _append(self, frame: pl.DataFrame) -> None:
         if self._rows_max is not None and self._rows + frame.height > self._rows_max:
             room = self._rows_max - self._rows
-            self.write(frame[:room])
+            self._append(frame[:room])
             self._seal()
-            self.write(frame[room:])
+            self._append(frame[room:])
             return
         if frame.height == 0:
             return
@@ -73,11 +80,11 @@ class PartWriter:
         if self._bytes + len(body) > self._bytes_max and (frame.height > 1 or self._rows):
             if self._rows:
                 self._seal()
-                self.write(frame)
+                self._append(frame)
             else:
                 half = frame.height // 2
-                self.write(frame[:half])
-                self.write(frame[half:])
+                self._append(frame[:half])
+                self._append(frame[half:])
             return
         if self._writer is None:
             self._writer = self._storage.write(self._name(len(self._parts)))

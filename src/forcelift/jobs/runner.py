@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from forcelift.allocators import give_back
 from forcelift.audit.records import Control
 from forcelift.jobs.coordinator import Coordinator
 from forcelift.jobs.handlers import dispatch
@@ -155,6 +156,8 @@ class Runner:
         except BaseException as panic:  # noqa: BLE001 - unanswered, the run would wait for this command for ever
             result, error = None, RuntimeError(f"{type(panic).__name__} in {type(command).__name__}")
             error.__cause__ = panic
+        if isinstance(command, (*_READS, *_JOINS)):
+            give_back()
         self._answers.put(
             Answer(command=command, result=result, error=error, api_requests_left=self._api_requests_left())
         )

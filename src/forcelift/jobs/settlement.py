@@ -6,6 +6,7 @@ of its two outcomes; a row whose answers are gone is `unknown` and keeps its chu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -18,11 +19,10 @@ ACCEPTED = ("created", "updated")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
-    """A chunk's ledger frame (schema `LEDGER`) and the counts of its outcomes."""
+class Outcomes:
+    """How many rows of a chunk came to which outcome, and what follows from that."""
 
-    ledger: pl.DataFrame
-    outcomes: dict[str, int]
+    outcomes: Mapping[str, int]
 
     def count(self, *names: str) -> int:
         return sum(self.outcomes.get(name, 0) for name in names)
@@ -50,6 +50,13 @@ class Settlement:
             success=success,
             failed=failed,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement(Outcomes):
+    """The ledger frame (schema `LEDGER`) of a chunk, or of a slice of one, and the counts of its outcomes."""
+
+    ledger: pl.DataFrame
 
 
 def settle_rows(

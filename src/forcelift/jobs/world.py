@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import polars as pl
 
 from forcelift.audit import AuditStore, Lease
 from forcelift.audit.records import Batch, Chunk
+from forcelift.jobs.shares import Shares
 from forcelift.jobs.work import StagedNames, TableWork, staged_names
 from forcelift.ledger import Ledger
 from forcelift.protocols.clock import Clock
@@ -29,7 +30,7 @@ class RecordData(Protocol):
 class ReadsBack(Protocol):
     """Compares a few records of a chunk that was settled with what the org has. It raises nothing of the org's."""
 
-    def __call__(self, chunk: Chunk, work: TableWork, ledger: pl.DataFrame) -> None: ...
+    def __call__(self, chunk: Chunk, work: TableWork, records: pl.DataFrame, *, accepted: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,7 @@ class JobWorld:
     works: Mapping[str, TableWork]
     own_fence: int | None = None
     read_back: ReadsBack | None = None
+    shares: Shares = field(default_factory=Shares)
 
     def chunk(self, audit_id: int) -> tuple[Chunk, TableWork, StagedNames]:
         """A chunk with its table and the names of its files."""

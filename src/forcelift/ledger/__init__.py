@@ -8,15 +8,30 @@ from forcelift.ledger.counts import LedgerCounts
 from forcelift.ledger.names import ACCEPTED, EVIDENCES, OUTCOMES, ledger_folder, ledger_name
 
 if TYPE_CHECKING:
-    from forcelift.ledger.ledger import LEDGER, Ledger
+    from forcelift.ledger.ledger import Ledger
+    from forcelift.ledger.writing import LEDGER, LedgerWriter
 
-__all__ = ["ACCEPTED", "EVIDENCES", "LEDGER", "OUTCOMES", "Ledger", "LedgerCounts", "ledger_folder", "ledger_name"]
+__all__ = [
+    "ACCEPTED",
+    "EVIDENCES",
+    "LEDGER",
+    "OUTCOMES",
+    "Ledger",
+    "LedgerCounts",
+    "LedgerWriter",
+    "ledger_folder",
+    "ledger_name",
+]
 
 
 def __getattr__(name: str) -> Any:
     """What handles frames is imported when it is asked for: who only counts does without polars."""
-    if name in ("LEDGER", "Ledger"):
-        from forcelift.ledger import ledger
+    if name == "Ledger":
+        from forcelift.ledger.ledger import Ledger
 
-        return getattr(ledger, name)
+        return Ledger
+    if name in ("LEDGER", "LedgerWriter"):
+        from forcelift.ledger import writing
+
+        return getattr(writing, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

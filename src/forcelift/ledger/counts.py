@@ -23,7 +23,7 @@ class LedgerCounts:
 
     def __init__(self, storage: Storage, *, memory_mb: int = 512, spill: Path | None = None) -> None:
         self._storage = storage
-        self._memory_mb = memory_mb
+        self.memory_mb = memory_mb
         self._spill = spill
 
     def counts(self, files: Sequence[str]) -> dict[str, int]:
@@ -55,7 +55,7 @@ class LedgerCounts:
         paths = [glob.escape(str(path)) for path in self.paths(files)]
         with tempfile.TemporaryDirectory(prefix="forcelift-", dir=self._spill) as folder:
             settings: dict[str, str | bool | int] = {
-                "memory_limit": f"{self._memory_mb}MB",
+                "memory_limit": f"{self.memory_mb}MB",
                 "temp_directory": folder,
                 "threads": 2,
             }

@@ -11,25 +11,9 @@ from collections.abc import Sequence
 import polars as pl
 
 from forcelift.ledger.counts import LedgerCounts
-from forcelift.ledger.names import ACCEPTED, EVIDENCES, OUTCOMES, ledger_name
+from forcelift.ledger.names import ACCEPTED, ledger_name
+from forcelift.ledger.writing import LEDGER, LedgerWriter
 from forcelift.storage import Sealed
-
-LEDGER = pl.Schema(
-    {
-        "row": pl.UInt32(),  # the row's place in its chunk
-        "key": pl.String(),  # null where the source row has none
-        "id": pl.String(),  # the record's Id, 18 characters; null where the org made or named none
-        "outcome": pl.String(),
-        "code": pl.String(),  # why, for failed and rejected rows
-        "fields": pl.String(),
-        "message": pl.String(),  # scrubbed of values
-        "evidence": pl.String(),
-        "created": pl.Boolean(),  # the org said so for one of the row's jobs, whatever its outcome is now
-        "hash": pl.Binary(),  # 128 bits over key and canonical row; null for rows never sent
-        "job": pl.Int64(),  # our job number; null for rows never sent
-    }
-)
-_HASH_BYTES = 16
 
 
 class Ledger(LedgerCounts):
@@ -56,11 +40,13 @@ class Ledger(LedgerCounts):
             ValueError: The frame has other columns, repeats a row, or holds a word that is no outcome or evidence.
             StorageError: The file cannot be written.
         """
-        lines = frame.collect() if isinstance(frame, pl.LazyFrame) else frame
-        _check(lines)
-        with self._storage.write(ledger_name(batch_id, table_name, chunk_no, generation)) as file:
-            lines.write_parquet(file.path, compression="zstd", compression_level=1)
-            return file.commit()
+        with self.writing(batch_id, table_name, chunk_no, generation) as file:
+            file.write(frame.collect() if isinstance(frame, pl.LazyFrame) else frame)
+            return file.seal()
+
+    def writing(self, batch_id: str, table_name: str, chunk_no: int, generation: int) -> LedgerWriter:
+        """A chunk's file, to be written slice by slice: a context manager. Arguments as in `write`."""
+        return LedgerWriter(self._storage.write(ledger_name(batch_id, table_name, chunk_no, generation)))
 
     def scan(self, files: Sequence[str]) -> pl.LazyFrame:
         """All lines of these files; none of no files."""
@@ -87,19 +73,3 @@ class Ledger(LedgerCounts):
         """
         found = self._ask(query, files, limit=limit)
         return pl.DataFrame(found, schema={"id": pl.String, "rows": pl.Int64}, orient="row")
-
-
-def _check(lines: pl.DataFrame) -> None:
-    if lines.schema != LEDGER:
-        wrong = [f"{name} {kind}" for name, kind in lines.schema.items() if LEDGER.get(name) != kind] + [
-            f"no {name}" for name in LEDGER if name not in lines.columns
-        ]
-        raise ValueError(f"these are not a ledger's columns: {', '.join(wrong) or 'their order differs'}")
-    for name, words in (("outcome", OUTCOMES), ("evidence", EVIDENCES)):
-        found = set(lines.get_column(name).unique().to_list())
-        if not found <= words:
-            raise ValueError(f"the ledger's {name} cannot be {', '.join(map(str, sorted(found - words, key=str)))}")
-    if lines.get_column("row").null_count() or lines.get_column("row").n_unique() != lines.height:
-        raise ValueError("the ledger must have exactly one line for each row of the chunk")
-    if not lines.select((pl.col("hash").bin.size() == _HASH_BYTES).all()).item():
-        raise ValueError(f"a row hash of the ledger does not have {_HASH_BYTES} bytes")

@@ -21,7 +21,6 @@ from forcelift.audit.records import Chunk
 from forcelift.audit.validations import READ_BACK
 from forcelift.errors import TargetError
 from forcelift.jobs.work import TableWork
-from forcelift.ledger import ACCEPTED
 from forcelift.protocols.org import FieldDescribe, Org
 
 ROWS_MIN = 10_000
@@ -44,12 +43,16 @@ class ReadBack:
         self._shapes: dict[str, OrgShape] = {}
         self._lock = threading.Lock()
 
-    def __call__(self, chunk: Chunk, work: TableWork, ledger: pl.DataFrame) -> None:
-        """Compare records from all over a chunk. An org that does not answer is written down, and fails nothing."""
-        accepted = ledger.filter(pl.col("outcome").is_in(ACCEPTED) & pl.col("id").is_not_null())
-        if accepted.height < self._rows_min or work.plan.nulls == "leave":
+    def __call__(self, chunk: Chunk, work: TableWork, records: pl.DataFrame, *, accepted: int) -> None:
+        """Compare records from all over a chunk. An org that does not answer is written down, and fails nothing.
+
+        Args:
+            records: `id` and `hash` of accepted rows, from all over the chunk; `RECORDS` of them are picked.
+            accepted: How many rows of the chunk the org accepted.
+        """
+        if accepted < self._rows_min or work.plan.nulls == "leave":
             return
-        picked = accepted.gather_every(max(1, accepted.height // RECORDS)).head(RECORDS).select("id", "hash")
+        picked = records.gather_every(max(1, records.height // RECORDS)).head(RECORDS)
         found: dict[str, object] = {"table": chunk.table_name, "chunk": chunk.chunk_no}
         try:
             shape = self._shape(work)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from forcelift.errors import DiskFull
 from forcelift.jobs.chunk_size import auto_chunk_rows
 from forcelift.jobs.messages import ChunkStaged, PlanTable, StageChunk, StageLinks, TablePlanned
 from forcelift.jobs.parts import PartWriter
+from forcelift.jobs.shares import Shares
 from forcelift.jobs.work import StagedNames, TableWork, duplicates_name, staged_names
 from forcelift.ledger import Ledger
 from forcelift.plan.models import DuplicateRule
@@ -72,6 +73,7 @@ class ExtractWorld:
     pace: Pace
     sample: SamplePercent | None = None  # None: all rows
     own_fence: int | None = None
+    shares: Shares = field(default_factory=Shares)
 
 
 class ExtractHandlers:
@@ -163,6 +165,7 @@ class ExtractHandlers:
                 batch_rows=world.batch_rows,
                 detail=world.record_detail,
                 pace=world.pace,
+                turn=world.shares.turn,
             )
             staged = stager.stage(chunk, make_cleaner)
             files = [*(part.file for part in staged.parts), staged.rows_file, staged.refused_file, staged.links_file]

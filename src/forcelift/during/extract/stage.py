@@ -7,8 +7,8 @@ it moves again it is refused rather than guessed at.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -27,7 +27,20 @@ from forcelift.rules import ChunkCleaner, ChunkSum, Cleaned, checksum, frame_of
 from forcelift.storage import SealedWriter, Storage
 
 READS_MAX = 3
+PIECE_BYTES = 32_000_000
+"""So much of a batch is cleaned at once: where rows are wide, cleaning them takes several times their bytes."""
 _DISTINCT = frozenset({"row", "key", "hash"})
+
+
+def pieces_of(batch: pa.RecordBatch, *, bytes_max: int) -> Iterator[pa.RecordBatch]:
+    """A batch in pieces of so many bytes, more or less, in order; whole if it is small enough."""
+    pieces = max(1, min(-(-batch.nbytes // bytes_max), batch.num_rows))
+    rows = max(1, -(-batch.num_rows // pieces))
+    if rows >= batch.num_rows:
+        yield batch
+        return
+    for start in range(0, batch.num_rows, rows):
+        yield batch.slice(start, rows)
 
 
 class FrameFile:
@@ -90,10 +103,11 @@ class ChunkStager:
         batch_rows: int,
         detail: Detail,
         pace: Pace,
+        turn: AbstractContextManager[object],
     ) -> None:
         self._source, self._storage, self._work, self._clock = source, storage, work, clock
         self._names, self._batch_rows, self._detail = names, batch_rows, detail
-        self._pace = pace
+        self._pace, self._turn = pace, turn
         self._changes: Counter[str] = Counter()
 
     def stage(self, chunk: Chunk, make_cleaner: Callable[[], ChunkCleaner]) -> StagedChunk:
@@ -142,14 +156,17 @@ class ChunkStager:
                 batch_rows=self._batch_rows,
             )
             for batch in self._pace.through(batches):
-                frame = frame_of(batch)
-                cleaned = cleaner.clean(frame)
-                parts.write(cleaned.accepted.drop("row"))
-                rows.write(cleaned.rows)
-                if cleaned.links is not None and cleaned.links.height:
-                    links.write(cleaned.links)
-                self._keep_refused(refused, frame, cleaned, first_row=found.extracted)
-                self._count_up(found, cleaned)
+                for piece in pieces_of(batch, bytes_max=PIECE_BYTES):
+                    with self._turn:
+                        frame = frame_of(piece)
+                        cleaned = cleaner.clean(frame)
+                        parts.write(cleaned.accepted.drop("row"))
+                        rows.write(cleaned.rows)
+                        if cleaned.links is not None and cleaned.links.height:
+                            links.write(cleaned.links)
+                        self._keep_refused(refused, frame, cleaned, first_row=found.extracted)
+                        self._count_up(found, cleaned)
+                        del frame, cleaned  # or they would be held until the next batch has come
             cleaner.finish()
             if rows.rows == 0:
                 rows.write(cleaner.clean(self._no_rows()).rows)
