@@ -33,6 +33,14 @@ from bench import sales
 
 ORG_ID = "00D000000000001EAA"
 USER_ID = "005000000000001AAA"
+SANDBOX = {
+    "Id": ORG_ID,
+    "Name": "Sink",
+    "OrganizationType": "Enterprise Edition",
+    "IsSandbox": True,
+    "TrialExpirationDate": None,
+    "NamespacePrefix": None,
+}
 TOKEN = f"{ORG_ID[:15]}!sink.of.the.benchmark"
 _GZIP = 16 + zlib.MAX_WBITS
 
@@ -119,9 +127,10 @@ class Sink:
         return JSONResponse({name: {"Max": 10**9, "Remaining": 10**9} for name in names})
 
     async def query(self, request: Request) -> Response:
-        """Nothing is stored, so nothing is found, but for the organization's own record."""
+        """Nothing is stored, so nothing is found, but for the organization's own record: a sandbox's."""
         self.requests += 1
-        return JSONResponse({"totalSize": 0, "done": True, "records": []})
+        found = [SANDBOX] if "FROM Organization" in request.query_params.get("q", "") else []
+        return JSONResponse({"totalSize": len(found), "done": True, "records": found})
 
     async def create(self, request: Request) -> Response:
         self.requests += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from forcelift.assembly import Compiled, cores
@@ -21,9 +22,11 @@ GIGABYTE = 1_000_000_000
 SENDERS_MORE = 3
 """Threads for steps in the audit database and calls that are no upload, beside one for each job."""
 
-_PROGRAM_MB = 192  # the interpreter with its libraries, before the first row
-_READER_MB = 160  # batches of rows between source and files, in each form that the rules give them
-_JOINER_MB = 160  # a chunk's result file and keys
+# As measured with the table of `bench/sales.py`, whose rows are of 466 bytes; see docs/concepts/memory.md.
+_PROGRAM_MB = 224  # the interpreter with its libraries, before the first row, and what is too small to be counted
+_READER_MB = 50  # what a thread that reads has from the source beside its batch
+_BATCH_MB_PER_1000_ROWS = 2.25  # a batch in each form that the rules give it, on its way from the source to files
+_JOINER_MB = 60  # answers of a job, joined to its keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,8 @@ class MemoryShares:
         scan_mb: For one question over a whole table: repeated keys, samples, records written twice.
         readers_max, joiners: Chunks that are read, and collected or settled, at once.
         batch_rows: Rows of one Arrow batch.
+        turns: Batches and slices that are worked on at once, by readers and joiners together.
+        room_mb: For the answers of whole jobs, and for chunks that are settled whole.
     """
 
     source_mb: int
@@ -42,23 +47,32 @@ class MemoryShares:
     readers_max: int
     joiners: int
     batch_rows: int
+    turns: int
+    room_mb: int
 
     @classmethod
     def of(cls, memory_mb: int, *, senders: int) -> MemoryShares:
         """Divide so much memory; at least one reader and one joiner work, however little there is."""
         scan_mb = max(64, memory_mb // 4)
-        source_mb = max(64, memory_mb // 16)  # a table is read once, from end to end: a cache is of little use
+        source_mb = max(32, memory_mb // 16)  # a table is read once, from end to end: a cache is of little use
+        batch_rows = 50_000 if memory_mb >= 2048 else 30_000 if memory_mb >= 1024 else 20_000
+        if memory_mb < 512:
+            batch_rows = 10_000
         left = memory_mb - _PROGRAM_MB - source_mb
-        readers = max(1, left // 2 // _READER_MB)
-        # More than the cores would work no sooner, and each holds a chunk's answers; one more waits for the network.
-        joiners = max(1, min(left // 2 // _JOINER_MB, cores() + 1))
-        batch_rows = 50_000 if memory_mb >= 1024 else 20_000 if memory_mb > 512 else 10_000
+        reader_mb = math.ceil(_READER_MB + _BATCH_MB_PER_1000_ROWS * batch_rows / 1000)
+        readers = max(1, (left - _JOINER_MB) // reader_mb)
+        turns = min(readers, cores())
+        room_mb = max(_JOINER_MB, left - turns * reader_mb)
+        # More than the cores would work no sooner, and each holds a job's answers. On one core, one waits for the net.
+        joiners = max(1, min(room_mb // _JOINER_MB, max(2, cores()), senders))
         return cls(
             source_mb=source_mb,
             scan_mb=scan_mb,
             readers_max=readers,
-            joiners=min(joiners, senders),
+            joiners=joiners,
             batch_rows=batch_rows,
+            turns=turns,
+            room_mb=room_mb,
         )
 
 

@@ -15,6 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from forcelift.after.validate.read_back import ReadBack
+from forcelift.allocators import share_arenas
 from forcelift.assembly import Compiled, compile_plan, open_org, open_setup, open_source, refusal_reader
 from forcelift.audit import Lease, LeaseHolder, LeaseTimes
 from forcelift.audit.batches import IMAGES_KEY, SAMPLE_KEY, takes_images
@@ -32,6 +33,7 @@ from forcelift.jobs.handlers import job_handlers
 from forcelift.jobs.holds import DiskSeen
 from forcelift.jobs.late_strays import abort_late_strays
 from forcelift.jobs.runner import Runner
+from forcelift.jobs.shares import Shares
 from forcelift.jobs.world import JobWorld
 from forcelift.joining import Earlier, check_same, leave, look_back, sweep, write_marker
 from forcelift.plan import LoadedPlan, load_plan, masked_url, plan_document, unsupported
@@ -133,12 +135,13 @@ def run_migration(
     watcher, clock = watcher or Watcher(), clock or SystemClock()
     sample = SamplePercent.of(options.sample_percent) if options.sample_percent is not None else None
     loaded = plan_file if isinstance(plan_file, LoadedPlan) else load_plan(plan_file)
+    share_arenas()
     if later := unsupported(loaded.plan):
         raise loaded.error(later)
     earlier = _look_back(loaded, options, clock)
     shares = _shares(loaded)
     with (
-        open_source(loaded, memory_mb=shares.source_mb, offered=earlier.snapshots) as source,
+        open_source(loaded, memory_mb=shares.source_mb, threads=1, offered=earlier.snapshots) as source,
         open_org(loaded, clock=clock) as org,
     ):
         compiled = compile_plan(loaded, source=source, org=org, only=earlier.tables or options.tables or None)
@@ -290,6 +293,8 @@ class _World:
         percent = state.audit.sample_percent(batch.batch_id)
         self._next_beat = clock.monotonic()
         self._waits = WaitJournal(state.audit, batch.batch_id)
+        shares = _shares(loaded)
+        held = Shares.of(turns=shares.turns, room_bytes=shares.room_mb << 20)
         self._pace = Pace(clock=clock, rows_per_second=loaded.plan.source.limits.rows_per_second)
         self._extract = ExtractHandlers(
             ExtractWorld(
@@ -304,13 +309,14 @@ class _World:
                 positions=compiled.positions,
                 parent_keys=compiled.parent_keys,
                 chunk_rows=chunk_rows if isinstance(chunk_rows, int) else None,
-                batch_rows=self._pace.batch_rows(_shares(loaded).batch_rows),
+                batch_rows=self._pace.batch_rows(shares.batch_rows),
                 memory_mb=limits.memory_mb,
                 record_detail=retention.record_data,
                 scratch=state.storage.root,
                 pace=self._pace,
                 sample=SamplePercent.of(percent) if percent is not None else None,
                 own_fence=own_fence,
+                shares=held,
             )
         )
         self._job_world = JobWorld(
@@ -328,6 +334,7 @@ class _World:
             works=compiled.works,
             own_fence=own_fence,
             read_back=ReadBack(org=org, audit=self.audit, parent_keys=compiled.parent_keys),
+            shares=held,
         )
         self._jobs = job_handlers(self._job_world)
 

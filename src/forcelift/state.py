@@ -54,7 +54,7 @@ def open_state(
     """
     root = Path(loaded.staging())
     with AuditStore.open(loaded.audit_url(), clock=clock, create=create, lease_times=lease_times) as audit:
-        scan_mb = max(_SCAN_LEAST_MB, loaded.plan.limits.memory_mb // 8)
+        scan_mb = max(_SCAN_LEAST_MB, loaded.plan.limits.memory_mb // 16)
         yield State(audit=audit, storage=FolderStorage(root), scan_mb=scan_mb)
 
 

@@ -12,12 +12,23 @@ def test_somebody_reads_and_somebody_joins_however_little_there_is(memory_mb: in
     shares = MemoryShares.of(memory_mb, senders=8)
     assert shares.readers_max >= 1
     assert 1 <= shares.joiners <= 8
+    assert shares.turns >= 1
     assert shares.batch_rows >= 10_000
 
 
-def test_more_memory_lets_more_work_at_once() -> None:
+def test_two_chunks_are_read_at_once_with_half_a_gigabyte(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forcelift.bounds.cores", lambda: 4)
     small, large = MemoryShares.of(512, senders=8), MemoryShares.of(4096, senders=8)
-    assert (small.readers_max, small.joiners) == (1, 1)
-    assert large.readers_max >= 4
-    assert large.joiners > small.joiners
+    assert (small.readers_max, small.turns, small.joiners) == (2, 2, 1)
+    assert (large.turns, large.joiners) == (4, 4)
     assert large.source_mb > small.source_mb
+    assert large.room_mb > small.room_mb
+
+
+@pytest.mark.parametrize("memory_mb", [512, 768, 1024, 1536, 2048, 8192])
+def test_the_parts_are_no_more_than_the_whole(monkeypatch: pytest.MonkeyPatch, memory_mb: int) -> None:
+    monkeypatch.setattr("forcelift.bounds.cores", lambda: 16)
+    shares = MemoryShares.of(memory_mb, senders=8)
+    readers = shares.turns * (50 + 2.25 * shares.batch_rows / 1000)
+    assert 224 + shares.source_mb + readers + shares.room_mb <= memory_mb + 1
+    assert shares.joiners * 60 <= shares.room_mb
