@@ -7,7 +7,6 @@ Re-run:  a chunk without a mark is staged again from the start, over the same na
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,6 @@ import polars as pl
 from forcelift.audit import AuditStore
 from forcelift.audit.records import Batch, BatchMode, BatchTable, Chunk, ChunkStatus, JobKind
 from forcelift.audit.shares import WorkState
-from forcelift.during.extract.null_keys import has_null_keys
 from forcelift.during.extract.pace import Pace
 from forcelift.during.extract.parents import ParentIndex
 from forcelift.during.extract.record_data import Detail
@@ -32,14 +30,14 @@ from forcelift.errors import DiskFull
 from forcelift.jobs.chunk_size import auto_chunk_rows
 from forcelift.jobs.messages import ChunkStaged, PlanTable, StageChunk, StageLinks, TablePlanned
 from forcelift.jobs.parts import PartWriter
+from forcelift.jobs.repeats import find_repeats
 from forcelift.jobs.shares import Shares
 from forcelift.jobs.work import StagedNames, TableWork, duplicates_name, staged_names
 from forcelift.ledger import Ledger
-from forcelift.plan.models import DuplicateRule
 from forcelift.protocols.clock import Clock
 from forcelift.protocols.org import FieldDescribe, Org
-from forcelift.protocols.source import ColumnKind, Predicate, Source
-from forcelift.rules import DuplicateDecisions, DuplicateScan, SamplePercent, frame_of
+from forcelift.protocols.source import Predicate, Source
+from forcelift.rules import DuplicateDecisions, SamplePercent, frame_of
 from forcelift.storage import Storage
 
 SAMPLE_ROWS = 2_000
@@ -224,39 +222,22 @@ class ExtractHandlers:
         return auto_chunk_rows(frame_of(sample))
 
     def _find_duplicates(self, work: TableWork, slices: Sequence[tuple[int, Predicate]], name: str) -> bool:
-        """One spillable scan of the keys; the rows of repeated keys are read once more, whole.
+        """Whether a key repeats; then the decisions are sealed under `name`."""
 
-        Returns:
-            Whether a key repeats; then the decisions are sealed under `name`.
-        """
-        stops = work.plan.null_key == "stop"
-        if _cannot_repeat(work) and not stops:
-            return False
-        with (
-            tempfile.TemporaryDirectory(dir=self._world.scratch, prefix="duplicates-") as folder,
-            DuplicateScan(Path(folder), memory_mb=max(64, self._world.memory_mb // 4)) as scan,
-        ):
-            null_keys = 0
-            for number, predicate in slices:
-                for frame in self._frames(work, work.rules.key_columns, predicate):
-                    keys = work.rules.keys(frame)
-                    null_keys += keys["key"].null_count()
-                    scan.add(number, keys)
-            if stops and null_keys:
-                raise has_null_keys(work, null_keys)
-            repeated = scan.duplicate_norms()
-            if repeated.keys == 0:
-                return False
-            predicates = dict(slices)
-            # Where all copies are rejected, nothing has to be compared.
-            compared = () if work.plan.duplicates is DuplicateRule.REJECT else repeated.chunks
-            for number in compared:
-                for frame in self._frames(work, work.rules.source_columns, predicates[number]):
-                    scan.add_content(number, work.rules.content(frame))
+        def save(write: Callable[[Path], object]) -> None:
             with self._world.storage.write(name) as file:
-                scan.decide(work.plan.duplicates, work.rules.merges).save(file.path)
+                write(file.path)
                 file.commit()
-            return True
+
+        found = find_repeats(
+            work,
+            slices,
+            partial(self._frames, work),
+            save,
+            scratch=self._world.scratch,
+            memory_mb=max(64, self._world.memory_mb // 4),
+        )
+        return found.keys > 0
 
     def _frames(self, work: TableWork, columns: Sequence[str], predicate: Predicate) -> Iterator[pl.DataFrame]:
         batches = self._world.source.read(
@@ -342,14 +323,3 @@ def _spilling(storage: Storage, table: str) -> Iterator[None]:
             state="nothing of this table was sent",
             hint="make room on the staging folder's disk",
         ) from error
-
-
-def _cannot_repeat(work: TableWork) -> bool:
-    """Whether the source itself guarantees that no two rows share a key as the org compares it.
-
-    Only whole numbers: two texts that differ may be equal to the org (case, outer blanks).
-    """
-    key = set(work.plan.key)
-    declared = [set(work.source.primary_key), *map(set, work.source.unique_keys)]
-    columns = [work.source.column(name) for name in work.plan.key]
-    return key in declared and all(column is not None and column.kind is ColumnKind.INTEGER for column in columns)

@@ -20,10 +20,10 @@ from typing import Any
 
 import polars as pl
 
-from forcelift.during.extract.null_keys import has_null_keys
 from forcelift.during.extract.pace import Pace
 from forcelift.during.extract.sample_store import SampleStore
 from forcelift.errors import StorageError
+from forcelift.jobs.null_keys import has_null_keys
 from forcelift.jobs.work import TableWork, staged_names, staging_folder
 from forcelift.protocols.source import ADDRESS, Predicate, Source
 from forcelift.rules import SampleKeys, SamplePercent, followed_lookups, frame_of
