@@ -44,11 +44,13 @@ class ChunkCleaner:
         self._next_row = first_row
         self._duplicates = None if duplicates is None else duplicates.for_chunk(chunk_no)
 
-    def clean(self, frame: pl.DataFrame) -> Cleaned:
+    def clean(self, frame: pl.DataFrame, found: Findings | None = None) -> Cleaned:
         """Apply all rules to the next batch of the chunk.
 
         Args:
             frame: `source_columns` as the source delivers them.
+            found: Where the findings go, for who wants to know them one by one: each by its rows' places among those of
+                `rows` that are no `duplicate`.
         Returns:
             rows: one line per source row: `row` (u32, counted through the chunk), `key`, `outcome` (null if the row is
             to be sent, else `rejected` or `duplicate`), `code`, `fields`, `details`, `hash` (load part, 16 bytes; null
@@ -61,7 +63,7 @@ class ChunkCleaner:
         """
         row = pl.int_range(self._next_row, self._next_row + frame.height, dtype=pl.UInt32, eager=True).alias("row")
         self._next_row += frame.height
-        found = Findings()
+        found = Findings() if found is None else found
         lost: pl.DataFrame | None = None
         if self._duplicates is not None:
             keys = self.table.keys(frame)

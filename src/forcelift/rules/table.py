@@ -142,18 +142,21 @@ class CompiledTable:
         has_link = frame.select(pl.any_horizontal(pl.col(self.link_target_columns[1:]).is_not_null())).to_series()
         return pl.DataFrame({"hash": hashes, "has": has_link}).select(pl.when("has").then("hash")).to_series()
 
-    def finish_links(self, links: pl.DataFrame, parents: Mapping[str, ParentKeys]) -> LinkResult:
+    def finish_links(
+        self, links: pl.DataFrame, parents: Mapping[str, ParentKeys], found: Findings | None = None
+    ) -> LinkResult:
         """Find the parents of link columns, once all rows of the load pass have settled.
 
         Args:
             links: `Cleaned.links`, or rows of it: those whose load was accepted.
             parents: For each link column the keys of its parents.
+            found: Where the findings go, for who wants to know them one by one.
         Returns:
             rows: `row`, `key`, `outcome` (null or `rejected`), `code`, `fields`, `details`, `hash` (link part; null
             where refused or no link is left). upload: `row` and `link_target_columns`, what the link job sends.
             changes: as in `Cleaned`.
         """
-        found = Findings()
+        found = Findings() if found is None else found
         resolved = links.select("row", pl.col("key").alias(self.key_field))
         for lookup in self.lookups.values():
             if lookup.is_link:

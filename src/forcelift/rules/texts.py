@@ -7,7 +7,7 @@ rows are touched.
 from __future__ import annotations
 
 import unicodedata
-from functools import cache
+from functools import cache, cached_property
 
 import polars as pl
 import pyarrow as pa
@@ -22,7 +22,8 @@ ZERO_WIDTH = r"[\x{200b}-\x{200d}\x{2060}\x{feff}]"
 GATE = r"^[\t-\r ]|[\t-\r ]$|^$|^#N/A$|[\x00-\x08\x0b-\x1f\x7f-\x{9f}]"
 NULL_LITERAL = "#N/A"
 _SHORT_BYTES = 64
-_FIRST_PRINTED = 0x20
+FIRST_PRINTED = 0x20
+_FIRST_OF_TWO = 0x80  # the least byte of a character that is not ASCII
 _FIRST_OF_FOUR = 0xF0  # the least byte that begins a character beyond the BMP in UTF-8
 
 _PLANES_WITH_FORMS = 0x30000  # no character beyond has a decomposition or a combining class (a test holds it)
@@ -51,7 +52,7 @@ def suspects(values: pl.Series) -> pl.Series:
     # Over long texts a regular expression is ten times slower than a look at the smallest byte of each. Of the other
     # controls, U+007F is a byte, and U+0080 to U+009F begin with the byte C2 as some letters do.
     maybe = (
-        (_byte_lists(values).list.min() < _FIRST_PRINTED)
+        (byte_lists(values).list.min() < FIRST_PRINTED)
         | binary.bin.contains(b"\x7f")
         | binary.bin.contains(b"\xc2")
         | values.str.starts_with(" ")
@@ -63,7 +64,7 @@ def suspects(values: pl.Series) -> pl.Series:
     return rows.filter(values.gather(rows).str.contains(GATE))
 
 
-def _byte_lists(values: pl.Series) -> pl.Series:
+def byte_lists(values: pl.Series) -> pl.Series:
     """The UTF-8 bytes of each text as a list, without a copy of each; null is an empty list."""
     array = values.rechunk().to_arrow().cast(pa.large_binary())
     _, offsets, data = array.buffers()
@@ -74,6 +75,56 @@ def _byte_lists(values: pl.Series) -> pl.Series:
     lists = pl.from_arrow(pa.LargeListArray.from_arrays(places, content))
     assert isinstance(lists, pl.Series)
     return lists
+
+
+class TextLook:
+    """What several questions about a column of texts share, found out once: bytes, lengths, the least byte."""
+
+    def __init__(self, values: pl.Series) -> None:
+        self.values = values
+
+    @cached_property
+    def _lists(self) -> pl.Series:
+        return byte_lists(self.values)
+
+    @cached_property
+    def byte_range(self) -> tuple[int, int]:
+        """The least and the greatest byte of all texts in UTF-8; of none that of a blank."""
+        held = self._lists.explode(empty_as_null=False, keep_nulls=False)
+        if not held.len():
+            return FIRST_PRINTED, FIRST_PRINTED
+        least, most = held.to_frame("byte").select(pl.min("byte").alias("least"), pl.max("byte").alias("most")).row(0)
+        return int(least), int(most)
+
+    @property
+    def is_ascii(self) -> bool:
+        """True if no text holds anything else."""
+        return self.byte_range[1] < _FIRST_OF_TWO
+
+    @cached_property
+    def least_bytes(self) -> pl.Series:
+        """The least byte of each text; null for none."""
+        return self._lists.list.min()
+
+    @cached_property
+    def chars(self) -> pl.Series:
+        """The length of each text in characters."""
+        return self.values.str.len_bytes() if self.is_ascii else self.values.str.len_chars()
+
+    def holds(self, byte: int) -> pl.Series:
+        """True for texts with that byte, which finds letters by how they begin; null for none."""
+        return self.values.cast(pl.Binary).bin.contains(bytes([byte]))
+
+    def over_length(self, units: int) -> pl.Series:
+        """As `rows_over_length`."""
+        if self.byte_range[1] >= _FIRST_OF_FOUR:
+            return rows_over_length(self.values, units)
+        return (self.chars > units).fill_null(False).arg_true()
+
+
+def may_change_composed(values: pl.Series) -> pl.Series:
+    """True for texts that may change by the composed form."""
+    return values.str.contains(_nfc_gate()).fill_null(False)
 
 
 def decode(values: pl.Series, codec: str) -> tuple[pl.Series, pl.Series]:
@@ -192,7 +243,7 @@ def fold_line_ends(texts: pl.Series) -> pl.Series:
 
 def compose(texts: pl.Series) -> pl.Series:
     """Unicode form NFC."""
-    rows = texts.str.contains(_nfc_gate()).fill_null(False).arg_true()
+    rows = may_change_composed(texts).arg_true()
     if not rows.len():
         return texts
     return texts.clone().scatter(rows, texts.gather(rows).str.normalize("NFC"))
@@ -253,7 +304,7 @@ def rows_over_length(texts: pl.Series, units: int) -> pl.Series:
     wide = suspects & ~over & (chars + (texts.str.len_bytes() - chars) // 3 > units)
     rows = wide.fill_null(False).arg_true()
     if rows.len():
-        rows = rows.filter((_byte_lists(texts.gather(rows)).list.max() >= _FIRST_OF_FOUR).fill_null(False))
+        rows = rows.filter((byte_lists(texts.gather(rows)).list.max() >= _FIRST_OF_FOUR).fill_null(False))
     if rows.len():
         part = texts.gather(rows)
         over = over.scatter(rows, part.str.len_chars() + part.str.count_matches(_ASTRAL) > units)
