@@ -15,6 +15,7 @@ from forcelift.audit.evidence import EvidenceRows
 from forcelift.audit.jobs import Jobs
 from forcelift.audit.lease import Lease, Leases
 from forcelift.audit.org_states import OrgStates
+from forcelift.audit.profiles import Profiles
 from forcelift.audit.readings import Readings
 from forcelift.audit.rollbacks import Rollbacks
 from forcelift.audit.shares import LeaseTimes
@@ -23,7 +24,7 @@ from forcelift.protocols.clock import Clock
 
 
 class AuditStore(
-    Backups, Batches, Chunks, Jobs, Claims, EvidenceRows, Leases, OrgStates, Readings, Rollbacks, Validations
+    Backups, Batches, Chunks, Jobs, Claims, EvidenceRows, Leases, OrgStates, Profiles, Readings, Rollbacks, Validations
 ):
     """An open audit database.
 

@@ -423,6 +423,39 @@ validation_result = sa.Table(
 )
 sa.Index("idx_validation_batch", validation_result.c.batch_id)
 
+profile = sa.Table(
+    "profile",
+    metadata,
+    sa.Column("profile_no", sa.Integer, primary_key=True),
+    sa.Column("profile_id", _ID, nullable=False, unique=True),
+    sa.Column("project", _NAME, nullable=False),
+    sa.Column("plan_sha256", _HASH, nullable=False),
+    sa.Column("org_id", _NAME, nullable=False),
+    sa.Column("sample_percent", _WORD),
+    sa.Column("open_findings", sa.Integer, nullable=False),
+    sa.Column("document", Document(), nullable=False),
+    sa.Column("taken_by", _NAME, nullable=False),
+    sa.Column("taken_at", Moment(), nullable=False),
+    sqlite_autoincrement=True,
+)
+sa.Index("idx_profile_project", profile.c.project)
+
+accepted_finding = sa.Table(
+    "accepted_finding",
+    metadata,
+    sa.Column("accepted_no", sa.Integer, primary_key=True),
+    sa.Column("project", _NAME, nullable=False),
+    sa.Column("finding", varchar(1000), nullable=False),
+    sa.Column("profile_id", _ID, nullable=False),
+    sa.Column("found_rows", Count(), nullable=False),
+    sa.Column("accepted_by", _NAME, nullable=False),
+    sa.Column("reason", varchar(4000), nullable=False),
+    sa.Column("accepted_at", Moment(), nullable=False),
+    sa.Column("withdrawn_at", Moment()),
+    sqlite_autoincrement=True,
+)
+sa.Index("idx_accepted_project", accepted_finding.c.project)
+
 sign_off = sa.Table(
     "sign_off",
     metadata,
