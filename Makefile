@@ -82,9 +82,10 @@ prove: .venv/.dev .venv/.demo ## All slow proofs (hours): kill loops, long simul
 	@$(MAKE) --no-print-directory simulate-shared SEEDS=$$(( $(PROVE_SEEDS) / 4 ))
 	@$(PYTHON) -m pytest -q -m slow --timeout 7200 $(ARGS)
 
-bench: .venv/.bench ## Measure against the floor and other clients (`make test-clients` installs those), and the twin
+bench: .venv/.bench ## Measure against the floor and other clients (`make test-clients` installs those), twin and profile
 	@$(PYTHON) -m bench $(or $(ARGS),--out docs/benchmarks.md)
 	@$(MAKE) --no-print-directory bench-twin ARGS=
+	@$(PYTHON) -m bench.profile_scan
 
 bench-twin: .venv/.base ## Measure how fast the twin takes rows
 	@$(PYTHON) -m bench.twin_ingest $(ARGS)

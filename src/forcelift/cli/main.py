@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "estimate": LazyCommand(module="forcelift.cli.estimate", name="estimate", help="Tell what a load takes, how long"),
     "backup": LazyCommand(module="forcelift.cli.backup", name="backup", help="Copy the plan's tables beforehand"),
     "rehearse": LazyCommand(module="forcelift.cli.rehearse", name="rehearse", help="Load a twin to foretell faults"),
+    "profile": LazyCommand(module="forcelift.cli.profile", name="profile", help="Find what would fail, beforehand"),
     "prepare": LazyCommand(module="forcelift.cli.prepare", name="prepare", help="Switch automations off for a load"),
     "restore": LazyCommand(module="forcelift.cli.prepare", name="restore", help="Put back what was switched off"),
     "checklist": LazyCommand(

@@ -152,6 +152,8 @@ def awkward_rows(look: texts.TextLook) -> pl.Series:
 
 def _text_suspects(column: Column, look: texts.TextLook, as_of: datetime) -> Rows:
     rule, values = column.rule, look.values
+    if column.is_multi:
+        return None
     marked = awkward_rows(look)
     if rule.zero_width == "remove":
         marked = marked | values.str.contains(texts.ZERO_WIDTH).fill_null(False)
@@ -182,7 +184,7 @@ def _text_suspects(column: Column, look: texts.TextLook, as_of: datetime) -> Row
 def _length_suspects(column: Column, look: texts.TextLook, marked: pl.Series) -> Rows:
     values = look.values
     if column.picklist:
-        if column.rule.unicode == "nfc" or column.is_multi:
+        if column.rule.unicode == "nfc":
             return None
         marked = marked | ~values.is_in(list(column.picklist)).fill_null(True)
     if column.length is None:
