@@ -20,6 +20,13 @@ with contextlib.redirect_stdout(io.StringIO()) as shown:
 assert "Commands" in shown.getvalue()
 """
 _STATUS = "import forcelift.cli.status, forcelift.cli.status_view, forcelift.recorded"
+_RUN = """
+from forcelift.cli.lean import import_lean
+import_lean()
+import forcelift.cli.running, forcelift.salesforce.org, forcelift.source.duckdb
+from forcelift.jobs.csv_blocks import whole_rows
+assert list(whole_rows([b'a\\nb\\n'], block_bytes=4)) == [b'a\\nb\\n', b'a\\n']
+"""
 
 
 def _imported(code: str) -> set[str]:
@@ -33,12 +40,34 @@ def _imported(code: str) -> set[str]:
     ("code", "unwanted"),
     [
         pytest.param(_HELP, FRAMES | WIRE | PLAN, id="--help"),
-        pytest.param(_STATUS, FRAMES | WIRE, id="status"),
+        pytest.param(_STATUS, FRAMES | WIRE | {"filelock", "forcelift.salesforce"}, id="status"),
+        pytest.param(_RUN, frozenset({"numpy", "pyarrow.compute", "pygments", "httpx._main"}), id="run"),
         pytest.param("import forcelift.remedies", FRAMES | WIRE, id="the words of remedies"),
     ],
 )
 def test_no_library_is_imported_that_a_command_does_not_need(code: str, unwanted: frozenset[str]) -> None:
     assert _imported(code) & unwanted == set()
+
+
+def test_a_deferred_module_is_imported_at_the_first_look_into_it() -> None:
+    code = (
+        "import json, sys\n"
+        "from forcelift.cli.lean import defer_imports\n"
+        "defer_imports()\n"
+        "import asyncio, importlib.metadata\n"
+        "from importlib.metadata import entry_points\n"
+        "import sqlalchemy, pydantic; pydantic.BaseModel\n"
+        "assert not {'ssl', 'email.message', 'asyncio.events'} & set(sys.modules)\n"
+        "async def three(): return 3\n"
+        "assert asyncio.iscoroutine(made := three()) and asyncio.run(made) == 3\n"
+        "import asyncio.events as events\n"
+        "assert events is asyncio.events is sys.modules['asyncio'].events\n"
+        "assert importlib.metadata.version('click') and entry_points(group='console_scripts')\n"
+        "try: asyncio.no_such_name\n"
+        "except AttributeError: pass\n"
+        "else: raise AssertionError\n"
+    )
+    assert "asyncio.events" in _imported(code)
 
 
 def test_the_names_of_lazy_packages_can_all_be_had() -> None:

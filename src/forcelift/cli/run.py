@@ -89,6 +89,9 @@ def run(
             state="nothing was read or written",
             hint="leave `--extract-first` out",
         )
+    from forcelift.cli.lean import import_lean
+
+    import_lean()
     from forcelift.cli.output import data, notes, print_json
     from forcelift.cli.running import run_document, show_end, show_what_went_wrong, watched_run
     from forcelift.migration import RunOptions

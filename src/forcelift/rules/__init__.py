@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from forcelift.rules.arrow import series_of
     from forcelift.rules.canonical import canonical_from_org
     from forcelift.rules.chunk import ChunkCleaner
     from forcelift.rules.compile import SourceDefaults, compile_table, owner_names
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from forcelift.rules.texts import decoded_text, unescape
 
 _PLACES = {
+    "series_of": "arrow",
     "canonical_from_org": "canonical",
     "ChunkCleaner": "chunk",
     "SourceDefaults": "compile",
@@ -87,6 +89,7 @@ __all__ = [
     "plain_text",
     "row_hash",
     "rule_remedy",
+    "series_of",
     "unescape",
 ]
 

@@ -13,6 +13,8 @@ import polars as pl
 import polars_hash
 import pyarrow as pa
 
+from forcelift.rules.arrow import series_of
+
 VERSION = "v1"
 _MODULUS = 1 << 128
 _SEPARATOR = "\x1f"
@@ -74,9 +76,7 @@ def to_binary(hashes: pl.Series) -> pl.Series:
     array = halves["halves"].rechunk().to_arrow()
     words = array.values.slice(array.offset * 2, len(array) * 2)
     packed = pa.Array.from_buffers(pa.binary(16), len(array), [None, words.buffers()[1]], offset=words.offset // 2)
-    series = pl.from_arrow(packed)
-    assert isinstance(series, pl.Series)
-    return series.alias(name)
+    return series_of(packed).alias(name)
 
 
 def from_binary(hashes: pl.Series) -> pl.Series:

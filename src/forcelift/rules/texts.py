@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from forcelift.protocols.source import BROKEN_TEXT
+from forcelift.rules.arrow import series_of
 
 BLANKS = "\t\n\x0b\x0c\r "
 OUTER_BLANKS = r"^[\t-\r ]|[\t-\r ]$"
@@ -66,15 +67,15 @@ def suspects(values: pl.Series) -> pl.Series:
 
 def byte_lists(values: pl.Series) -> pl.Series:
     """The UTF-8 bytes of each text as a list, without a copy of each; null is an empty list."""
-    array = values.rechunk().to_arrow().cast(pa.large_binary())
+    # Texts and bytes lie alike in their buffers, and pyarrow's own cast would import all of its functions.
+    array = values.rechunk().to_arrow()
+    assert array.type in (pa.large_string(), pa.large_binary()), array.type
     _, offsets, data = array.buffers()
     if data is None:
         return pl.repeat([], values.len(), dtype=pl.List(pl.UInt8), eager=True)
     places = pa.Array.from_buffers(pa.int64(), len(array) + 1, [None, offsets], offset=array.offset)
     content = pa.Array.from_buffers(pa.uint8(), data.size, [None, data])
-    lists = pl.from_arrow(pa.LargeListArray.from_arrays(places, content))
-    assert isinstance(lists, pl.Series)
-    return lists
+    return series_of(pa.LargeListArray.from_arrays(places, content))
 
 
 class TextLook:
