@@ -12,6 +12,7 @@ import httpx
 
 from forcelift.errors import UsageError
 from forcelift.salesforce.hosts import is_loopback
+from forcelift.salesforce.wide_reads import read_widely
 from forcelift.version import __version__
 
 _PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -53,7 +54,7 @@ def make_client(
     verify = _ssl_context(ca_file) if url.scheme == "https" or ca_file else False
     limits = httpx.Limits(max_connections=settings.connections_max, max_keepalive_connections=16)
     try:
-        return httpx.Client(
+        client = httpx.Client(
             transport=wire,
             mounts=None if wire is not None or is_loopback(url.host) else _encrypted_proxy(verify, limits),
             # A loopback address is never reached through a proxy, whatever the environment says.
@@ -69,6 +70,8 @@ def make_client(
                 "Accept-Encoding": "gzip",
             },
         )
+        read_widely(client)
+        return client
     except (ValueError, httpx.InvalidURL, ImportError):
         # The cause may quote a part of the proxy's password, so it is told neither here nor as the cause.
         named = [name for name in _PROXY_VARIABLES if os.environ.get(name) or os.environ.get(name.lower())]

@@ -23,6 +23,7 @@ try:
 except ImportError:  # isal has no wheel for every platform; zlib does the same work at less than half the speed
     _inflater = zlib
 
+_INFLATE_BYTES = 1 << 16
 _GZIP = 16 + zlib.MAX_WBITS  # expect gzip's header and check its trailer
 
 
@@ -69,12 +70,18 @@ def _refuse_unbounded(response: httpx.Response, *, what: str) -> None:
         )
 
 
+def _small(raw: Iterator[bytes]) -> Iterator[bytes | memoryview]:
+    """Pieces small enough to be inflated within the cache of a core, which takes two thirds of the time."""
+    for piece in raw:
+        view = memoryview(piece)
+        yield from (view[at : at + _INFLATE_BYTES] for at in range(0, len(piece), _INFLATE_BYTES))
+
+
 def _inflate(raw: Iterator[bytes], *, what: str) -> Iterator[bytes]:
     """Inflate gzip members one after the other; each must end with its trailer."""
     stream: Any = _inflater.decompressobj(wbits=_GZIP)
     try:
-        for piece in raw:
-            rest = piece
+        for rest in _small(raw):
             while rest:
                 if stream is None:
                     stream = _inflater.decompressobj(wbits=_GZIP)
