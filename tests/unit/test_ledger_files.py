@@ -103,6 +103,25 @@ def test_ids_in_more_than_one_accepted_row_are_found_across_files(ledger):
     assert ledger.duplicate_ids([same.name], limit=1).rows() == [("P", 2)]
 
 
+@pytest.mark.parametrize("room", [128_000_000, 200, 20])
+def test_ids_are_compared_in_as_many_turns_as_memory_asks_for(ledger, monkeypatch, room):
+    """Goal: a repeated Id is found whichever turn its hash falls into, and where there would be too many turns."""
+    monkeypatch.setattr("forcelift.ledger.ledger._HASHES_BYTES", room)
+    ids = [f"a0{number:016d}" for number in range(20)]
+    asked = []
+    ask = ledger._ask
+    monkeypatch.setattr(ledger, "_ask", lambda *words, **values: asked.append(words) or ask(*words, **values))
+    files = [
+        ledger.write("B1", "T", number, 0, make_lines(["created"] * 10, ids=ids[at : at + 10])).name
+        for number, at in ((1, 0), (2, 10))
+    ]
+    assert ledger.duplicate_ids(files).rows() == []
+    assert len(asked) == (1 if room == 20 else 0), "Ids are grouped though no two hashes are equal"
+    for number in range(10):
+        again = ledger.write("B1", "T", 3, 0, make_lines(["updated"], ids=[ids[number]])).name
+        assert ledger.duplicate_ids([*files, again]).rows() == [(ids[number], 2)]
+
+
 def test_missing_file_is_told(ledger):
     sealed = ledger.write("B1", "T", 1, 0, make_lines(["created"]))
     for ask in (ledger.scan, ledger.counts, ledger.accepted_keys, ledger.duplicate_ids):

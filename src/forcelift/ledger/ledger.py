@@ -15,6 +15,10 @@ from forcelift.ledger.names import ACCEPTED, ledger_name
 from forcelift.ledger.writing import LEDGER, LedgerWriter
 from forcelift.storage import Sealed
 
+_HASHES_BYTES = 128_000_000  # for the hashes of a table's Ids: five million rows
+_HASH_ROOM_BYTES = 24  # a hash, its copy in order, and whether it equals the next
+_HASH_TURNS_MOST = 5  # with more, each reading all Ids again, grouping them is quicker
+
 
 class Ledger(LedgerCounts):
     """Ledger files in a storage: written, read as frames, and counted.
@@ -64,7 +68,7 @@ class Ledger(LedgerCounts):
         Returns:
             Columns `id` and `rows`, at most `limit` lines, sorted by Id. Memory stays within `memory_mb`.
         """
-        if not files:
+        if not files or not self._may_repeat(files):
             return pl.DataFrame(schema={"id": pl.String, "rows": pl.Int64})
         query = """
             SELECT id, count(*) AS rows FROM read_parquet($files)
@@ -73,3 +77,25 @@ class Ledger(LedgerCounts):
         """
         found = self._ask(query, files, limit=limit)
         return pl.DataFrame(found, schema={"id": pl.String, "rows": pl.Int64}, orient="row")
+
+    def _may_repeat(self, files: Sequence[str]) -> bool:
+        """Whether two accepted rows may have the same Id: surely not where all hashes of their Ids differ.
+
+        Comparing 64-bit hashes costs a fourth of grouping by the Ids themselves, which then is done only where two are
+        equal. They are looked at in as many turns as memory asks for; where that were many, the answer is yes unseen.
+        """
+        room = min(self.memory_mb * 1_000_000, _HASHES_BYTES)
+        turns = -(-self.scan(files).select(pl.len()).collect().item() * _HASH_ROOM_BYTES // room)
+        if turns > _HASH_TURNS_MOST:
+            return True
+        return any(self._hash_repeats(files, turn, turns) for turn in range(turns))
+
+    def _hash_repeats(self, files: Sequence[str], turn: int, turns: int) -> bool:
+        """Whether two Ids have the same hash, among those whose hash leaves `turn` when divided by `turns`."""
+        is_accepted = pl.col("outcome").is_in(ACCEPTED) & pl.col("id").is_not_null()
+        found = []
+        for file in files:  # one after the other: only the hashes of all of them are held at once
+            hashes = self.scan([file]).filter(is_accepted).select(pl.col("id").hash()).collect().to_series()
+            found.append(hashes if turns == 1 else hashes.filter(hashes % turns == turn))
+        together = pl.concat(found).sort()
+        return bool((together.slice(1) == together.slice(0, max(0, together.len() - 1))).any())
