@@ -9,7 +9,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +57,6 @@ class BatchStatus:
         asked: Who asked for `pause`, `throttle` and `stop`, and why; the last of each.
         waiting_for: Why nothing is begun right now, with the time until which if known; None if nothing holds it back.
         performance: Speed of the SUCCESS chunks, by the checklist's query.
-        switched_off: Automations that are, or may be, switched off by Forcelift; of all orgs of the audit database.
         samples: Of `batches` those that are samples, with their percent.
         switched_off: Automations that are, or may be, switched off, of all orgs of the audit database.
     """
@@ -74,16 +73,23 @@ class BatchStatus:
     switched_off: tuple[OrgState, ...] = ()
 
 
-def switched_off(plan_file: str | Path) -> tuple[OrgState, ...]:
-    """Automations that Forcelift switched off and that are not put back, of all orgs of the audit database."""
-    with open_recorded(plan_file) as (_, state):
-        return tuple(state.audit.open_states())
+def batch_status(
+    plan_file: str | Path,
+    batch_id: str | None = None,
+    *,
+    clock: Clock | None = None,
+    on_switched_off: Callable[[Sequence[OrgState]], None] = lambda states: None,
+) -> BatchStatus:
+    """How a batch stands, whether or not a process is at work on it; the plan's newest if none is named.
 
-
-def batch_status(plan_file: str | Path, batch_id: str | None = None, *, clock: Clock | None = None) -> BatchStatus:
-    """How a batch stands, whether or not a process is at work on it; the plan's newest if none is named."""
+    Args:
+        on_switched_off: Told first, and also where there is no batch yet, of the automations that Forcelift switched
+            off and that are not put back, of all orgs of the audit database.
+    """
     clock = clock or SystemClock()
     with open_recorded(plan_file, clock=clock) as (loaded, state):
+        switched_off = tuple(state.audit.open_states())
+        on_switched_off(switched_off)
         batch = find_batch(loaded, state, batch_id)
         runners = tuple(state.audit.runners(batch.batch_id))
         holder = next(iter(runners), None)
@@ -100,7 +106,7 @@ def batch_status(plan_file: str | Path, batch_id: str | None = None, *, clock: C
             waiting_for=(waits or (str(silent) if silent else None)) if holder is not None else None,
             performance=tuple(state.audit.performance(batch.batch_id)),
             samples=state.audit.sample_percents([one.batch_id for one in batches]),
-            switched_off=tuple(state.audit.open_states()),
+            switched_off=switched_off,
         )
 
 

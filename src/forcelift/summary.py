@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -12,7 +13,7 @@ import sqlalchemy as sa
 
 from forcelift.audit import AuditStore, tables
 from forcelift.audit.batches import takes_images
-from forcelift.audit.records import Batch, BatchMode
+from forcelift.audit.records import Batch, BatchMode, Chunk
 from forcelift.audit.validations import READ_BACK
 from forcelift.errors import ExitCode, ForceliftError
 from forcelift.jobs.staged_files import LEFT, REMOVED
@@ -185,12 +186,13 @@ def summarise(
     """Count a batch."""
     chunks = audit.chunks(batch.batch_id)
     refused = audit.failed_summary(batch.batch_id)
+    sealed = audit.sealed_outcomes(batch.batch_id)
     summaries = []
     for table in audit.tables(batch.batch_id):
         mine = [chunk for chunk in chunks if chunk.table_name == table.table_name]
         sample = table.info.get("sample", {})
         files = [chunk.ledger_file for chunk in mine if chunk.ledger_file is not None]
-        outcomes = ledger.counts(files) if files else {}
+        outcomes = _outcomes(mine, sealed, ledger)
         staged = [chunk.staged for chunk in mine if chunk.staged is not None]
         by_status: dict[str, int] = {}
         changes: dict[str, int] = {}
@@ -259,6 +261,27 @@ def summarise(
         before_images=(images := takes_images(audit.plan_document(batch.batch_id))),
         notes=(*_notes(audit, batch.batch_id), *(() if images else (NO_IMAGES,))),
     )
+
+
+def _outcomes(
+    chunks: Sequence[Chunk], sealed: Mapping[tuple[str, str], Mapping[str, int]], ledger: LedgerCounts
+) -> dict[str, int]:
+    """How many rows of these chunks have each outcome, as their ledger files say.
+
+    What was counted when a file was sealed is not counted again: the file is the same as long as it bears that seal.
+    """
+    found: Counter[str] = Counter()
+    uncounted: list[str] = []
+    counted: list[str] = []
+    for chunk in chunks:
+        if chunk.ledger_file is None:
+            continue
+        known = sealed.get((chunk.ledger_file, chunk.ledger_sha256 or ""))
+        (uncounted if known is None else counted).append(chunk.ledger_file)
+        found.update(known or {})
+    ledger.paths(counted)  # tells of files that are missing
+    found.update(ledger.counts(uncounted))
+    return dict(found)
 
 
 def _notes(audit: AuditStore, batch_id: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -248,6 +249,25 @@ def _finish(held: Migration, batch_id: str) -> None:
     outcomes = check_accounting(held.audit_file, held.folder / "state" / "staging", batch_id)
     assert outcomes == {"tenants": {"created": TENANTS}, "sales": {"created": GOOD, "rejected": ORPHANS}}
     assert len(held.jobs("JobComplete")) >= SALES // CHUNK_ROWS
+
+
+def test_status_of_a_settled_batch_reads_no_ledger(migration: Migration) -> None:
+    """Rows were counted when each file was sealed: a look at a batch needs no library for columns, and no network."""
+    document = migration.document("run", "--batch", "one", code=ExitCode.ROWS_REFUSED)
+    program = (
+        "import json, sys; from forcelift.cli.main import run_command; code = run_command(['status', '--json']);"
+        "print(json.dumps(sorted(sys.modules)), file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=migration.folder, capture_output=True, text=True)
+    assert done.returncode == ExitCode.DONE, done.stderr
+    assert not {"duckdb", "polars", "pyarrow", "numpy", "httpx", "filelock"} & set(json.loads(done.stderr))
+    shown = {table["table"]: table for table in json.loads(done.stdout)["batch"]["tables"]}
+    for table in document["tables"]:
+        assert shown[table["table"]] == table
+    counted = check_accounting(migration.audit_file, migration.folder / "state" / "staging", "one")
+    assert {name: table["created"] for name, table in shown.items()} == {
+        name: outcomes["created"] for name, outcomes in counted.items()
+    }
 
 
 def test_a_process_ends_without_words_of_its_libraries(migration: Migration) -> None:

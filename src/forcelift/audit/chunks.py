@@ -196,6 +196,7 @@ class Chunks(Holding):
         ledger_file: str | None,
         ledger_sha256: str | None,
         failed: pl.DataFrame | None = None,
+        outcomes: Mapping[str, int] | None = None,
         source_checksum: str | None = None,
         error_message: str | None = None,
         error_details: str | None = None,
@@ -209,6 +210,7 @@ class Chunks(Holding):
             ledger_file: Name of its ledger file in storage.
             ledger_sha256: The seal of that file.
             failed: Columns row, key, code, message, fields, data; replaces all earlier failed records of the chunk.
+            outcomes: How many rows of the ledger file have each outcome, for who asks later without reading the file.
             source_checksum: SOURCE_CHECKSUM over the rows accepted; None leaves what staging wrote.
             error_message: One sentence, without values of rows.
             error_details: More of it.
@@ -237,6 +239,8 @@ class Chunks(Holding):
                 "ledger_sha256": ledger_sha256,
                 "failed_records": 0 if failed is None else failed.height,
             }
+            if outcomes is not None:
+                payload["outcomes"] = dict(outcomes)
             audit = counts_values(counts) | ended(chunk, status, now, error_message, error_details)
             if source_checksum is not None:
                 audit["source_checksum"] = source_checksum

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import sqlalchemy as sa
-from filelock import FileLock, Timeout
 from sqlalchemy.engine import Connection
 
 from forcelift.audit import tables
@@ -177,10 +176,14 @@ class _Lock(Protocol):
 
 class _FileLock:
     def __init__(self, path: Path) -> None:
+        from filelock import FileLock  # who only looks at a batch takes no lock
+
         # Not tied to a thread: worker threads may outlive the one that took it.
         self._lock = FileLock(path, mode=0o600, thread_local=False)
 
     def take(self, patience_s: float) -> bool:
+        from filelock import Timeout
+
         try:
             self._lock.acquire(timeout=patience_s, poll_interval=0.02)
         except Timeout:

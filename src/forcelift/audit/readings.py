@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -170,6 +171,22 @@ class Readings(Journal):
         for row in rows:
             groups.setdefault(row["table_name"], []).append(row)
         return [_totals(group) for group in groups.values()]
+
+    def sealed_outcomes(self, batch_id: str) -> dict[tuple[str, str], dict[str, int]]:
+        """By a ledger file's name and seal, how many of its rows have each outcome, as written when it was sealed.
+
+        Files of chunks that were undone since, or settled without counting, are left out.
+        """
+        query = sa.select(tables.journal.c.payload).where(
+            tables.journal.c.batch_id == batch_id, tables.journal.c.action == "chunk_settled"
+        )
+        with self.read() as connection:
+            payloads = [json.loads(payload) for payload in connection.execute(query).scalars()]
+        return {
+            (one["ledger_file"], one["ledger_sha256"]): one["outcomes"]
+            for one in payloads
+            if one.get("ledger_file") is not None and "outcomes" in one
+        }
 
     def failed_records(
         self, batch_id: str, table: str | None = None, code: str | None = None, limit: int = 100

@@ -22,16 +22,15 @@ def status(plan_file: Path, batch_id: str | None, as_json: bool) -> None:
     """
     from forcelift.cli.output import data, print_json
     from forcelift.cli.status_view import show_batch, show_batches, show_switched_off, status_document
-    from forcelift.recorded import batch_status, switched_off
+    from forcelift.recorded import batch_status
 
-    console = data()
-    if not as_json:
-        # First, and also where there is no batch yet.
-        show_switched_off(console, switched_off(plan_file), plan_file)
-    seen = batch_status(plan_file, batch_id)
     if as_json:
-        print_json(status_document(seen, plan_file))
+        print_json(status_document(batch_status(plan_file, batch_id), plan_file))
         return
+    console = data()
+    seen = batch_status(
+        plan_file, batch_id, on_switched_off=lambda states: show_switched_off(console, states, plan_file)
+    )
     if batch_id is None:
         show_batches(console, seen.batches, seen.samples)
     show_batch(console, seen, plan_file)

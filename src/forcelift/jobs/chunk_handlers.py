@@ -122,6 +122,7 @@ class ChunkHandlers:
             ledger_file=sealed.name,
             ledger_sha256=sealed.sha256,
             failed=self._failed_records(chunk, work, found.refused_lines),
+            outcomes=outcomes.outcomes,
             source_checksum=str(found.accepted),
         )
         if world.read_back is not None:
@@ -149,6 +150,7 @@ class ChunkHandlers:
             ledger_file=sealed.name,
             ledger_sha256=sealed.sha256,
             failed=self._failed_records(chunk, work, found.refused_lines),
+            outcomes=found.outcomes.outcomes,
             source_checksum=str(found.accepted),
             error_message="settled as it stood, to be rolled back",
         )

@@ -9,7 +9,7 @@ from forcelift.errors import Problem
 from forcelift.plan.expressions import ExpressionError, constant_form, parse_expression
 from forcelift.plan.models import FieldRule, TablePlan
 from forcelift.plan.shape import Path, Shaped, did_you_mean
-from forcelift.plan.zones import codec_name, encoding_names, zone_names
+from forcelift.plan.zones import codec_name, encoding_names, is_zone, zone_names
 
 # Rules that would make the external ID another text than the key that it is built from.
 _KEY_RULES = {
@@ -48,7 +48,7 @@ def place_problems(encoding: str | None, timezone: str | None, path: Path, shape
         except LookupError:
             hint = did_you_mean(encoding, encoding_names()) or "such as `utf-8`, `TIS-620`, `windows-874`"
             yield shaped.problem("there is no such encoding of text", (*path, "encoding"), hint=hint)
-    if timezone is not None and timezone not in zone_names():
+    if timezone is not None and not is_zone(timezone):
         hint = did_you_mean(timezone, zone_names()) or "an IANA name is meant, such as `Asia/Bangkok`"
         yield shaped.problem("there is no such time zone", (*path, "timezone"), hint=hint)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from forcelift.plan.zones import zone_names
+from forcelift.plan.zones import is_zone
 
 WINDOW_FORM = "`22:00-06:00 Asia/Bangkok`, or with days `Mon-Fri,Sun 22:00-06:00 Asia/Bangkok`"
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -87,7 +87,7 @@ def parse_window(text: str) -> Window:
         raise ValueError(f"the hours are written as {WINDOW_FORM}")
     days = _days(match[1]) if match[1] is not None else frozenset(range(7))
     start, end = _minutes(match[2], match[3], last=MINUTES_A_DAY - 1), _minutes(match[4], match[5], last=MINUTES_A_DAY)
-    if match[6] not in zone_names():
+    if not is_zone(match[6]):
         raise ValueError("there is no such time zone; IANA names are meant, such as `Asia/Bangkok`")
     if start == end:
         raise ValueError("the hours begin when they end; a whole day is 00:00-24:00")

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import codecs
 import encodings.aliases
+import os
+import re
+import zoneinfo
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
-from zoneinfo import available_timezones
 
 if TYPE_CHECKING:
     from forcelift.plan.models import Plan
 
 # Names that IANA registers and Python lacks (iana.org/assignments/character-sets).
 _OTHER_NAMES = {"windows-874": "cp874"}
+# Beside the zones lie the same once more, counted in other ways, and a link to one of them.
+_NO_ZONES = {"posix", "right", "posixrules"}
 # Python's codecs that are text encodings by name only: none of them is how a database writes text.
 _NOT_FOR_DATA = {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "utf_7", "mbcs", "oem"}
 
@@ -58,7 +63,29 @@ def encoding_names() -> list[str]:
     )
 
 
+def is_zone(name: str) -> bool:
+    """Whether this machine knows an IANA zone of that name, spelt exactly so."""
+    parts = name.split("/")
+    is_plain = parts[0] not in _NO_ZONES and all(re.fullmatch(r"[A-Za-z0-9_+-]+", part) for part in parts)
+    # To list all zones means to open six hundred files; most often the one asked for is there.
+    return (is_plain and any(_holds_zone(Path(root), parts) for root in zoneinfo.TZPATH)) or name in zone_names()
+
+
+def _holds_zone(folder: Path, parts: list[str]) -> bool:
+    """Whether a folder of zones has this one. Names are compared, as some file systems find a file by any case."""
+    place = folder
+    for part in parts:
+        if not place.is_dir() or part not in os.listdir(place):
+            return False
+        place = place / part
+    try:
+        with place.open("rb") as file:
+            return file.read(4) == b"TZif"
+    except OSError:
+        return False  # a folder, or nothing that this user may read: asked for among all zones
+
+
 @lru_cache(maxsize=1)
 def zone_names() -> frozenset[str]:
     """All IANA zones that this machine knows, the package `tzdata` included."""
-    return frozenset(available_timezones())
+    return frozenset(zoneinfo.available_timezones())
