@@ -82,7 +82,7 @@ prove: .venv/.dev .venv/.demo ## All slow proofs (hours): kill loops, long simul
 	@$(MAKE) --no-print-directory simulate-shared SEEDS=$$(( $(PROVE_SEEDS) / 4 ))
 	@$(PYTHON) -m pytest -q -m slow --timeout 7200 $(ARGS)
 
-bench: .venv/.bench ## Measure against the floor and other clients (`make test-clients` installs those), twin and profile
+bench: .venv/.bench ## Measure against the floor and other clients, twin and profile: 45 minutes (ARGS="--help": parts of it)
 	@$(PYTHON) -m bench $(or $(ARGS),--out docs/benchmarks.md)
 	@$(MAKE) --no-print-directory bench-twin ARGS=
 	@$(PYTHON) -m bench.profile_scan

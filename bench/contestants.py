@@ -18,7 +18,7 @@ from typing import Final
 import polars as pl
 
 from bench import sales
-from bench.measure import SinkAddress, Usage, client_cores, run, running_sink
+from bench.measure import TIMEOUT_S, SinkAddress, Usage, client_cores, run, running_sink
 
 CLIENTS: Final = Path(".clients")
 _NODE: Final = CLIENTS / "node"
@@ -162,6 +162,16 @@ CONTESTANTS: Final[dict[str, Callable[[Task], Usage]]] = {
     "jsforce": jsforce,
     "Salesforce CLI": sf_cli,
 }
+SHORT_NAMES: Final = {
+    "floor": "floor",
+    "forcelift": "forcelift",
+    "load-alone": "forcelift, loading alone",
+    "simple-salesforce": "simple-salesforce",
+    "jsforce": "jsforce",
+    "sf-cli": "Salesforce CLI",
+}
+"""What a contestant is called on the command line."""
+
 NEEDS_CLIENTS: Final = frozenset({"simple-salesforce", "jsforce", "Salesforce CLI"})
 
 
@@ -245,10 +255,13 @@ def _stage_all(plan: Path, folder: Path, *, token: str) -> None:
             stderr=log,
             preexec_fn=lambda: os.sched_setaffinity(0, client_cores()),
         )
-        while process.poll() is None and not _is_staged(folder / "audit.db"):
+        until = time.monotonic() + TIMEOUT_S
+        while process.poll() is None and not _is_staged(folder / "audit.db") and time.monotonic() < until:
             time.sleep(0.05)
         process.kill()
         process.wait()
+    if not _is_staged(folder / "audit.db"):
+        raise RuntimeError(f"the files could not be staged; see {log.name}")
 
 
 def _is_staged(audit: Path) -> bool:

@@ -40,7 +40,14 @@ def cpu(usages: list[Usage]) -> float:
 
 def goals(measured: Measured) -> list[Goal]:
     """All goals for which there are figures."""
-    return [*_pipe(measured), *_alone(measured), *_memory(measured), *_calls(measured), *_starts(measured)]
+    return [
+        *_pipe(measured),
+        *_alone(measured),
+        *_memory(measured),
+        *_calls(measured),
+        *_starts(measured),
+        *_reproduced(measured),
+    ]
 
 
 def _most(what: str, found: float, bound: float, form: str = "{:.2f}") -> Goal:
@@ -117,3 +124,22 @@ def _starts(measured: Measured) -> Iterator[Goal]:
     for name, bound in STARTS_MOST_MS.items():
         if name in measured.starts:
             yield _most(f"`{name}`: ms", statistics.median(measured.starts[name]) * 1000, bound, "{:.0f}")
+
+
+def apart(measured: Measured) -> list[tuple[int, str, float, float]]:
+    """What was measured before with the same code, too: rows, contestant, its CPU seconds then and now."""
+    before = (measured.earlier or {"cpu_s": {}})["cpu_s"]
+    return [
+        (rows, name, before[str(rows)][name], cpu(usages))
+        for rows, found in measured.times.items()
+        for name, usages in found.items()
+        if name in before.get(str(rows), {})
+    ]
+
+
+def _reproduced(measured: Measured) -> Iterator[Goal]:
+    both = apart(measured)
+    if both:
+        rows, name, then, now = max(both, key=lambda one: abs(one[3] / one[2] - 1))
+        what = f"CPU seconds apart from those of a run before, most of all {name} with {rows:,} rows"
+        yield _most(what, abs(now / then - 1), SPREAD_MOST, "{:.0%}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-TIMEOUT_S: Final = 1_800.0
+TIMEOUT_S: Final = 900.0
+"""The longest that one run may take: three times what the slowest took on four quiet cores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +89,7 @@ def run(commands: Sequence[Sequence[str]], *, env: Mapping[str, str], log: Path)
     """Run commands one after the other on the client's cores.
 
     Returns: CPU seconds (children that were waited for included), wall seconds, peak memory in MB of the largest.
-    Raises: RuntimeError if one fails, naming its log.
+    Raises: RuntimeError if one fails, naming its log, or if all together take longer than `TIMEOUT_S`.
     """
     cpu = peak = 0.0
     began = time.perf_counter()
@@ -97,10 +100,22 @@ def run(commands: Sequence[Sequence[str]], *, env: Mapping[str, str], log: Path)
                 stdout=out,
                 stderr=out,
                 env={**os.environ, **env},
+                start_new_session=True,  # so that a client ends with the processes that it began
                 preexec_fn=lambda: os.sched_setaffinity(0, client_cores()),
             )
-            _, status, used = os.wait4(process.pid, 0)
+            late = threading.Timer(began + TIMEOUT_S - time.perf_counter(), os.killpg, (process.pid, signal.SIGKILL))
+            late.daemon = True
+            late.start()
+            try:
+                _, status, used = os.wait4(process.pid, 0)
+            except BaseException:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+            finally:
+                late.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)
+        if time.perf_counter() - began >= TIMEOUT_S:
+            raise RuntimeError(f"`{command[0]}` was ended after {TIMEOUT_S:.0f} s; see {log}")
         if process.returncode != 0:
             raise RuntimeError(f"`{command[0]}` ended with {process.returncode}; see {log}")
         cpu += used.ru_utime + used.ru_stime

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.contestants import client_versions
-from bench.goals import goals
+from bench.goals import apart, goals
 from bench.measure import Usage
 from bench.suite import JOB_SECONDS, SLOW_PEERS_ROWS, SMALL_MEMORY_MB, Measured
 
@@ -52,7 +52,27 @@ def document(measured: Measured) -> str:
         lines += [f"| {name} | fails: {why[:100]} | | | | | |" for name, why in measured.failures.get(rows, {}).items()]
         lines.append("")
     lines += _whole_pipe(measured)
+    lines += _earlier(measured)
+    if measured.left_out:
+        lines += ["Not measured: " + "; ".join(measured.left_out) + ".", ""]
     return "\n".join(lines)
+
+
+def _earlier(measured: Measured) -> list[str]:
+    """How far a run before, of the same code on the same machine, was from this one."""
+    both = apart(measured)
+    if not both or measured.earlier is None:
+        return []
+    return [
+        "## A run before",
+        "",
+        f"The same code on the same machine, {measured.earlier['at']}; CPU seconds, medians.",
+        "",
+        "| rows | contestant | then | now | apart |",
+        "| --- | --- | --- | --- | --- |",
+        *(f"| {rows:,} | {name} | {then:.2f} | {now:.2f} | {now / then - 1:+.0%} |" for rows, name, then, now in both),
+        "",
+    ]
 
 
 def _whole_pipe(measured: Measured) -> list[str]:
@@ -96,11 +116,13 @@ def _table(rows: int, found: dict[str, list[Usage]]) -> list[str]:
 
 def write(path: Path, text: str, measured: Measured) -> None:
     """Write the report, and a plot of rows/s and memory against table size beside it if there are several sizes."""
-    if len(measured.times) > 1:
+    path.write_text(text, encoding="utf-8")  # first of all: no figure is lost if no plot can be drawn
+    times = {rows: found for rows, found in measured.times.items() if found}
+    if len(times) > 1:
         plot = path.with_suffix(".svg")
-        _plot(measured.times, plot)
+        _plot(times, plot)
         text += f"\n![Rows per second and peak memory against table size]({plot.name})\n"
-    path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
 
 
 def _plot(results: dict[int, dict[str, list[Usage]]], path: Path) -> None:

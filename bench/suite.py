@@ -1,4 +1,4 @@
-"""Everything that `make bench` measures, in the order of its cost: about 20 minutes on four quiet cores.
+"""Everything that `make bench` measures: about 35 minutes on four quiet cores, and a bound that ends it earlier.
 
 Turns, not blocks: what a neighbour on the machine costs then falls on all contestants alike.
 """
@@ -11,10 +11,11 @@ import subprocess
 import sys
 import sysconfig
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bench import contestants, sales
 from bench.contestants import CLIENTS, CONTESTANTS, NEEDS_CLIENTS, Task
@@ -29,6 +30,8 @@ NARROW_SIZES: Final = (1_000_000, 5_000_000, 20_000_000)
 SMALL_MEMORY_MB: Final = 512
 JOB_SECONDS: Final = 60.0
 STARTS: Final = 9
+PARTS: Final = ("load", "starts", "small", "calls", "narrow")
+MINUTES_MOST: Final = 75.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,6 +45,8 @@ class Measured:
         small: The whole pipe with little memory, by table size.
         requests: The whole pipe where each job takes `JOB_SECONDS`, by table size.
         starts: Wall seconds of short commands, one a start.
+        left_out: What there was no time for.
+        earlier: Figures of the same code from a run before, as `bench.earlier` keeps them.
     """
 
     times: dict[int, dict[str, list[Usage]]] = field(default_factory=dict)
@@ -50,35 +55,74 @@ class Measured:
     small: dict[int, Usage] = field(default_factory=dict)
     requests: dict[int, Usage] = field(default_factory=dict)
     starts: dict[str, list[float]] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    earlier: dict[str, Any] | None = None
 
 
-def measure_all(*, turns: int | None = None, largest: int | None = None) -> Measured:
-    """Measure everything.
+def measure_all(
+    *,
+    turns: int | None = None,
+    largest: int | None = None,
+    parts: Collection[str] = PARTS,
+    names: Sequence[str] | None = None,
+    minutes_most: float = MINUTES_MOST,
+) -> Measured:
+    """Measure everything, or some parts of it.
 
     Args:
         turns: So many for each size, if not as in `TURNS`.
         largest: Leave out larger tables.
+        parts: Of `PARTS`, which.
+        names: Contestants, if not all; for the part `load` alone.
+        minutes_most: Begin no further run after so many minutes; what is left out is told in `Measured.left_out`.
     """
     compile_clients()
     measured = Measured()
+    plan = _Schedule(measured, until=time.monotonic() + 60 * minutes_most)
     sizes = [size for size in TURNS if largest is None or size <= largest]
-    narrow = {size: narrow_task(size) for size in NARROW_SIZES if largest is None or size <= largest}
-    tasks = {size: sales_task(size) for size in sizes}
-    for size, task in tasks.items():
-        time_in_turns(measured, task, names_for(size), turns or TURNS[size])
-        check_same_work(task)
-    measured.starts = time_starts(tasks[sizes[0]])
-    largest_task = tasks[sizes[-1]]
-    small = sales_task(largest_task.rows, memory_mb=SMALL_MEMORY_MB, folder="small")
-    measured.small[small.rows] = say(small.rows, f"forcelift, {SMALL_MEMORY_MB} MB", contestants.forcelift(small))
-    # Jobs that take a minute leave the cores idle, so memory is measured beside them: only time would suffer from it.
-    slow = sales_task(largest_task.rows, job_seconds=JOB_SECONDS, folder="slow")
-    beside = threading.Thread(target=_measure_into, args=(measured.requests, slow, "forcelift, slow jobs"))
-    beside.start()
-    for task in narrow.values():
-        _measure_into(measured.memory, task, "forcelift, narrow rows")
-    beside.join()
+    narrow = [size for size in NARROW_SIZES if largest is None or size <= largest]
+    if "load" in parts:
+        for size in sizes:
+            wanted = [name for name in names_for(size) if names is None or name in names]
+            time_in_turns(measured, sales_task(size), wanted, turns or TURNS[size], may_begin=plan.may_begin)
+            if {"floor", "forcelift"} <= set(measured.times[size]):
+                check_same_work(sales_task(size))
+    if "starts" in parts and plan.may_begin("starts"):
+        if "forcelift" not in measured.times.get(sizes[0], {}):
+            say(sizes[0], "forcelift, to have a batch", contestants.forcelift(sales_task(sizes[0])))
+        measured.starts = time_starts(sales_task(sizes[0]))
+    if "small" in parts and plan.may_begin("little memory"):
+        small = sales_task(sizes[-1], memory_mb=SMALL_MEMORY_MB, folder="small")
+        _measure_into(measured, measured.small, small, f"forcelift, {SMALL_MEMORY_MB} MB")
+    beside: threading.Thread | None = None
+    if "calls" in parts and plan.may_begin("slow jobs"):
+        slow = sales_task(sizes[-1], job_seconds=JOB_SECONDS, folder="slow")
+        beside = threading.Thread(
+            target=_measure_into, args=(measured, measured.requests, slow, "forcelift, slow jobs")
+        )
+        beside.start()
+    for size in narrow if "narrow" in parts else ():
+        if plan.may_begin(f"{size:,} narrow rows"):
+            _measure_into(measured, measured.memory, narrow_task(size), "forcelift, narrow rows")
+    if beside is not None:
+        beside.join()
     return measured
+
+
+@dataclass(frozen=True, slots=True)
+class _Schedule:
+    """Keeps to the time that the whole may take."""
+
+    measured: Measured
+    until: float
+
+    def may_begin(self, what: str) -> bool:
+        """Whether there is time to begin this; if not, it is noted as left out."""
+        if time.monotonic() < self.until:
+            return True
+        self.measured.left_out.append(what)
+        print(f"left out, as the time is up: {what}", flush=True)
+        return False
 
 
 def compile_clients() -> None:
@@ -94,7 +138,14 @@ def names_for(rows: int) -> list[str]:
     return [name for name in CONTESTANTS if name not in slow and (name not in NEEDS_CLIENTS or CLIENTS.is_dir())]
 
 
-def time_in_turns(measured: Measured, task: Task, names: Sequence[str], turns: int) -> None:
+def time_in_turns(
+    measured: Measured,
+    task: Task,
+    names: Sequence[str],
+    turns: int,
+    *,
+    may_begin: Callable[[str], bool] = lambda what: True,
+) -> None:
     """Let each contestant load the table once a turn. One that fails is told and does not come again."""
     found = measured.times.setdefault(task.rows, {})
     failed = measured.failures.setdefault(task.rows, {})
@@ -102,11 +153,11 @@ def time_in_turns(measured: Measured, task: Task, names: Sequence[str], turns: i
         for name in names:
             if name in failed or (name in SLOW_PEERS and turn > SLOW_PEERS_TURNS):
                 continue
+            if not may_begin(f"turn {turn} of {name} with {task.rows:,} rows"):
+                continue
             try:
                 usage = CONTESTANTS[name](task)
             except RuntimeError as error:
-                if name not in NEEDS_CLIENTS:
-                    raise
                 failed[name] = str(error)
                 print(f"{task.rows:,} rows: {name} fails: {error}", flush=True)
             else:
@@ -180,5 +231,10 @@ def say(rows: int, what: str, usage: Usage) -> Usage:
     return usage
 
 
-def _measure_into(found: dict[int, Usage], task: Task, what: str) -> None:
-    found[task.rows] = say(task.rows, what, contestants.forcelift(task))
+def _measure_into(measured: Measured, found: dict[int, Usage], task: Task, what: str) -> None:
+    """Measure the whole pipe once; if it fails, that is told, and the rest goes on."""
+    try:
+        found[task.rows] = say(task.rows, what, contestants.forcelift(task))
+    except RuntimeError as error:
+        measured.left_out.append(f"{task.rows:,} rows, {what}: {error}")
+        print(f"{task.rows:,} rows, {what} fails: {error}", flush=True)
