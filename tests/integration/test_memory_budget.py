@@ -17,13 +17,19 @@ from bench.measure import client_cores, running_sink
 
 _CHILD = """
 import sys
+import atexit
+
 from forcelift.cli import main
-try:
-    main(["run", "--plan", sys.argv[1]])
-finally:
+
+
+def tell():
     # Not `ru_maxrss`, which a child inherits from the process that it was forked from.
     status = dict(line.split(":", 1) for line in open("/proc/self/status"))
     print("PEAK", int(status["VmHWM"].split()[0]) // 1024, file=sys.stderr)
+
+
+atexit.register(tell)
+main(["run", "--plan", sys.argv[1]])
 """
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for the peak")
