@@ -81,6 +81,7 @@ def open_source(
         memory_mb=memory_mb,
         threads=threads,
         offered=offered,
+        sessions=settings.limits.sessions,
     )
     try:
         yield source

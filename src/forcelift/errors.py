@@ -127,6 +127,13 @@ class SourceChanged(SourceError):
     """The source no longer is what the batch was planned on."""
 
 
+class SnapshotLost(SourceChanged):
+    """The source has forgotten the state that was to be read: a shorter read may still find it, a later state is there.
+
+    What was read of it before stands.
+    """
+
+
 class TargetError(ForceliftError):
     """The org refused, or cannot be used as the plan wants."""
 

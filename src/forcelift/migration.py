@@ -317,6 +317,7 @@ class _World:
                 sample=SamplePercent.of(percent) if percent is not None else None,
                 own_fence=own_fence,
                 shares=held,
+                renews_snapshot=loaded.plan.source.lost_snapshot == "per_chunk",
             )
         )
         self._job_world = JobWorld(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+from tests.oracle_server import parallel
 from tests.oracle_server.errors import OracleError, not_taught
 from tests.oracle_server.parser import Node, Parser
 from tests.oracle_server.session_state import SessionState
@@ -69,6 +70,8 @@ def _constant(node: Node, given: dict[str, Any]) -> Any:
         return given.get(node.parts[0])
     if node.kind == "null":
         return None
+    if node.kind == "name" and node.parts in (("TRUE",), ("FALSE",)):
+        return node.parts == ("TRUE",)
     raise not_taught("expressions as arguments of procedures")
 
 
@@ -109,4 +112,5 @@ _PROCEDURES: dict[str, Callable[[SessionState, dict[str | int, Any], Callable[[]
     "DBMS_STATS.GATHER_TABLE_STATS": _gather,
     "DBMS_SESSION.SLEEP": _sleep,
     "DBMS_TRANSACTION.LOCAL_TRANSACTION_ID": _transaction_id,
+    **parallel.PROCEDURES,
 }

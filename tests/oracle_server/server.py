@@ -7,6 +7,7 @@ behaves as Oracle documents, never as a client might wish. Whatever it was not t
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from types import TracebackType
 
@@ -27,14 +28,23 @@ class OracleServer:
         service: The service name that clients connect to; `sid` likewise.
         sdu: The largest packet that is agreed to.
         port: 0 takes a free one.
+        tls: Serve TCPS by it.
     """
 
     def __init__(
-        self, profile: str = "23ai", *, service: str = "KPCPROD", sid: str = "KPC", sdu: int = 65535, port: int = 0
+        self,
+        profile: str = "23ai",
+        *,
+        service: str = "KPCPROD",
+        sid: str = "KPC",
+        sdu: int = 65535,
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         if profile not in PROFILES:
             raise ValueError(f"no such profile: {profile}")
         self.profile, self.service, self.sid, self.sdu = profile, service, sid, sdu
+        self._tls = tls
         self.store = Store()
         self.faults = Faults()
         self.closing = threading.Event()
@@ -100,6 +110,15 @@ class OracleServer:
             thread.start()
 
     def _serve(self, sock: socket.socket, number: int) -> None:
+        if self._tls is not None:
+            with self._lock:
+                self._sockets.discard(sock)
+            try:
+                sock = self._tls.wrap_socket(sock, server_side=True)
+            except OSError:
+                return  # The client does not trust the certificate, or speaks no TLS.
+            with self._lock:
+                self._sockets.add(sock)
         try:
             Session(self, Packets(sock), number).serve()
         finally:

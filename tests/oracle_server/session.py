@@ -276,8 +276,10 @@ class Session:
                 raise OracleError(28000, detail="The account is locked.")
             if not user.may("CREATE SESSION"):
                 raise OracleError(1045, detail="user lacks CREATE SESSION privilege; logon denied")
-            if given.get("PROXY_CLIENT_NAME"):
-                raise not_taught("proxy users")
+            if client := given.get("PROXY_CLIENT_NAME", "").strip('"').upper():
+                if f"CONNECT THROUGH {client}" not in user.granted or client not in self._server.store.catalog.users:
+                    raise OracleError(28150)
+                user = self._server.store.catalog.users[client]
         except OracleError as error:
             return self._end(error)
         self.state = SessionState(

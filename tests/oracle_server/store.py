@@ -63,6 +63,9 @@ class Store:
         self.undo_floor = FIRST_SCN
         self.moments: list[tuple[int, datetime]] = [(FIRST_SCN, utc_now())]
         self.undo_retention_s = 900
+        self.is_standby = False
+        self.withheld: set[str] = set()  # packages that PUBLIC may not run here
+        self.tasks: dict[tuple[str, str], list[tuple[int, ...]]] = {}
         self._database = duckdb.connect(":memory:", config={"threads": 2})
         register(self._database)
         self._next_transaction = 1
@@ -72,6 +75,11 @@ class Store:
         self.locked_tables: dict[str, int] = {}
         self._waits_for: dict[int, int] = {}
         self._writer = self._database.cursor()
+
+    @property
+    def role(self) -> tuple[str, str]:
+        """OPEN_MODE and DATABASE_ROLE."""
+        return ("READ ONLY WITH APPLY", "PHYSICAL STANDBY") if self.is_standby else ("READ WRITE", "PRIMARY")
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own, so that its result stays open beside others."""
@@ -111,6 +119,8 @@ class Store:
 
     def begin(self, transaction: Transaction | None) -> Transaction:
         """The session's transaction, begun if there is none."""
+        if self.is_standby:
+            raise OracleError(16000)
         with self.latch:
             if transaction is None:
                 transaction = Transaction(self._next_transaction)

@@ -14,8 +14,9 @@ from typing import Any
 from tests.oracle_server.catalog import BLOCK_BYTES, ROWS_PER_BLOCK, Constraint, Table, extents
 from tests.oracle_server.errors import OracleError
 from tests.oracle_server.expressions import Value, literal
+from tests.oracle_server.parallel import chunk_rows
 from tests.oracle_server.session_state import SessionState
-from tests.oracle_server.types import DATE, NUMBER, OraType, varchar
+from tests.oracle_server.types import DATE, NUMBER, ROWID, OraType, varchar
 
 _TEXT, _LONG = varchar(128), varchar(4000)
 _NUMBER = "DECIMAL(38,0)"
@@ -499,8 +500,19 @@ def _sequences(state: SessionState) -> Iterator[Row]:
 _FIXED: dict[str, tuple[list[tuple[str, OraType]], FixedRows, bool]] = {
     "V$DATABASE": (
         [("NAME", _TEXT), ("CURRENT_SCN", NUMBER), ("OPEN_MODE", _TEXT), ("DATABASE_ROLE", _TEXT)],
-        lambda s: iter([(s.service.upper(), s.store.scn, "READ WRITE", "PRIMARY")]),
+        lambda s: iter([(s.service.upper(), s.store.scn, *s.store.role)]),
         False,
+    ),
+    "USER_PARALLEL_EXECUTE_CHUNKS": (
+        [
+            ("CHUNK_ID", NUMBER),
+            ("TASK_NAME", _TEXT),
+            ("STATUS", _TEXT),
+            ("START_ROWID", ROWID),
+            ("END_ROWID", ROWID),
+        ],
+        chunk_rows,
+        True,
     ),
     "V$PARAMETER": ([("NAME", _TEXT), ("VALUE", _LONG)], _parameters, False),
     "V$UNDOSTAT": (

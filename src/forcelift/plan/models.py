@@ -67,6 +67,12 @@ class SourceSettings(Strict):
         description="IANA zone of timestamps without a zone; tables and columns override it. Without any, a "
         "datetime field cannot be fed from them.",
     )
+    lost_snapshot: Literal["per_chunk", "stop"] = Field(
+        default="per_chunk",
+        description="What becomes of a chunk when the source has forgotten the batch's snapshot (Oracle: ORA-01555). "
+        "`per_chunk` reads it as of a snapshot of its own, and says so in the audit database, the summary and "
+        "`status`; `stop` ends the run.",
+    )
     limits: SourceLimits = Field(default=SourceLimits(), description="How much the source may be asked for.")
 
 

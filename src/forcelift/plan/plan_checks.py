@@ -21,7 +21,9 @@ from forcelift.plan.urls import (
     SERVER_SCHEMES,
     SOURCE_SCHEMES,
     database_fault,
+    has_userinfo,
     holds_literal_secret,
+    is_external,
     is_loopback,
     scheme_of,
     secret_spans,
@@ -114,6 +116,14 @@ def _source(source: models.SourceSettings, shaped: Shaped) -> Iterator[Problem]:
             ("source", "limits", "sessions"),
             hint="one holds the snapshot that the others read under",
         )
+    if scheme == "oracle":
+        yield from _oracle_sign_in(source, url, shaped)
+    elif source.lost_snapshot == "stop":
+        yield shaped.problem(
+            "only an Oracle source may lose its snapshot while it is read",
+            ("source", "lost_snapshot"),
+            hint="leave it out",
+        )
     yield from _sign_in(source, "source", SOURCE_SCHEMES, "source", shaped)
 
 
@@ -128,6 +138,20 @@ def _sign_in(
                 yield shaped.problem(f"`{scheme}` {what}s have no sign-in", (key, name), hint="leave it out")
     elif place.password is not None and secret_spans(url):
         yield shaped.problem("the URL holds a password, too", (key, "password"), hint="leave one of them out")
+
+
+def _oracle_sign_in(source: models.SourceSettings, url: str, shaped: Shaped) -> Iterator[Problem]:
+    """A user and a password, here or in the URL; a wallet may stand for both."""
+    if is_external(url) or has_userinfo(url):
+        return
+    for name in ("user", "password"):
+        if getattr(source, name) is None:
+            hint = "write `user: ${ORACLE_USER}`" if name == "user" else "write `password: ${ORACLE_PASSWORD}`"
+            yield shaped.problem(
+                f"an Oracle source needs a {name}",
+                ("source",),
+                hint=f"{hint}, or sign in by a wallet with `external=true` in the URL",
+            )
 
 
 def _target(target: models.TargetSettings, shaped: Shaped) -> Iterator[Problem]:

@@ -82,6 +82,21 @@ def _secret_query_parts(url: str, start: int) -> Iterator[Span]:
             yield Span(*match.span("value"))
 
 
+def has_userinfo(url: str) -> bool:
+    """True if the URL itself names who signs in, or cannot be taken apart."""
+    parts = _split(url)
+    return parts is None or parts.username is not None
+
+
+def is_external(url: str) -> bool:
+    """True if an Oracle URL leaves the sign-in to a wallet."""
+    return any(
+        match["name"].lower() == "external" and match["value"].lower() in ("true", "yes")
+        for match in _QUERY_PART.finditer(url, url.find("?") + 1)
+        if "?" in url
+    )
+
+
 def masked_url(url: str) -> str:
     """The URL as it may be shown and stored: every secret part as `***`."""
     for span in sorted(secret_spans(url), key=lambda one: one.start, reverse=True):

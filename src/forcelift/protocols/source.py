@@ -129,6 +129,23 @@ class AnswersSql(Protocol):
         ...
 
 
+@runtime_checkable
+class ForgetsSnapshot(Protocol):
+    """A source that keeps a state for a while only (Oracle overwrites its undo): reads may raise `SnapshotLost`."""
+
+    def spans(self, table: str, *, predicate: Predicate, parts: int) -> list[Predicate]:
+        """A slice in up to so many shorter ones, which together hold its rows once; itself where it cannot be cut."""
+        ...
+
+    def afresh(self) -> Source | None:
+        """The same source as it is now, through the same sessions; None where no read sees a state of before."""
+        ...
+
+    def snapshot_seconds(self) -> float | None:
+        """How long a state lasts, by the source's own measure; None where it cannot be asked or nothing is kept."""
+        ...
+
+
 class Source(Protocol):
     """A place that rows are read from. Methods may be called from several threads at once.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from forcelift.errors import SourceError
@@ -28,6 +29,7 @@ def open_source(
     memory_mb: int | None = None,
     threads: int | None = None,
     offered: Sequence[SharedSnapshot] = (),
+    sessions: int | None = None,
 ) -> Source:
     """Open the source that a URL names, read-only.
 
@@ -46,6 +48,7 @@ def open_source(
         threads: How many threads DuckDB uses for that; as many as the machine has cores if None.
         offered: Oracle and PostgreSQL only: states of the source that other processes read and offer, see
             `SharedSnapshot`.
+        sessions: Oracle only: how many sessions may be open at once; 8 if None.
 
     Raises:
         SourceError: The URL is not understood, there is nothing at its path, or what is there is of another kind.
@@ -61,7 +64,13 @@ def open_source(
         )
     if scheme == "oracle":
         return _open_oracle(
-            url, user=user, password=password, encoding=encoding, byte_tables=byte_tables or (), offered=offered
+            url,
+            user=user,
+            password=password,
+            encoding=encoding,
+            byte_tables=byte_tables or (),
+            offered=offered,
+            sessions=sessions,
         )
     if scheme not in ("sqlite", "duckdb", "files"):
         raise SourceError(
@@ -98,15 +107,7 @@ def open_source(
     return DuckdbSource(path, memory_mb=memory_mb, threads=threads)
 
 
-def _open_oracle(
-    url: str,
-    *,
-    user: str | None,
-    password: str | None,
-    encoding: str,
-    byte_tables: Collection[str],
-    offered: Sequence[SharedSnapshot],
-) -> Source:
+def _open_oracle(url: str, **options: Any) -> Source:
     try:
         from forcelift.source.oracle import open_oracle
     except ModuleNotFoundError as error:
@@ -117,7 +118,7 @@ def _open_oracle(
             state="nothing was read",
             hint="install it by `pip install 'forcelift[oracle]'`",
         ) from None
-    return open_oracle(url, user=user, password=password, encoding=encoding, byte_tables=byte_tables, offered=offered)
+    return open_oracle(url, **options)
 
 
 def open_backups(

@@ -15,7 +15,9 @@ import oracledb
 from forcelift.errors import SourceError
 from forcelift.protocols.backups import Copied, Room
 from forcelift.source.backup_names import NOT_MADE, check_rows, condition, quoted_path, suffixed
-from forcelift.source.oracle_session import Address, code_of, connect_to, fetch, oracle_errors
+from forcelift.source.oracle_address import Address
+from forcelift.source.oracle_errors import code_of, oracle_errors
+from forcelift.source.oracle_session import connect_to, fetch
 
 _NAME_BYTES = 128  # from 12.2 on; an older database says so by ORA-00972
 _REFUSED = {

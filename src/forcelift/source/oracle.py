@@ -1,14 +1,16 @@
 """Oracle as a source, read through python-oracledb in its thin mode.
 
 Reads:   one database, every query as of the SCN taken when the source was opened (`?snapshot=none`: as of its own).
-Writes:  nothing.
+Writes:  nothing; DBMS_PARALLEL_EXECUTE, where it cuts a table, keeps a task in the user's schema meanwhile.
 Re-run:  a chunk is a range of ROWIDs, or of the key where the user may not see the table's extents, and is found again
          by a later run. That run has an SCN of its own; rows written in between are in it.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,9 +28,21 @@ from forcelift.protocols.source import (
     SourceTable,
 )
 from forcelift.source.names import UNTOUCHED, quote
-from forcelift.source.oracle_catalog import Shape, describe_shape, find_relation, relations
-from forcelift.source.oracle_session import Address, Sessions, batches, fetch, fetch_exact, oracle_errors
-from forcelift.source.oracle_slices import count_rows, plan_slices, slice_tail
+from forcelift.source.oracle_address import Address
+from forcelift.source.oracle_advice import slow_statement
+from forcelift.source.oracle_catalog import Shape, describe_shape, extents, find_relation, relations, undo_seconds
+from forcelift.source.oracle_cuts import cut_again, cut_by_extents, cut_by_key, cut_by_package
+from forcelift.source.oracle_errors import CallTimeout, oracle_errors
+from forcelift.source.oracle_session import (
+    SESSIONS_MAX,
+    Sessions,
+    StatementTooLong,
+    batches,
+    current_scn,
+    fetch,
+    fetch_exact,
+)
+from forcelift.source.oracle_slices import count_rows, slice_tail
 from forcelift.source.oracle_types import OracleColumn, decoded
 from forcelift.source.types import schema_of
 
@@ -45,20 +59,22 @@ def open_oracle(
     encoding: str = "utf-8",
     byte_tables: Collection[str] = (),
     offered: Sequence[SharedSnapshot] = (),
+    sessions: int | None = None,
 ) -> OracleSource:
     """Open a database.
 
     Args:
-        url: `oracle://host:port/service`, or `oracle://NAME` for a name in tnsnames.ora.
+        url: As `Address` has it.
         user: The user; else the URL's.
         password: As `user`.
         encoding: As `OracleSource` has it, like the rest.
         byte_tables: As above.
         offered: As above.
+        sessions: As above.
     """
     address = Address(url, user=user, password=password)
     kind = SharingOracleSource if address.uses_snapshot else OracleSource
-    return kind(address, encoding=encoding, byte_tables=byte_tables, offered=offered)
+    return kind(address, encoding=encoding, byte_tables=byte_tables, offered=offered, sessions=sessions or SESSIONS_MAX)
 
 
 _ADDRESS_COLUMN = OracleColumn(
@@ -77,6 +93,7 @@ class OracleSource:
         encoding: Other than UTF-8: text is delivered as the bytes that the database stores, for the rules to decode.
         byte_tables: Tables whose text is delivered so in any case.
         offered: SCNs at which other processes read this database; the first is read at.
+        sessions: How many may be open at once.
     """
 
     kind = "oracle"
@@ -88,11 +105,13 @@ class OracleSource:
         encoding: str = "utf-8",
         byte_tables: Collection[str] = (),
         offered: Sequence[SharedSnapshot] = (),
+        sessions: int = SESSIONS_MAX,
     ) -> None:
-        self._place = address.shown
+        self._place, self._address = address.shown, address
         self._raw_text = encoding.lower().replace("_", "-") not in ("utf-8", "utf8", "ascii", "us-ascii")
         self._byte_tables = frozenset(byte_tables)
-        self._sessions = Sessions(address, offered)
+        self._sessions = Sessions(address, offered, sessions_max=sessions)
+        self._scn = self._sessions.scn
         self._shapes: dict[str, Shape] = {}
 
     def tables(self) -> list[str]:
@@ -118,17 +137,52 @@ class OracleSource:
 
     def snapshot(self) -> str | None:
         """The SCN that all reads see; None for `?snapshot=none`."""
-        scn = self._sessions.scn
-        return None if scn is None else f"scn:{scn}"
+        return None if self._scn is None else f"scn:{self._scn}"
+
+    def snapshot_seconds(self) -> float | None:
+        """How long an SCN lasts: the shortest retention that the server tuned itself to within a day, or its target.
+
+        None where the user may see neither V$UNDOSTAT nor V$PARAMETER.
+        """
+        with self._sessions.session(action="check") as connection, oracle_errors(self._place):
+            return undo_seconds(connection)
+
+    def afresh(self) -> OracleSource | None:
+        """This database as of an SCN of now; None for `?snapshot=none`, where every read is of now."""
+        if self._scn is None:
+            return None
+        other = copy.copy(self)
+        with self._sessions.session() as connection, oracle_errors(self._place):
+            other._scn = current_scn(connection, self._place)
+        return other
+
+    def spans(self, table: str, *, predicate: Predicate, parts: int) -> list[Predicate]:
+        """Shorter slices: of blocks, or of the key's range."""
+        with self._sessions.session(action="plan") as connection:
+            shape = self._shape(connection, table)
+            with self._guarded(table, None):
+                seen = extents(connection, shape.relation) if predicate["by"] in ("rowid", "all") else None
+                return cut_again(connection, shape, predicate, seen, parts=parts)
 
     def plan_chunks(
         self, table: str, *, where: str | None, key: Sequence[str], rows_per_chunk: int
     ) -> list[ChunkPredicate]:
-        """Cut by ROWIDs where the extents can be seen, else by the primary key's first column, else by `key`'s."""
-        with self._sessions.session() as connection:
+        """Cut by ROWIDs where extents can be seen or the package may cut, else by an indexed key."""
+        with self._sessions.session(action="plan") as connection:
             shape = self._shape(connection, table)
-            with oracle_errors(table):
-                return plan_slices(connection, shape, scn=self._sessions.scn, where=where, key=key, rows=rows_per_chunk)
+            with self._guarded(table, where):
+                total = count_rows(connection, slice_tail(shape, scn=self._scn, where=where, predicate=None))
+                if total <= rows_per_chunk:
+                    return [ChunkPredicate(predicate={"by": "all"}, rows_estimate=total)]
+                if seen := extents(connection, shape.relation):
+                    return cut_by_extents(seen, total=total, rows=rows_per_chunk)
+        if shape.relation.has_rowids and self._address.task_chunks:
+            with self._sessions.session(action="plan", read_only=False) as connection, oracle_errors(table):
+                chunks = cut_by_package(connection, shape.relation, total=total, rows=rows_per_chunk)
+                if chunks is not None:
+                    return chunks
+        with self._sessions.session(action="plan") as connection, self._guarded(table, where):
+            return cut_by_key(connection, shape, scn=self._scn, where=where, key=key, total=total, rows=rows_per_chunk)
 
     def count(
         self,
@@ -140,11 +194,11 @@ class OracleSource:
         among: pa.Array | None = None,
     ) -> int:
         """A COUNT(*) over the slice."""
-        with self._sessions.session() as connection:
+        with self._sessions.session(action="count") as connection:
             shape = self._shape(connection, table)
-            with oracle_errors(table):
+            with self._guarded(table, where):
                 picked = _among(shape, among)
-                tail = slice_tail(shape, scn=self._sessions.scn, where=where, predicate=predicate, picked=picked)
+                tail = slice_tail(shape, scn=self._scn, where=where, predicate=predicate, picked=picked)
                 return count_rows(connection, tail)
 
     def read(
@@ -164,12 +218,12 @@ class OracleSource:
             shape = self._shape(connection, table)
         picked = shape.pick(columns)
         shape.pick(order_by)
-        tail = slice_tail(shape, scn=self._sessions.scn, where=where, predicate=predicate, picked=_among(shape, among))
+        tail = slice_tail(shape, scn=self._scn, where=where, predicate=predicate, picked=_among(shape, among))
         if order_by:
             tail += " ORDER BY " + ", ".join(
                 f"{quote(shape.relation.name)}.{quote(one)} NULLS LAST" for one in order_by
             )
-        return self._stream(table, picked, tail=tail, batch_rows=batch_rows)
+        return self._stream(table, picked, tail=tail, batch_rows=batch_rows, where=where)
 
     def locate(
         self,
@@ -186,8 +240,8 @@ class OracleSource:
             shape = self._shape(connection, table)
         _require_rowids(shape)
         picked = [*shape.pick(columns), _ADDRESS_COLUMN]
-        tail = slice_tail(shape, scn=self._sessions.scn, where=where, predicate=predicate)
-        return self._stream(table, picked, tail=tail, batch_rows=batch_rows)
+        tail = slice_tail(shape, scn=self._scn, where=where, predicate=predicate)
+        return self._stream(table, picked, tail=tail, batch_rows=batch_rows, where=where)
 
     def sample(self, table: str, *, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
         """Rows picked by chance while the table is scanned, twice as many as wanted, then every n-th of those."""
@@ -195,16 +249,16 @@ class OracleSource:
             shape = self._shape(connection, table)
             picked = shape.pick(columns)
             with oracle_errors(table):
-                whole = slice_tail(shape, scn=self._sessions.scn, where=None, predicate=None)
+                whole = slice_tail(shape, scn=self._scn, where=None, predicate=None)
                 total = shape.table.rows_estimate or count_rows(connection, whole)
         percent = 200.0 * rows / max(total, 1) if shape.relation.is_table else 100.0
         schema = schema_of([one.column for one in picked])
         while True:
             percent = min(100.0, max(0.000001, percent))
-            tail = slice_tail(shape, scn=self._sessions.scn, where=where, predicate=None, percent=percent)
+            tail = slice_tail(shape, scn=self._scn, where=where, predicate=None, percent=percent)
             # Statistics may be old: more than this is never taken.
             tail += f" FETCH FIRST {8 * rows} ROWS ONLY"
-            parts = list(self._stream(table, picked, tail=tail, batch_rows=max(rows, 1)))
+            parts = list(self._stream(table, picked, tail=tail, batch_rows=max(rows, 1), where=where))
             found = pa.Table.from_batches(parts, schema)
             if found.num_rows >= rows or percent >= 100.0:
                 break
@@ -215,12 +269,24 @@ class OracleSource:
 
     def ask(self, sql: str, *, rows_max: int) -> list[tuple[Any, ...]]:
         """The rows of a query of the plan as they are now, at most so many; as a subquery it can change nothing."""
-        with self._sessions.session() as connection, oracle_errors("a query of the plan's `checks`"):
-            return fetch_exact(connection, f"SELECT * FROM ({sql.strip().rstrip(';')})", rows_max=rows_max)
+        with self._sessions.session(action="check") as connection, oracle_errors("a query of the plan's `checks`"):
+            return fetch_exact(connection, f"SELECT * FROM ({sql.strip().rstrip(';')}\n)", rows_max=rows_max)
 
     def close(self) -> None:
         """End the sessions."""
         self._sessions.close()
+
+    @contextmanager
+    def _guarded(self, table: str, where: str | None) -> Iterator[None]:
+        """Errors as ours; of a statement that took too long, with what would make it shorter."""
+        try:
+            with oracle_errors(table):
+                yield
+        except CallTimeout as error:
+            limit = self._address.statement_seconds
+            if not isinstance(error, StatementTooLong) and self._address.call_seconds < limit:
+                raise
+            raise slow_statement(self._shapes.get(table), table, where, seconds=limit) from None
 
     def _shape(self, connection: oracledb.Connection, table: str) -> Shape:
         # Oracle's dictionary views are slow, and a batch asks for each table hundreds of times.
@@ -234,7 +300,7 @@ class OracleSource:
         return self._shapes.setdefault(table, shape)
 
     def _stream(
-        self, table: str, columns: Sequence[OracleColumn], *, tail: str, batch_rows: int
+        self, table: str, columns: Sequence[OracleColumn], *, tail: str, batch_rows: int, where: str | None
     ) -> Iterator[pa.RecordBatch]:
         schema = schema_of([one.column for one in columns])
         # A query needs a column even where none is wanted, and the driver's schema needs distinct names.
@@ -242,8 +308,9 @@ class OracleSource:
         fields = [pa.field(f"c{at}", one.asked) for at, one in enumerate(columns)] or [pa.field("c", pa.int64())]
         width = sum(one.width for one in columns) or 8
         size = max(1, min(batch_rows, _REPLY_ROWS_MAX, _REPLY_BYTES // width))
-        with self._sessions.session() as connection, oracle_errors(table):
-            for batch in batches(connection, f"SELECT {expressions} {tail}", pa.schema(fields), size=size):
+        query, limit = f"SELECT {expressions} {tail}", self._address.statement_seconds
+        with self._sessions.session() as connection, self._guarded(table, where):
+            for batch in batches(connection, query, pa.schema(fields), size=size, seconds=limit):
                 if batch.num_rows:
                     yield _built(batch, columns, schema)
 
@@ -253,7 +320,7 @@ class SharingOracleSource(OracleSource):
 
     def exported(self) -> str:
         """The SCN."""
-        return str(self._sessions.scn)
+        return str(self._scn)
 
 
 def _built(batch: pa.RecordBatch, columns: Sequence[OracleColumn], schema: pa.Schema) -> pa.RecordBatch:

@@ -9,7 +9,8 @@ import oracledb
 
 from forcelift.protocols.source import Column, SourceTable
 from forcelift.source.names import pick_columns, quote, unknown_table
-from forcelift.source.oracle_session import code_of, fetch
+from forcelift.source.oracle_errors import code_of
+from forcelift.source.oracle_session import fetch
 from forcelift.source.oracle_types import Declared, OracleColumn, oracle_column
 
 _TABLES = """
@@ -37,6 +38,14 @@ WHERE c.owner = :owner AND c.table_name = :name AND c.constraint_type IN ('P', '
 ORDER BY c.constraint_name, k.position
 """
 _SIZES = "SELECT num_rows, avg_row_len FROM all_tables WHERE owner = :owner AND table_name = :name"
+_LEADING = """
+SELECT DISTINCT column_name FROM all_ind_columns
+WHERE table_owner = :owner AND table_name = :name AND column_position = 1
+"""
+_PARTITIONED = """
+SELECT column_name FROM all_part_key_columns
+WHERE owner = :owner AND name = :name AND object_type = 'TABLE' ORDER BY column_position
+"""
 _EXTENTS = """
 SELECT o.data_object_id, e.relative_fno, e.block_id, e.blocks
 FROM dba_extents e
@@ -75,11 +84,17 @@ class Extent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """A table as the adapter needs it. `columns` are in the order of `table.columns`."""
+    """A table as the adapter needs it.
+
+    `columns` are in the order of `table.columns`; `leading` are the first columns of its indexes; `partitioned_by` is
+    empty where it has no partitions.
+    """
 
     relation: Relation
     table: SourceTable
     columns: tuple[OracleColumn, ...]
+    leading: frozenset[str] = frozenset()
+    partitioned_by: tuple[str, ...] = ()
 
     def pick(self, names: Sequence[str]) -> list[OracleColumn]:
         """The columns of those names; raises as `pick_columns` does."""
@@ -138,9 +153,13 @@ def describe_shape(connection: oracledb.Connection, relation: Relation, *, table
         keys.setdefault(constraint, []).append(column)
         primary = constraint if kind == "P" else primary
     ((rows, width),) = fetch(connection, _SIZES, **names) if relation.is_table else [(None, None)]
+    leading = fetch(connection, _LEADING, **names) if relation.is_table else []
+    partitioned = fetch(connection, _PARTITIONED, **names) if relation.is_table else []
     return Shape(
         relation=relation,
         columns=columns,
+        leading=frozenset(name for (name,) in leading),
+        partitioned_by=tuple(name for (name,) in partitioned),
         table=SourceTable(
             name=table,
             columns=tuple(one.column for one in columns),
@@ -169,3 +188,26 @@ def extents(connection: oracledb.Connection, relation: Relation) -> list[Extent]
         Extent(data_object=int(number), file=int(file), block=int(block), blocks=int(blocks))
         for number, file, block, blocks in found
     ]
+
+
+_UNDO = (
+    "SELECT MIN(tuned_undoretention) FROM v$undostat WHERE begin_time > SYSDATE - 1",
+    "SELECT TO_NUMBER(value) FROM v$parameter WHERE name = 'undo_retention'",
+)
+
+
+def undo_seconds(connection: oracledb.Connection) -> float | None:
+    """How long undo is kept; None if this user may not ask.
+
+    V$UNDOSTAT says what the server really keeps; `undo_retention` is a target, and a standby has no such statistics.
+    """
+    for query in _UNDO:
+        try:
+            found = fetch(connection, query)
+        except oracledb.DatabaseError as error:
+            if code_of(error) not in (942, 1031):
+                raise
+            continue
+        if found and found[0][0] is not None:
+            return float(found[0][0])
+    return None

@@ -1,49 +1,24 @@
-"""Slices of an Oracle table: how they are cut, and the FROM and WHERE of each.
+"""Slices of an Oracle table as they are stored, and the FROM and WHERE of each.
 
-A table whose extents the user may see is cut by ranges of ROWIDs, each block read once by one chunk. Any other is cut
-by ranges of its key's first column, whose bounds are quantiles. Ranges reach from bound to bound without a gap, and the
-first and the last are open, so that they hold every row once whatever the bounds are.
+Ranges reach from bound to bound without a gap, and the first and the last are open, so that they hold every row once
+whatever the bounds are. How bounds are found stands in `oracle_cuts`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any
 
 import oracledb
 
 from forcelift.errors import SourceError
-from forcelift.protocols.source import ChunkPredicate, ColumnKind, Predicate
-from forcelift.source.names import UNTOUCHED, quote, quote_text
-from forcelift.source.oracle_catalog import Extent, Shape, extents
+from forcelift.protocols.source import Predicate
+from forcelift.source.names import quote, quote_text
+from forcelift.source.oracle_catalog import Shape
 from forcelift.source.oracle_session import fetch
 
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)(E[+-]\d+)?")
-_MOMENT = "YYYY-MM-DD HH24:MI:SS"
-
-
-def plan_slices(
-    connection: oracledb.Connection, shape: Shape, *, scn: int | None, where: str | None, key: Sequence[str], rows: int
-) -> list[ChunkPredicate]:
-    """Cut the rows within `where` into slices of about `rows`."""
-    total = count_rows(connection, slice_tail(shape, scn=scn, where=where, predicate=None))
-    if total <= rows:
-        return [ChunkPredicate(predicate={"by": "all"}, rows_estimate=total)]
-    seen = extents(connection, shape.relation)
-    if seen:
-        return _rowid_slices(seen, total=total, rows=rows)
-    columns = shape.table.primary_key or tuple(key)
-    if not columns:
-        raise SourceError(
-            f"`{shape.table.name}` has no primary key, and its extents cannot be seen, so it cannot be cut into chunks",
-            state=UNTOUCHED,
-            hint="let a DBA run `GRANT SELECT ON DBA_EXTENTS` and `GRANT SELECT ON DBA_OBJECTS`, or name the columns "
-            "that tell its rows apart under `key`",
-        )
-    return _key_slices(connection, shape, scn=scn, where=where, column=columns[0], total=total, rows=rows)
+MOMENT = "YYYY-MM-DD HH24:MI:SS"
 
 
 def slice_tail(
@@ -101,6 +76,17 @@ def rowid_text(data_object: int, file: int, block: int, slot: int) -> str:
     )
 
 
+def rowid_parts(text: str) -> tuple[int, int, int, int]:
+    """What `rowid_text` was made of."""
+    values = []
+    for start, end in ((0, 6), (6, 9), (9, 15), (15, 18)):
+        value = 0
+        for letter in text[start:end]:
+            value = value << 6 | _ALPHABET.index(letter)
+        values.append(value)
+    return values[0], values[1], values[2], values[3]
+
+
 def _condition(predicate: Predicate) -> str:
     if predicate["by"] == "all":
         return "1 = 1"
@@ -126,71 +112,5 @@ def _literal(text: str, kind: str) -> str:
             raise ValueError("no number")
         return text
     if kind == "moment":
-        return f"TO_DATE({quote_text(text)}, '{_MOMENT}')"
+        return f"TO_DATE({quote_text(text)}, '{MOMENT}')"
     return quote_text(text)
-
-
-def _rowid_slices(seen: list[Extent], *, total: int, rows: int) -> list[ChunkPredicate]:
-    """Cut the blocks into as many parts as there are to be, each about as many blocks as the others."""
-    blocks = sum(one.blocks for one in seen)
-    step = max(1, rows * blocks // total)
-    bounds: list[str] = []
-    used = 0
-    for one in seen:
-        first = one.block
-        while first < one.block + one.blocks:
-            if used >= step:
-                bounds.append(rowid_text(one.data_object, one.file, first, 0))
-                used = 0
-            taken = min(step - used, one.block + one.blocks - first)
-            first, used = first + taken, used + taken
-    # Text order is not the order of ROWIDs, but these were made in the latter.
-    return [
-        ChunkPredicate(
-            predicate={"by": "rowid", "from": low, "below": high},
-            rows_estimate=total * (used if high is None else step) // blocks,
-        )
-        for low, high in pairwise([None, *bounds, None])
-    ]
-
-
-def _key_slices(
-    connection: oracledb.Connection,
-    shape: Shape,
-    *,
-    scn: int | None,
-    where: str | None,
-    column: str,
-    total: int,
-    rows: int,
-) -> list[ChunkPredicate]:
-    described, name = shape.column(column), quote(column)
-    if described.kind in (ColumnKind.INTEGER, ColumnKind.DECIMAL) or described.declared.startswith(("NUMBER", "FLOAT")):
-        kind, shown = "number", "TO_CHAR({}, 'TM9', 'NLS_NUMERIC_CHARACTERS=''.,''')"
-    elif described.declared == "DATE":
-        kind, shown = "moment", f"TO_CHAR({{}}, '{_MOMENT}')"
-    elif described.kind is ColumnKind.TEXT:
-        kind, shown = "text", "{}"
-    else:
-        raise SourceError(
-            f"`{shape.table.name}` cannot be cut by its key column `{column}`, which is {described.declared}",
-            state=UNTOUCHED,
-            hint="let a DBA run `GRANT SELECT ON DBA_EXTENTS` and `GRANT SELECT ON DBA_OBJECTS`, so that ROWIDs serve",
-        )
-    tail = slice_tail(shape, scn=scn, where=where, predicate=None, picked=f"{name} IS NOT NULL")
-    parts = -(-total // rows)
-    numbered = f"SELECT {name} AS k, NTILE({parts}) OVER (ORDER BY {name}) AS part {tail}"
-    found = fetch(
-        connection, f"SELECT {shown.format('MAX(k)')}, COUNT(*) FROM ({numbered}) GROUP BY part ORDER BY MAX(k)"
-    )
-    bounds = list(dict.fromkeys(bound for bound, _ in found[:-1]))
-    whole: dict[str, Any] = {"by": "key", "column": column, "kind": kind}
-    share = total // max(len(bounds) + 1, 1)
-    chunks = [
-        ChunkPredicate(predicate={**whole, "after": after, "upto": upto}, rows_estimate=share)
-        for after, upto in pairwise([None, *bounds, None])
-    ]
-    nulls = total - sum(int(count) for _, count in found)
-    if nulls:
-        chunks.append(ChunkPredicate(predicate={"by": "null", "column": column}, rows_estimate=nulls))
-    return chunks

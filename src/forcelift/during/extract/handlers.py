@@ -25,8 +25,9 @@ from forcelift.during.extract.parents import ParentIndex
 from forcelift.during.extract.record_data import Detail
 from forcelift.during.extract.sample_draw import DrawWorld
 from forcelift.during.extract.sampled_source import SampledSource
+from forcelift.during.extract.snapshots import View
 from forcelift.during.extract.stage import ChunkStager
-from forcelift.errors import DiskFull
+from forcelift.errors import DiskFull, SnapshotLost
 from forcelift.jobs.chunk_size import auto_chunk_rows
 from forcelift.jobs.messages import ChunkStaged, PlanTable, StageChunk, StageLinks, TablePlanned
 from forcelift.jobs.parts import PartWriter
@@ -36,7 +37,7 @@ from forcelift.jobs.work import StagedNames, TableWork, duplicates_name, staged_
 from forcelift.ledger import Ledger
 from forcelift.protocols.clock import Clock
 from forcelift.protocols.org import FieldDescribe, Org
-from forcelift.protocols.source import Predicate, Source
+from forcelift.protocols.source import ChunkPredicate, ForgetsSnapshot, Predicate, Source
 from forcelift.rules import DuplicateDecisions, SamplePercent, frame_of
 from forcelift.storage import Storage
 
@@ -50,7 +51,8 @@ class ExtractWorld:
     """Everything that extraction touches.
 
     `parent_keys` describes the field that each lookup is compared by; `own_fence` is this runner's on a batch that may
-    be shared, else None.
+    be shared, else None. `renews_snapshot` lets a chunk be read as it is now once the source has forgotten the batch's
+    state.
     """
 
     batch: Batch
@@ -72,6 +74,7 @@ class ExtractWorld:
     sample: SamplePercent | None = None  # None: all rows
     own_fence: int | None = None
     shares: Shares = field(default_factory=Shares)
+    renews_snapshot: bool = True
 
 
 class ExtractHandlers:
@@ -117,14 +120,17 @@ class ExtractHandlers:
             if claimed.state is WorkState.DONE:
                 return TablePlanned(chunks=tuple(world.audit.chunks(world.batch.batch_id, plan.table)))
         fingerprint = world.source.fingerprint(plan.table)
-        slices = world.source.plan_chunks(
-            plan.table, where=plan.where, key=work.rules.key_columns, rows_per_chunk=self._chunk_rows(work)
-        )
         name = duplicates_name(world.batch.batch_id, plan.table, fence=world.own_fence)
-        with _spilling(world.storage, plan.table):
-            repeats = self._find_duplicates(
-                work, [(number, part.predicate) for number, part in enumerate(slices, start=1)], name
-            )
+        try:
+            slices, repeats = self._cut(work, name, source=world.source)
+        except SnapshotLost as lost:
+            afresh = world.source.afresh() if isinstance(world.source, ForgetsSnapshot) else None
+            if afresh is None or not world.renews_snapshot:
+                raise
+            payload = {"table": plan.table, "reason": lost.message, "lost": world.source.snapshot()}
+            payload["read"] = afresh.snapshot()
+            world.audit.journal("snapshot_replaced", payload, batch_id=world.batch.batch_id)
+            slices, repeats = self._cut(work, name, source=afresh)
         table = BatchTable(
             batch_id=world.batch.batch_id,
             table_name=plan.table,
@@ -137,6 +143,16 @@ class ExtractHandlers:
         )
         world.audit.plan_table(table, [(part.predicate, part.rows_estimate) for part in slices])
         return TablePlanned(chunks=tuple(world.audit.chunks(world.batch.batch_id, plan.table)))
+
+    def _cut(self, work: TableWork, name: str, *, source: Source) -> tuple[list[ChunkPredicate], bool]:
+        """The table's slices, and whether keys repeat: then the decisions are sealed under `name`."""
+        plan = work.plan
+        slices = source.plan_chunks(
+            plan.table, where=plan.where, key=work.rules.key_columns, rows_per_chunk=self._chunk_rows(work, source)
+        )
+        numbered = [(number, part.predicate) for number, part in enumerate(slices, start=1)]
+        with _spilling(self._world.storage, plan.table):
+            return slices, self._find_duplicates(work, numbered, name, source=source)
 
     def stage_chunk(self, command: StageChunk) -> ChunkStaged:
         """Read and clean one chunk and seal its files."""
@@ -164,6 +180,8 @@ class ExtractHandlers:
                 detail=world.record_detail,
                 pace=world.pace,
                 turn=world.shares.turn,
+                may_renew=world.renews_snapshot,
+                told=partial(self._tell_lost, chunk),
             )
             staged = stager.stage(chunk, make_cleaner)
             files = [*(part.file for part in staged.parts), staged.rows_file, staged.refused_file, staged.links_file]
@@ -180,6 +198,20 @@ class ExtractHandlers:
             has_links=staged.links_file is not None,
             staged_bytes=staged.bytes or sum(part.bytes for part in staged.parts),
         )
+
+    def _tell_lost(self, chunk: Chunk, view: View, lost: SnapshotLost) -> None:
+        """Write down how a chunk is read whose state the source has forgotten."""
+        world = self._world
+        payload = {
+            "table": chunk.table_name,
+            "chunk": chunk.chunk_no,
+            "reason": lost.message,
+            "spans": len(view.slices),
+            "lost": world.source.snapshot(),
+            "read": view.source.snapshot(),
+        }
+        action = "snapshot_replaced" if view.is_afresh else "chunk_read_in_spans"
+        world.audit.journal(action, payload, batch_id=chunk.batch_id)
 
     def stage_links(self, command: StageLinks) -> tuple[Any, ...]:
         """Resolve the links of a loaded chunk, now that all tables of its group stand in the org."""
@@ -213,15 +245,17 @@ class ExtractHandlers:
     def _names(self, chunk: Chunk) -> StagedNames:
         return staged_names(chunk.batch_id, chunk.table_name, chunk.chunk_no, fence=self._world.own_fence)
 
-    def _chunk_rows(self, work: TableWork) -> int:
+    def _chunk_rows(self, work: TableWork, source: Source | None = None) -> int:
         if self._world.chunk_rows is not None:
             return self._world.chunk_rows
-        sample = self._world.source.sample(
+        sample = (source or self._world.source).sample(
             work.plan.table, columns=work.rules.source_columns, where=work.plan.where, rows=SAMPLE_ROWS
         )
         return auto_chunk_rows(frame_of(sample))
 
-    def _find_duplicates(self, work: TableWork, slices: Sequence[tuple[int, Predicate]], name: str) -> bool:
+    def _find_duplicates(
+        self, work: TableWork, slices: Sequence[tuple[int, Predicate]], name: str, *, source: Source
+    ) -> bool:
         """Whether a key repeats; then the decisions are sealed under `name`."""
 
         def save(write: Callable[[Path], object]) -> None:
@@ -232,15 +266,17 @@ class ExtractHandlers:
         found = find_repeats(
             work,
             slices,
-            partial(self._frames, work),
+            partial(self._frames, work, source=source),
             save,
             scratch=self._world.scratch,
             memory_mb=max(64, self._world.memory_mb // 4),
         )
         return found.keys > 0
 
-    def _frames(self, work: TableWork, columns: Sequence[str], predicate: Predicate) -> Iterator[pl.DataFrame]:
-        batches = self._world.source.read(
+    def _frames(
+        self, work: TableWork, columns: Sequence[str], predicate: Predicate, source: Source
+    ) -> Iterator[pl.DataFrame]:
+        batches = source.read(
             work.plan.table,
             columns=columns,
             where=work.plan.where,

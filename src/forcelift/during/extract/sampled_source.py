@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -11,8 +12,8 @@ import polars as pl
 import pyarrow as pa
 
 from forcelift.during.extract.sample_draw import Draw, DrawWorld, TableSample, addresses, drawn_samples
-from forcelift.errors import ForceliftError, ReadingStopped, SourceError, TransientError
-from forcelift.protocols.source import ChunkPredicate, Predicate, SourceTable
+from forcelift.errors import ForceliftError, ReadingStopped, SnapshotLost, SourceError, TransientError
+from forcelift.protocols.source import ChunkPredicate, ForgetsSnapshot, Predicate, Source, SourceTable
 
 
 class SampledSource:
@@ -55,7 +56,7 @@ class SampledSource:
             raise
         except BaseException as error:
             draw.close()
-            if isinstance(error, ForceliftError) and not isinstance(error, TransientError):
+            if isinstance(error, ForceliftError) and not isinstance(error, TransientError | SnapshotLost):
                 self._failure = error
             raise
         draw.close()
@@ -92,6 +93,24 @@ class SampledSource:
     def snapshot(self) -> str | None:
         """As the source does."""
         return self._source.snapshot()
+
+    def snapshot_seconds(self) -> float | None:
+        """As the source does."""
+        return self._source.snapshot_seconds() if isinstance(self._source, ForgetsSnapshot) else None
+
+    def spans(self, table: str, *, predicate: Predicate, parts: int) -> list[Predicate]:
+        """A chunk by the slices that its rows lie in; where there is but one, the rows stand by their addresses."""
+        return [{**predicate, "parts": [part]} for part in predicate["parts"]]
+
+    def afresh(self) -> Source | None:
+        """The same sample of the source as it is now."""
+        other = self._source.afresh() if isinstance(self._source, ForgetsSnapshot) else None
+        if other is None:
+            return None
+        sampled = SampledSource(replace(self._world, source=other))
+        with self._lock:
+            sampled._samples = self._samples
+        return sampled
 
     def plan_chunks(
         self, table: str, *, where: str | None, key: Sequence[str], rows_per_chunk: int

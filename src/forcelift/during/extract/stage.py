@@ -1,7 +1,8 @@
 """Stage one chunk: stream it from the source through the rules into sealed files.
 
 The source's own count is taken before and after the read. A chunk whose rows did not hold still is read once more; if
-it moves again it is refused rather than guessed at.
+it moves again it is refused rather than guessed at. One whose state the source has forgotten is read in shorter spans,
+and then as it is now if the plan lets it; the state that was read stands with the chunk.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import pyarrow.parquet as pq
 from forcelift.audit.records import Chunk, Part, StagedChunk
 from forcelift.during.extract.pace import Pace
 from forcelift.during.extract.record_data import Detail, column_codecs, source_rows_json
-from forcelift.errors import SourceChanged
+from forcelift.during.extract.snapshots import View, views
+from forcelift.errors import SnapshotLost, SourceChanged
 from forcelift.jobs.parts import PartWriter
 from forcelift.jobs.work import StagedNames, TableWork
 from forcelift.protocols.clock import Clock
@@ -104,10 +106,12 @@ class ChunkStager:
         detail: Detail,
         pace: Pace,
         turn: AbstractContextManager[object],
+        may_renew: bool = True,
+        told: Callable[[View, SnapshotLost], None] = lambda view, lost: None,
     ) -> None:
         self._source, self._storage, self._work, self._clock = source, storage, work, clock
         self._names, self._batch_rows, self._detail = names, batch_rows, detail
-        self._pace, self._turn = pace, turn
+        self._pace, self._turn, self._may_renew, self._told = pace, turn, may_renew, told
         self._changes: Counter[str] = Counter()
 
     def stage(self, chunk: Chunk, make_cleaner: Callable[[], ChunkCleaner]) -> StagedChunk:
@@ -117,28 +121,43 @@ class ChunkStager:
             make_cleaner: Gives a fresh cleaner, which remembers the rows of one read.
 
         Raises:
+            SnapshotLost: The source has forgotten the state, and the plan wants no other.
             SourceChanged: Rows came or went during each read.
         """
         began = self._clock.monotonic()
+        lost: SnapshotLost | None = None
+        for view in views(self._source, chunk.table_name, dict(chunk.predicate), may_renew=self._may_renew):
+            try:
+                if lost is not None:
+                    self._told(view, lost)
+                return self._stage_by(view, chunk, make_cleaner, began)
+            except SnapshotLost as error:
+                lost = error
+        assert lost is not None
+        raise lost
+
+    def _stage_by(
+        self, view: View, chunk: Chunk, make_cleaner: Callable[[], ChunkCleaner], began: float
+    ) -> StagedChunk:
         for _ in range(READS_MAX):
-            before = self._count(chunk)
-            found = self._read(chunk, make_cleaner())
+            before = self._count(view, chunk)
+            found = self._read(view, chunk, make_cleaner())
             if found.extracted == before:
-                return self._staged(found, count=before, seconds=self._clock.monotonic() - began)
-            after = self._count(chunk)
+                return self._staged(view, found, count=before, seconds=self._clock.monotonic() - began)
+            after = self._count(view, chunk)
             if found.extracted == after:
                 self._changes["source_moved_while_read:"] = abs(after - before)
-                return self._staged(found, count=after, seconds=self._clock.monotonic() - began)
+                return self._staged(view, found, count=after, seconds=self._clock.monotonic() - began)
         raise SourceChanged(
             f"table `{chunk.table_name}`, chunk {chunk.chunk_no}: rows came or went during each of {READS_MAX} reads",
             state="nothing of this chunk was sent",
             hint="stop the writers of this table, then go on with `forcelift run --resume`",
         )
 
-    def _count(self, chunk: Chunk) -> int:
-        return self._source.count(chunk.table_name, where=self._work.plan.where, predicate=dict(chunk.predicate))
+    def _count(self, view: View, chunk: Chunk) -> int:
+        return view.count(chunk.table_name, where=self._work.plan.where)
 
-    def _read(self, chunk: Chunk, cleaner: ChunkCleaner) -> _Found:
+    def _read(self, view: View, chunk: Chunk, cleaner: ChunkCleaner) -> _Found:
         found = _Found()
         self._changes.clear()
         work, names = self._work, self._names
@@ -147,11 +166,10 @@ class ChunkStager:
             rows = FrameFile(stack, self._storage, names.rows)
             refused = FrameFile(stack, self._storage, names.refused)
             links = FrameFile(stack, self._storage, names.links)
-            batches = self._source.read(
+            batches = view.read(
                 chunk.table_name,
                 columns=work.rules.source_columns,
                 where=work.plan.where,
-                predicate=dict(chunk.predicate),
                 order_by=work.rules.order_by,
                 batch_rows=self._batch_rows,
             )
@@ -205,7 +223,7 @@ class ChunkStager:
         for (rule, column), count in cleaned.changes.items():
             self._changes[f"{rule}:{column}"] += count
 
-    def _staged(self, found: _Found, *, count: int, seconds: float) -> StagedChunk:
+    def _staged(self, view: View, found: _Found, *, count: int, seconds: float) -> StagedChunk:
         assert found.rows_file is not None
         return StagedChunk(
             source_count=count,
@@ -220,5 +238,5 @@ class ChunkStager:
             source_checksum=str(found.checksum),
             changes=dict(self._changes),
             seconds=round(seconds, 3),
-            snapshot=self._source.snapshot(),
+            snapshot=view.source.snapshot(),
         )

@@ -1,0 +1,173 @@
+"""The ways to reach an Oracle database and to sign in, by the real driver against the test server."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.oracle_server.faults import Fault
+from tests.oracle_server.server import PROFILES, OracleServer
+from tests.oracle_support import PASSWORD, oracle
+
+from forcelift.errors import PlanError, SourceError, SourceUnavailable
+from forcelift.plan import load_plan
+from forcelift.source import open_source
+from forcelift.twin.tls import Certificate, own_certificate
+
+__all__ = ["oracle"]
+
+
+def tables(url: str, user: str | None = "KPS", password: str | None = PASSWORD) -> list[str]:
+    source = open_source(url, user=user, password=password)
+    try:
+        return source.tables()
+    finally:
+        source.close()
+
+
+def test_a_sid_a_service_and_a_whole_description(oracle: OracleServer) -> None:
+    place = f"127.0.0.1:{oracle.port}"
+    assert tables(f"oracle://{place}/KPCPROD") == []
+    assert tables(f"oracle://{place}?sid=KPC") == []
+    described = (
+        f"(DESCRIPTION=(ADDRESS=(PROTOCOL=TCP)(HOST=127.0.0.1)(PORT={oracle.port}))"
+        "(CONNECT_DATA=(SERVICE_NAME=KPCPROD)))"
+    )
+    assert tables(f"oracle://{described}") == []
+    assert tables(f"oracle://{described}?snapshot=none") == []
+    with pytest.raises(SourceError, match="knows no such SID") as error:
+        tables(f"oracle://{place}?sid=OTHER")
+    assert not isinstance(error.value, SourceUnavailable)
+    with pytest.raises(SourceUnavailable, match=r"DPY-6001|DPY-6005"):
+        tables(f"oracle://{place}/OTHER")
+
+
+def test_a_name_of_tnsnames(oracle: OracleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tnsnames.ora").write_text(
+        f"KPCPROD, KPC.WORLD =\n  (DESCRIPTION = (ADDRESS = (PROTOCOL = TCP)(HOST = 127.0.0.1)(PORT = {oracle.port}))\n"
+        "    (CONNECT_DATA = (SERVER = DEDICATED)(SERVICE_NAME = KPCPROD)))\n"
+    )
+    assert tables(f"oracle://KPCPROD?config_dir={tmp_path}") == []
+    assert tables(f"oracle://kpc.world?config_dir={tmp_path}") == []
+    with pytest.raises(SourceError, match=r"no such name stands in tnsnames\.ora"):
+        tables(f"oracle://KPCTEST?config_dir={tmp_path}")
+    with pytest.raises(SourceError, match=r"tnsnames\.ora") as error:
+        tables(f"oracle://KPCPROD?config_dir={tmp_path / 'none'}")
+    assert "config_dir" in str(error.value.hint)
+
+
+@pytest.fixture(params=PROFILES)
+def secure(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[OracleServer, Certificate]]:
+    """A server by TCPS alone, with a certificate that no public authority signed."""
+    made = own_certificate(tmp_path / "server")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.cert_file, made.key_file)
+    with OracleServer(request.param, tls=context) as server:
+        server.add_user("KPS", PASSWORD, "DBA")
+        yield server, made
+
+
+def test_tcps_trusts_only_whom_it_is_told_to(secure: tuple[OracleServer, Certificate]) -> None:
+    server, made = secure
+    url = f"oracle://localhost:{server.port}/KPCPROD?protocol=tcps"
+    assert tables(f"{url}&ca_file={made.cert_file}") == []
+    with pytest.raises(SourceError, match="certificate is not trusted") as error:
+        tables(url)
+    assert "ca_file" in str(error.value.hint)
+    with pytest.raises(SourceError, match="does not exist"):
+        tables(f"{url}&ca_file={made.cert_file}x")
+    with pytest.raises(SourceError, match="cannot be read"):
+        tables(f"{url}&ca_file={made.key_file}")
+
+
+def test_tcps_by_a_wallet(secure: tuple[OracleServer, Certificate], tmp_path: Path) -> None:
+    server, made = secure
+    wallet = tmp_path / "wallet"
+    wallet.mkdir()
+    (wallet / "ewallet.pem").write_text(made.cert_file.read_text())
+    url = f"oracle://localhost:{server.port}/KPCPROD?protocol=tcps&wallet_location={wallet}"
+    assert tables(url) == []
+    assert tables(f"{url}&ssl_server_dn_match=false") == []
+    with pytest.raises(SourceError):
+        tables(f"{url}x")
+
+
+def test_a_proxy_user_acts_as_another(oracle: OracleServer) -> None:
+    oracle.add_user("LOADER", "Proxy_1", "CONNECT THROUGH KPS")
+    oracle.add_user("STRANGER", "Proxy_2")
+    url = f"oracle://127.0.0.1:{oracle.port}/KPCPROD"
+    source = open_source(url, user="LOADER[KPS]", password="Proxy_1")
+    assert isinstance(source.snapshot(), str)  # LOADER himself may ask for none
+    source.close()
+    with pytest.raises(SourceError, match="may not act for that user") as error:
+        tables(url, "STRANGER[KPS]", "Proxy_2")
+    assert "GRANT CONNECT THROUGH" in str(error.value.hint)
+
+
+def test_a_locked_account_is_asked_once(oracle: OracleServer) -> None:
+    oracle.store.catalog.users["KPS"].locked = True
+    with pytest.raises(SourceError, match="the account is locked") as error:
+        tables(f"oracle://127.0.0.1:{oracle.port}/KPCPROD")
+    assert not isinstance(error.value, SourceUnavailable)
+
+
+@pytest.mark.parametrize("code", [12516, 12518, 12519, 12520, 12526, 12527, 12528])
+def test_a_listener_that_has_no_place_now_may_have_one_later(code: int) -> None:
+    with OracleServer("19c") as server:
+        server.add_user("KPS", PASSWORD)
+        server.faults.order(Fault(at="connect", action="refuse", code=code))
+        with pytest.raises(SourceUnavailable):
+            tables(f"oracle://127.0.0.1:{server.port}/KPCPROD")
+
+
+def test_a_host_that_nobody_knows_and_parts_that_do_not_fit() -> None:
+    with pytest.raises(SourceUnavailable, match=r"cannot be reached|DPY-6005"):
+        tables("oracle://nowhere.invalid/KPCPROD")
+    for url, words in (
+        ("oracle://h/s?sdu=many", "value of `sdu`"),
+        ("oracle://h/s?statement_minutes=0", "value of `statement_minutes`"),
+        ("oracle://h/s?snapshot=maybe", "`snapshot` is"),
+        ("oracle://(DESCRIPTION=(ADDRESS=x)", "the description has no end"),
+        ("oracle://(DESCRIPTION", "the description has no end"),
+        ("oracle://(DESCRIPTION=(x)) y", "something follows"),
+        ("oracle://h/s?external=true", "takes `protocol=tcps`"),
+    ):
+        with pytest.raises(SourceError, match=words):
+            tables(url)
+
+
+PLAN = """
+version: 1
+project: p
+source: {{url: "{url}"{more}}}
+target: {{url: "twin:./org.duckdb"}}
+tables:
+  - {{table: A, object: A__c, key: ID, external_id: Id__c, fields: {{ID: Id__c}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("url", "more", "missing"),
+    [
+        ("oracle://db/x", "", ["user", "password"]),
+        ("oracle://db/x", ', user: "KPS"', ["password"]),
+        ("oracle://u:${P}@db/x", "", []),
+        ("oracle://db/x?protocol=tcps&wallet_location=w&external=true", "", []),
+        ("oracle://(DESCRIPTION=(ADDRESS=(PROTOCOL=TCP)(HOST=h)(PORT=1521)))", "", ["user", "password"]),
+    ],
+)
+def test_a_plan_without_a_sign_in_is_a_fault_of_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, more: str, missing: list[str]
+) -> None:
+    monkeypatch.setenv("P", "word")
+    file = tmp_path / "forcelift.yaml"
+    file.write_text(PLAN.format(url=url, more=more))
+    if not missing:
+        assert load_plan(file).plan.source is not None
+        return
+    with pytest.raises(PlanError) as error:
+        load_plan(file)
+    assert int(error.value.exit_code) == 2
+    assert [f"an Oracle source needs a {name}" for name in missing] == [one.message for one in error.value.problems]
