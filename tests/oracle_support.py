@@ -14,7 +14,18 @@ PASSWORD = "Kps_Secret_1"
 @pytest.fixture(params=PROFILES)
 def oracle(request: pytest.FixtureRequest) -> Iterator[OracleServer]:
     """A server with a user `KPS` who may do all."""
-    with OracleServer(request.param) as server:
+    yield from serve_oracle(request.param)
+
+
+@pytest.fixture
+def oracle_19c() -> Iterator[OracleServer]:
+    """The same in the older profile alone, for tests over many kinds of source."""
+    yield from serve_oracle("19c")
+
+
+def serve_oracle(profile: str) -> Iterator[OracleServer]:
+    """As the fixture does, in one profile."""
+    with OracleServer(profile) as server:
         server.add_user("KPS", PASSWORD, "DBA", "CREATE TABLE", "SELECT_CATALOG_ROLE", "EXECUTE DBMS_FLASHBACK")
         yield server
 

@@ -25,7 +25,7 @@ from forcelift.checklists import refuse_unready
 from forcelift.during.extract import ExtractHandlers, ExtractWorld
 from forcelift.during.extract.pace import Pace
 from forcelift.during.extract.record_data import SentRowsJson
-from forcelift.errors import ExitCode, ForceliftError, LeaseLost, StateConflict
+from forcelift.errors import ExitCode, ForceliftError, LeaseLost, SourceError, StateConflict
 from forcelift.jobs.board import EngineSettings
 from forcelift.jobs.coordinator import Coordinator
 from forcelift.jobs.governor import Governor
@@ -36,6 +36,7 @@ from forcelift.jobs.runner import Runner
 from forcelift.jobs.shares import Shares
 from forcelift.jobs.world import JobWorld
 from forcelift.joining import Earlier, check_same, leave, look_back, sweep, write_marker
+from forcelift.lasting import SnapshotForecast, forecast_snapshot
 from forcelift.plan import LoadedPlan, load_plan, masked_url, plan_document, unsupported
 from forcelift.preparing import AutomationsOff
 from forcelift.protocols.clock import Clock, SystemClock
@@ -157,8 +158,13 @@ def run_migration(
                     _refuse_unready(loaded, state, org, clock, prepares=bool(options.prepare))
                 if options.extract_first and options.known is None:
                     check_room(loaded, state, source, compiled)
+                forecast = _forecast(loaded, options, state, source, compiled, watcher, clock)
                 batch = _begin(loaded, options, sample, batch_id, state, source=source, org=org, clock=clock)
                 watcher.on_batch(batch)
+                if forecast is not None:
+                    state.audit.journal("snapshot_forecast", forecast.document(), batch_id=batch_id)
+                    for sentence in forecast.sentences():
+                        watcher.on_note(sentence)
                 settings = engine or engine_settings(loaded, mode=batch.mode)
                 # A batch that reads everything first is one process's: it alone knows when all is read.
                 is_shared = state.audit.can_share and batch.mode is not BatchMode.EXTRACT_FIRST
@@ -180,6 +186,32 @@ def run_migration(
 def _refuse_unready(loaded: LoadedPlan, state: State, org: Org, clock: Clock, *, prepares: bool) -> None:
     facts = open_setup(org, clock=clock).facts()
     refuse_unready(loaded, state, org_id=org.org_id, is_production=facts.is_production, prepares=prepares, clock=clock)
+
+
+def _forecast(
+    loaded: LoadedPlan,
+    options: RunOptions,
+    state: State,
+    source: Source,
+    compiled: Compiled,
+    watcher: Watcher,
+    clock: Clock,
+) -> SnapshotForecast | None:
+    """Whether a new batch's snapshot will last. An estimate that cannot be had ends no run, and is told."""
+    if options.known is not None:
+        return None
+    try:
+        return forecast_snapshot(
+            loaded,
+            source,
+            compiled.works.values(),
+            disk=state.storage.disk(),
+            clock=clock,
+            extract_first=options.extract_first,
+        )
+    except SourceError as error:
+        watcher.on_note(f"how long the source's snapshot lasts could not be estimated: {error.message}")
+        return None
 
 
 def _shares(loaded: LoadedPlan) -> MemoryShares:

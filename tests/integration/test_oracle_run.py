@@ -33,7 +33,20 @@ GOOD = SALES - ORPHANS
 
 @pytest.fixture
 def migration(oracle: OracleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Migration]:
-    """The plan of the command line's tests, over the same rows in Oracle."""
+    """The plan of the command line's tests, over the same rows in Oracle, into a twin that works at once."""
+    yield from oracle_migration(oracle, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def held(oracle: OracleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Migration]:
+    """The same into a twin that works on jobs only when the test says so."""
+    yield from oracle_migration(oracle, tmp_path, monkeypatch, work=False)
+
+
+def oracle_migration(
+    oracle: OracleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, parts: str = "", work: bool = True
+) -> Iterator[Migration]:
+    """Fill the server and write the plan. `parts` are the query parts of the source's URL."""
     with connect(oracle) as connection:
         cursor = connection.cursor()
         cursor.execute('CREATE TABLE "tenants" ("code" VARCHAR2(20) PRIMARY KEY, "name" VARCHAR2(80))')
@@ -50,10 +63,10 @@ def migration(oracle: OracleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("ORACLE_PASSWORD", PASSWORD)
     org = TwinOrg.open(None, schema=cli_schema())
     try:
-        with TwinServer(org) as server:
+        with TwinServer(org, work=work) as server:
             write_plan(tmp_path, server)
             plan = tmp_path / "forcelift.yaml"
-            url = f"oracle://127.0.0.1:{oracle.port}/{oracle.service}"
+            url = f"oracle://127.0.0.1:{oracle.port}/{oracle.service}{parts}"
             source = f'{{url: "{url}", user: KPS, password: "${{ORACLE_PASSWORD}}"}}'
             text = plan.read_text().replace('{url: "duckdb:///source.duckdb"}', source)
             assert "oracle:" in text

@@ -75,7 +75,6 @@ def test_a_chunk_is_read_as_it_is_now_and_that_is_told(oracle: OracleServer, mig
     check(migration, "afresh")
     status = migration.run("status")
     assert "1 chunk read from a later state of the source" in " ".join(status.stdout.split())
-    assert migration.document("status", "--batch", "afresh")["chunks_of_other_snapshots"] == 1
 
 
 def test_undo_that_is_gone_for_good(oracle: OracleServer, migration: Migration) -> None:
@@ -124,3 +123,20 @@ def test_a_sample_is_read_as_it_is_now(oracle: OracleServer, migration: Migratio
     sampled = migration.document("run", "--sample-percent", percent, "--batch", "half", code=ExitCode.ROWS_REFUSED)
     sales = next(table for table in sampled["tables"] if table["table"] == "sales")
     assert migration.count("Sale__c") == sales["created"]
+
+
+def test_a_run_says_beforehand_that_its_snapshot_will_not_last(oracle: OracleServer, migration: Migration) -> None:
+    oracle.store.undo_retention_s = 0
+    done = migration.run("run", "--batch", "short")
+    assert done.returncode == ExitCode.ROWS_REFUSED, done.stderr
+    words = " ".join(done.stderr.split())
+    assert "and the source keeps its snapshot for about 1 s only" in words
+    assert "`source.lost_snapshot`" in words
+    (told,) = journal(migration, "snapshot_forecast")
+    assert (told["verdict"], told["rows"], told["snapshot_seconds"]) == ("too_short", SALES + TENANTS, 0.0)
+
+
+def test_a_run_whose_snapshot_lasts_says_nothing(oracle: OracleServer, migration: Migration) -> None:
+    done = migration.run("run", "--batch", "long")
+    assert "snapshot" not in done.stderr
+    assert [one["verdict"] for one in journal(migration, "snapshot_forecast")] == ["fine"]

@@ -19,6 +19,7 @@ from typing import Any
 
 import duckdb
 import httpx
+import oracledb
 import polars as pl
 import psycopg
 
@@ -252,6 +253,29 @@ def make_postgresql(dsn: str, script: str, rows: Mapping[str, Sequence[Sequence[
             if lines:
                 marks = ", ".join("%s" for _ in lines[0])
                 connection.cursor().executemany(f'INSERT INTO "{table}" VALUES ({marks})', lines)
+
+
+def make_oracle(dsn: str, password: str, script: str, rows: Mapping[str, Sequence[Sequence[Any]]]) -> None:
+    """Tables of the same names in an Oracle database of the user KPS: bytes where the script says BLOB, else text."""
+    with (
+        closing(duckdb.connect()) as drafts,
+        oracledb.connect(user="KPS", password=password, dsn=dsn) as connection,
+    ):
+        drafts.execute(script)
+        cursor = connection.cursor()
+        for table, lines in rows.items():
+            described = drafts.execute(f"DESCRIBE {table}").fetchall()
+            is_bytes = [kind == "BLOB" for _, kind, *_ in described]
+            columns = ", ".join(
+                f'"{name}" {"RAW(2000)" if raw else "VARCHAR2(4000)"}'
+                for (name, *_), raw in zip(described, is_bytes, strict=True)
+            )
+            cursor.execute(f'CREATE TABLE "{table}" ({columns})')
+            if lines:
+                cursor.setinputsizes(*(oracledb.DB_TYPE_RAW if raw else oracledb.DB_TYPE_VARCHAR for raw in is_bytes))
+                marks = ", ".join(f":{at}" for at in range(1, len(lines[0]) + 1))
+                cursor.executemany(f'INSERT INTO "{table}" VALUES ({marks})', [list(line) for line in lines])
+        connection.commit()
 
 
 def _fill(connection: duckdb.DuckDBPyConnection, script: str, rows: Mapping[str, Sequence[Sequence[Any]]]) -> None:

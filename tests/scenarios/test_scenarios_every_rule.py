@@ -1,4 +1,4 @@
-"""Small tables with each kind of defect, from five kinds of source alike: outcomes, values, accounts.
+"""Small tables with each kind of defect, from six kinds of source alike: outcomes, values, accounts.
 
 What is expected was worked out by hand from the plan's rules; it stands in `every_rule/expect.json`.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.oracle_support import PASSWORD, oracle_19c
 from tests.scenarios.scenario_support import (
     SCENARIOS,
     OrgReader,
@@ -19,19 +20,22 @@ from tests.scenarios.scenario_support import (
     copy_case,
     make_csv,
     make_duckdb,
+    make_oracle,
     make_parquet,
     make_postgresql,
     make_sqlite,
 )
 
 if TYPE_CHECKING:
+    from tests.oracle_server.server import OracleServer
     from tests.postgres_support import Postgres
 
+__all__ = ["oracle_19c"]
 pytest_plugins = ["tests.postgres_support"]
 
 CASE = "every_rule"
 EXPECT: dict[str, dict[str, Any]] = json.loads((SCENARIOS / CASE / "expect.json").read_text(encoding="utf-8"))
-KINDS = ("sqlite", "duckdb", "csv", "parquet", "postgresql")
+KINDS = ("sqlite", "duckdb", "csv", "parquet", "postgresql", "oracle")
 OPEN_COLUMNS = {"sales": {"TITLE", "Origin__c"}, "towns": {"TOWN"}, "people": {"BOSS"}}
 URLS: dict[str, tuple[str, Callable[..., None]]] = {
     "sqlite": ("sqlite:///source.db", make_sqlite),
@@ -49,6 +53,13 @@ def make_project(folder: Path, kind: str, request: pytest.FixtureRequest) -> Pro
         database: str = request.getfixturevalue("database")
         make_postgresql(postgres.dsn(database), script, rows)
         project.change_plan({"sqlite:///source.db": postgres.url(database).replace("@/", "@localhost/")})
+        return project
+    if kind == "oracle":
+        server: OracleServer = request.getfixturevalue("oracle_19c")
+        make_oracle(server.dsn, PASSWORD, script, rows)
+        (folder / "password").write_text(PASSWORD)
+        url = f"oracle://127.0.0.1:{server.port}/{server.service}"
+        project.change_plan({"sqlite:///source.db": f"{url}\n  user: KPS\n  password: file:password"})
         return project
     url, make = URLS[kind]
     make(project, script, rows)
@@ -176,7 +187,7 @@ def test_every_row_ends_as_the_rules_say(kind: str, tmp_path: Path, request: pyt
         assert_values(org)
 
 
-@pytest.mark.parametrize(("kind", "rows"), [("sqlite", 16), ("csv", 17), ("postgresql", 24)])
+@pytest.mark.parametrize(("kind", "rows"), [("sqlite", 16), ("csv", 17), ("postgresql", 24), ("oracle", 20)])
 def test_chunks_change_nothing(kind: str, rows: int, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """The same outcomes, values and counts by rule when tables are cut small, so that copies of a key lie apart."""
     project = make_project(tmp_path, kind, request)

@@ -26,13 +26,20 @@ def staging_estimate(source: Source, works: Iterable[TableWork]) -> int:
     """Bytes of all upload files of these tables, by their rows and a sample; what lies beside them is left out."""
     total = 0.0
     for work in works:
-        plan = work.plan
-        sample = source.sample(plan.table, columns=work.rules.source_columns, where=plan.where, rows=SAMPLE_ROWS)
-        frame = frame_of(sample)
-        if frame.height:
-            text = frame.select(pl.all().exclude(pl.Binary)).write_csv(include_header=False)
-            total += len(text.encode()) / frame.height * source.count(plan.table, where=plan.where)
+        if width := row_bytes(source, work):
+            total += width * source.count(work.plan.table, where=work.plan.where)
     return int(total)
+
+
+def row_bytes(source: Source, work: TableWork) -> float:
+    """Bytes of a row in an upload file, by a sample; 0 of a table without rows."""
+    plan = work.plan
+    sample = source.sample(plan.table, columns=work.rules.source_columns, where=plan.where, rows=SAMPLE_ROWS)
+    frame = frame_of(sample)
+    if not frame.height:
+        return 0.0
+    text = frame.select(pl.all().exclude(pl.Binary)).write_csv(include_header=False)
+    return len(text.encode()) / frame.height
 
 
 def refuse_without_room(estimate: int, *, staging_bytes: int, disk: Disk) -> None:
