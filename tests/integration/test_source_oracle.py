@@ -55,6 +55,7 @@ def read(source: Any, table: str, columns: list[str], **options: Any) -> pa.Tabl
     return pa.Table.from_batches(batches) if batches else pa.table({name: [] for name in columns})
 
 
+TINY_DAYS = "+000000007 00:00:00.000000001"
 TINY = "12345678901234567890123456789012345678"
 LAST = datetime(9999, 12, 31, 23, 59, 59, 123456)
 NAIVE, UTC_TYPE = pa.timestamp("us"), pa.timestamp("us", "UTC")
@@ -90,6 +91,12 @@ TYPES: list[tuple[str, str, str, pa.DataType, Any]] = [
     ("TIMESTAMP WITH LOCAL TIME ZONE", NEWFOUNDLAND, "instant", UTC_TYPE, MICRO.replace(tzinfo=UTC)),
     ("BINARY_FLOAT", "0.1", "float", pa.float64(), 0.1),
     ("BINARY_DOUBLE", "1e308d", "float", pa.float64(), 1e308),
+    ("INTERVAL DAY TO SECOND", "INTERVAL '-12 03:04:05.5' DAY TO SECOND", "text", pa.string(), "-12 03:04:05.500000"),
+    ("INTERVAL DAY(9) TO SECOND(9)", "INTERVAL '7 0:00:00.000000001' DAY TO SECOND", "text", pa.string(), TINY_DAYS),
+    ("INTERVAL YEAR TO MONTH", "INTERVAL '-1-6' YEAR TO MONTH", "text", pa.string(), "-01-06"),
+    ("INTERVAL YEAR(4) TO MONTH", "INTERVAL '9999-11' YEAR TO MONTH", "text", pa.string(), "+9999-11"),
+    ("XMLTYPE", "XMLTYPE('<a>ก</a>')", "text", pa.string(), "<a>ก</a>"),
+    ("JSON", "'{\"a\": [1, \"ก\"]}'", "text", pa.string(), '{"a": [1, "ก"]}'),
     ("ROWID", "'AAARFxAACAAAACAAAC'", "text", pa.string(), "AAARFxAACAAAACAAAC"),
 ]  # fmt: skip
 
@@ -141,8 +148,7 @@ def test_keys_estimates_and_what_cannot_be_read(connection: oracledb.Connection,
     assert source.describe("ODD").unique_keys == (("ID",),)
     assert source.describe("KPS.ODD").name == "KPS.ODD"
     assert source.tables() == ["ODD", "SALES"]
-    with pytest.raises(SourceError, match="INTERVAL DAY"):
-        read(source, "ODD", ["D"])
+    assert source.describe("ODD").column("D").arrow == pa.string()
     with pytest.raises(SourceError, match="no column `AMOUNTS`") as error:
         read(source, "SALES", ["AMOUNTS"])
     assert "AMOUNT" in str(error.value.hint)
@@ -295,6 +301,12 @@ def test_text_comes_as_bytes_where_an_encoding_is_named(sales: Any, opened: Any)
     assert read(source, "B", ["A", "N"]).to_pylist() == [{"A": "กข".encode(), "N": 1}]
     with pytest.raises(SourceError, match="declared CLOB"):
         read(source, "B", ["C"])
+    sales.execute("CREATE TABLE n (a NVARCHAR2(20), b VARCHAR2(20), r ROWID)")
+    sales.execute("INSERT INTO n VALUES (N'กข😀', 'ab', 'AAARFxAACAAAACAAAC')")
+    sales.connection.commit()
+    assert read(opened(byte_tables=["N"]), "N", ["A", "B", "R"]).to_pylist() == [
+        {"A": "กข😀", "B": b"ab", "R": "AAARFxAACAAAACAAAC"}
+    ]
     assert source.describe("SALES").column("TENANT").arrow == pa.string()
 
 

@@ -29,6 +29,9 @@ def assigned(value: Value, kind: OraType, offset_minutes: int) -> tuple[str, str
         sql = value.sql if source.kind in ("RAW", "BLOB", "LONG RAW") else f"from_hex({as_text(value)})"
         limit = f"octet_length({sql}) > {kind.length}" if kind.kind == "RAW" else None
         return f"nullif({sql}, ''::BLOB)" if kind.kind == "RAW" else sql, limit
+    elif kind.kind == "JSON" and source.is_text:
+        # What is no JSON is refused, as the type does.
+        return f"CAST(CAST({as_text(value)} AS JSON) AS VARCHAR)", None
     elif kind.kind == "ROWID" and source.is_text:
         return f"ora_rowid({value.sql})", None
     elif kind.kind == source.kind:

@@ -405,6 +405,8 @@ def _elements(value: Value) -> list[str]:
 @_taught("TO_CHAR", 1, 3)
 def _to_char(compiler: Compiler, values: list[Value]) -> Value:
     value = values[0]
+    if value.type.kind.startswith("INTERVAL") and len(values) == 1:
+        return Value(_interval_text(value), varchar(64))
     if not value.type.is_moment:
         if len(values) == 1:
             return Value(as_text(value), varchar(64))
@@ -426,6 +428,25 @@ def _to_char(compiler: Compiler, values: list[Value]) -> Value:
         else:
             parts.append(literal(word.strip('"')))
     return Value(f"({' || '.join(parts)})", varchar(64))
+
+
+def _interval_text(value: Value) -> str:
+    """As Oracle writes it: `+02 03:04:05.123456`, `-01-06`; the first part in as many digits as are declared."""
+    size = f"CAST(abs({value.sql}) AS HUGEINT)"
+    sign, digits = f"CASE WHEN {value.sql} < 0 THEN '-' ELSE '+' END", value.type.precision or 2
+
+    def part(amount: str, places: int) -> str:
+        return f"lpad(CAST({amount} AS VARCHAR), {places}, '0')"
+
+    if value.type.kind == "INTERVAL YEAR TO MONTH":
+        return f"({sign} || {part(f'{size} // 12', digits)} || '-' || {part(f'{size} % 12', 2)})"
+    seconds = f"({size} // 1000000000)"
+    clock = " || ':' || ".join(
+        part(one, 2) for one in (f"{seconds} // 3600 % 24", f"{seconds} // 60 % 60", f"{seconds} % 60")
+    )
+    scale = 6 if value.type.scale is None else value.type.scale
+    fraction = f" || '.' || substr({part(f'{size} % 1000000000', 9)}, 1, {scale})" if scale else ""
+    return f"({sign} || {part(f'{seconds} // 86400', digits)} || ' ' || {clock}{fraction})"
 
 
 def _zone(compiler: Compiler, value: Value) -> str:
@@ -527,7 +548,31 @@ def _hex_to_raw(compiler: Compiler, values: list[Value]) -> Value:
 
 @_taught("UTL_RAW.CAST_TO_RAW", 1)
 def _cast_to_raw(compiler: Compiler, values: list[Value]) -> Value:
-    return Value(f"encode({as_text(values[0])})", RAW.sized(min(values[0].type.length * 4 or 2000, 2000)))
+    function = "encode" if compiler.state.store.charset == "AL32UTF8" else "ora_bytes"
+    return Value(f"{function}({as_text(values[0])})", RAW.sized(min(values[0].type.length * 4 or 2000, 2000)))
+
+
+@_taught("UTL_RAW.CAST_TO_VARCHAR2", 1)
+def _cast_to_text(compiler: Compiler, values: list[Value]) -> Value:
+    function = "decode" if compiler.state.store.charset == "AL32UTF8" else "ora_of_bytes"
+    return Value(f"{function}({values[0].sql})", varchar(4000))
+
+
+@_taught("XMLTYPE", 1)
+def _xml(compiler: Compiler, values: list[Value]) -> Value:
+    return Value(as_text(values[0]), OraType(kind="XMLTYPE"))
+
+
+def _serialize(name: str, kind: str) -> None:
+    @_taught(name, 1)
+    def build(compiler: Compiler, values: list[Value]) -> Value:
+        if values[0].type.kind != kind:
+            raise OracleError(932, kind, values[0].type.name)
+        return Value(values[0].sql, OraType(kind="CLOB"))
+
+
+_serialize("XMLSERIALIZE", "XMLTYPE")
+_serialize("JSON_SERIALIZE", "JSON")
 
 
 @_taught("STANDARD_HASH", 1, 2)

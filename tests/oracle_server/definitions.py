@@ -31,6 +31,8 @@ _PLAIN = {
     "ROWID": "ROWID",
     "BINARY_FLOAT": "BINARY_FLOAT",
     "BINARY_DOUBLE": "BINARY_DOUBLE",
+    "XMLTYPE": "XMLTYPE",
+    "JSON": "JSON",
 }
 # SQL Language Reference, "Oracle SQL Reserved Words": names only in quotes.
 _RESERVED_WORDS = (

@@ -94,6 +94,8 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Any], list[str], str]] = {
     "ora_trunc": (_truncate, ["BLOB", "INTEGER"], "BLOB"),
     "ora_fit": (_fit, ["BLOB", "INTEGER", "INTEGER"], "BLOB"),
     "ora_sum": (_sum, ["BLOB[]"], "BLOB"),
+    "ora_bytes": (lambda text: text.encode("latin-1", "replace"), ["VARCHAR"], "BLOB"),
+    "ora_of_bytes": (lambda raw: raw.decode("latin-1"), ["BLOB"], "VARCHAR"),
     "ora_rowid": (values.rowid_value, ["VARCHAR"], "BIGINT"),
     "ora_rowid_text": (values.rowid_text, ["BIGINT"], "VARCHAR"),
     "ora_rowid_create": (values.pack_rowid, ["BIGINT", "BIGINT", "BIGINT", "BIGINT"], "BIGINT"),

@@ -325,6 +325,9 @@ class Parser:
         if token.kind == "word" and self.ahead().text == "(" and token.text in ("CAST", "EXTRACT"):
             self.next(), self.next()
             return self._cast(token.at) if token.text == "CAST" else self._extract(token.at)
+        if token.kind == "word" and self.ahead().text == "(" and token.text in ("XMLSERIALIZE", "JSON_SERIALIZE"):
+            self.next(), self.next()
+            return self._serialized(token.text, token.at)
         parts = [self.identifier()]
         while self.takes("."):
             if self.takes("*"):
@@ -342,6 +345,13 @@ class Parser:
         kind = self.type_words()
         self.expect(")")
         return Node("cast", (inner, kind), at)
+
+    def _serialized(self, name: str, at: int) -> Node:
+        self.takes("CONTENT")
+        inner = self.expression()
+        self.expect("AS" if name == "XMLSERIALIZE" else "RETURNING", "CLOB")
+        self.expect(")")
+        return Node("call", (name, (inner,), False, None), at)
 
     def _extract(self, at: int) -> Node:
         unit = self.identifier()

@@ -64,6 +64,7 @@ class Store:
         self.moments: list[tuple[int, datetime]] = [(FIRST_SCN, utc_now())]
         self.undo_retention_s = 900
         self.is_standby = False
+        self.charset = "AL32UTF8"
         self.withheld: set[str] = set()  # packages that PUBLIC may not run here
         self.tasks: dict[tuple[str, str], list[tuple[int, ...]]] = {}
         self._database = duckdb.connect(":memory:", config={"threads": 2})

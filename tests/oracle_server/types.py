@@ -86,7 +86,15 @@ class OraType:
         scale = self.scale or 0
         sizes = {"RAW": max(self.length, 1), "DATE": 7, "TIMESTAMP": 11, ZONED[0]: 13, ZONED[1]: 11, "ROWID": 18}
         sizes |= {"CLOB": 4000, "NCLOB": 4000, "BLOB": 4000, "BINARY_FLOAT": 4, "BINARY_DOUBLE": 8}
-        sizes |= {"INTERVAL YEAR TO MONTH": 5, "INTERVAL DAY TO SECOND": 11, "LONG": 0, "LONG RAW": 0, "BOOLEAN": 4}
+        sizes |= {
+            "INTERVAL YEAR TO MONTH": 5,
+            "INTERVAL DAY TO SECOND": 11,
+            "LONG": 0,
+            "LONG RAW": 0,
+            "BOOLEAN": 4,
+            "XMLTYPE": 2000,
+            "JSON": 8200,
+        }
         return (self.precision or 0, scale, sizes[self.kind], 0)
 
     @property
@@ -120,6 +128,8 @@ _STORED = {
     "BINARY_DOUBLE": "DOUBLE",
     "ROWID": "BIGINT",
     "BOOLEAN": "BOOLEAN",
+    "XMLTYPE": "VARCHAR",
+    "JSON": "VARCHAR",
 }
 _NUMBERS = {
     "VARCHAR2": 1,
@@ -144,6 +154,8 @@ _NUMBERS = {
     "INTERVAL YEAR TO MONTH": 182,
     "INTERVAL DAY TO SECOND": 183,
     "BOOLEAN": 252,
+    "XMLTYPE": 109,
+    "JSON": 119,
 }
 
 

@@ -150,7 +150,7 @@ def _column_rows(state: SessionState, table: Table) -> Iterator[Row]:
             "YES" if column.identity else "NO",
             "NO",
             "NO",
-            None,
+            "PUBLIC" if kind.kind == "XMLTYPE" else None,
         )
 
 
@@ -481,7 +481,7 @@ def _sessions(state: SessionState) -> Iterator[Row]:
 
 
 def _nls(state: SessionState) -> Iterator[Row]:
-    yield ("NLS_CHARACTERSET", "AL32UTF8")
+    yield ("NLS_CHARACTERSET", state.store.charset)
     yield ("NLS_NCHAR_CHARACTERSET", "AL16UTF16")
     yield ("NLS_RDBMS_VERSION", "23.0.0.0.0" if state.is_23ai else "19.0.0.0.0")
 

@@ -18,6 +18,7 @@ _INT64_DIGITS, _DECIMAL_DIGITS = 18, 38
 # TM9 writes every digit, and turns to an exponent only past 64 characters.
 _NUMBER_TEXT = "TO_CHAR({}, 'TM9', 'NLS_NUMERIC_CHARACTERS=''.,''')"
 _TEXTS = ("VARCHAR2", "NVARCHAR2", "CHAR", "NCHAR", "LONG")
+_NATIONAL = ("NVARCHAR2", "NCHAR")
 _SIZES = {"CLOB": 4_000, "NCLOB": 4_000, "BLOB": 4_000, "LONG": 4_000}
 
 
@@ -49,7 +50,8 @@ def oracle_column(one: Declared, *, raw_text: bool) -> OracleColumn:
 
     Args:
         one: The dictionary's row.
-        raw_text: Text is delivered as the bytes that the database stores, for a rule to decode.
+        raw_text: Text is delivered as the bytes that the database stores, for a rule to decode. National texts and what
+            the server writes itself have no such bytes, and come as text.
     """
     quoted, word = quote(one.name), one.type.partition("(")[0]
 
@@ -66,7 +68,7 @@ def oracle_column(one: Declared, *, raw_text: bool) -> OracleColumn:
     if one.type == "FLOAT":
         return of(ColumnKind.TEXT, pa.string(), _NUMBER_TEXT.format(quoted))
     if one.type in _TEXTS:
-        if not raw_text:
+        if not raw_text or one.type in _NATIONAL:
             return of(ColumnKind.TEXT, pa.string(), quoted)
         if one.type == "LONG":
             return of(ColumnKind.UNSUPPORTED, pa.null(), "NULL")
@@ -78,10 +80,12 @@ def oracle_column(one: Declared, *, raw_text: bool) -> OracleColumn:
             "ROWID": f"ROWIDTOCHAR({quoted})",
             "UROWID": f"ROWIDTOCHAR({quoted})",
         }.get(one.type, quoted)
-        # The bytes of a LOB cannot be had by SQL alone, and a table in bytes is bytes in all its texts.
-        return (
-            of(ColumnKind.UNSUPPORTED, pa.null(), "NULL") if raw_text else of(ColumnKind.TEXT, pa.string(), expression)
-        )
+        if raw_text and one.type in ("CLOB", "XMLTYPE"):
+            # SQL alone cannot give the bytes of a LOB, and converted by the server they might be bent.
+            return of(ColumnKind.UNSUPPORTED, pa.null(), "NULL")
+        return of(ColumnKind.TEXT, pa.string(), expression)
+    if word.startswith("INTERVAL"):
+        return of(ColumnKind.TEXT, pa.string(), f"TO_CHAR({quoted})")
     if one.type in ("RAW", "BLOB", "LONG RAW"):
         return of(ColumnKind.BINARY, pa.binary(), quoted)
     if one.type == "DATE":
