@@ -28,7 +28,7 @@ INSTALL := sh .ci/install .venv
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock'
 
-.PHONY: help venv demo kpc test test-clients check format simulate simulate-shared prove bench bench-twin lock clean
+.PHONY: help venv demo kpc test test-clients check format simulate simulate-shared prove bench bench-twin bench-oracle lock clean
 
 help: ## Show this list
 	@echo "make demo    a real migration into a simulated org, from set-up to the end"
@@ -84,11 +84,14 @@ prove: .venv/.dev .venv/.demo ## All slow proofs (hours): kill loops, long simul
 
 bench: .venv/.bench ## Measure against the floor and other clients, twin and profile: 45 minutes (ARGS="--help": parts of it)
 	@$(PYTHON) -m bench $(or $(ARGS),--out docs/benchmarks.md)
-	@$(MAKE) --no-print-directory bench-twin ARGS=
+	@$(MAKE) --no-print-directory bench-twin bench-oracle ARGS=
 	@$(PYTHON) -m bench.profile_scan
 
 bench-twin: .venv/.base ## Measure how fast the twin takes rows
 	@$(PYTHON) -m bench.twin_ingest $(ARGS)
+
+bench-oracle: .venv/.dev ## Measure how fast rows come out of an Oracle source, beside the bare driver
+	@$(PYTHON) -m bench.oracle_read $(ARGS)
 
 lock: $(BIN)/uv ## Make the pins in requirements/ anew from pyproject.toml, newest versions
 	@$(LOCK) --upgrade --group uv -o $(LOCKS)/uv.txt

@@ -93,7 +93,7 @@ class Store:
 
     def visible(self, scn: int, transaction: Transaction | None) -> str:
         """The condition for the versions that a statement at that SCN sees."""
-        if transaction is None:
+        if transaction is None or transaction.read_only:
             return f"({BORN} BETWEEN 0 AND {scn} AND ({DIED} > {scn} OR {DIED} < 0))"
         born = f"({BORN} BETWEEN 0 AND {scn} OR {transaction.own(BORN)})"
         return f"({born} AND ({DIED} > {scn} OR ({DIED} < 0 AND NOT {transaction.own(DIED)})))"
