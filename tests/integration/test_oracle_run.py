@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
+import oracledb
 import pytest
 from tests.integration.cli_migration import (
     ORPHANS,
@@ -47,27 +48,38 @@ def oracle_migration(
     oracle: OracleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, parts: str = "", work: bool = True
 ) -> Iterator[Migration]:
     """Fill the server and write the plan. `parts` are the query parts of the source's URL."""
+    url = f"oracle://127.0.0.1:{oracle.port}/{oracle.service}{parts}"
     with connect(oracle) as connection:
-        cursor = connection.cursor()
-        cursor.execute('CREATE TABLE "tenants" ("code" VARCHAR2(20) PRIMARY KEY, "name" VARCHAR2(80))')
-        cursor.execute(
-            'CREATE TABLE "sales" ("sale_id" NUMBER(10) PRIMARY KEY, "amount" NUMBER(12,2), "tenant" VARCHAR2(20))'
-        )
-        cursor.executemany(
-            'INSERT INTO "tenants" VALUES (:1, :2)', [(f"T{at}", f"Tenant {at}") for at in range(TENANTS)]
-        )
-        sales = [(at, at, "NOBODY" if at < ORPHANS else f"T{at % TENANTS}") for at in range(SALES)]
-        cursor.executemany('INSERT INTO "sales" VALUES (:1, :2, :3)', sales)
-        connection.commit()
+        yield from filled_oracle(connection, url, ("KPS", PASSWORD), tmp_path, monkeypatch, work=work)
+
+
+def filled_oracle(
+    connection: oracledb.Connection,
+    url: str,
+    sign_in: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    work: bool,
+) -> Iterator[Migration]:
+    """The rows by a connection, and the plan for them."""
+    cursor = connection.cursor()
+    cursor.execute('CREATE TABLE "tenants" ("code" VARCHAR2(20) PRIMARY KEY, "name" VARCHAR2(80))')
+    cursor.execute(
+        'CREATE TABLE "sales" ("sale_id" NUMBER(10) PRIMARY KEY, "amount" NUMBER(12,2), "tenant" VARCHAR2(20))'
+    )
+    cursor.executemany('INSERT INTO "tenants" VALUES (:1, :2)', [(f"T{at}", f"Tenant {at}") for at in range(TENANTS)])
+    sales = [(at, at, "NOBODY" if at < ORPHANS else f"T{at % TENANTS}") for at in range(SALES)]
+    cursor.executemany('INSERT INTO "sales" VALUES (:1, :2, :3)', sales)
+    connection.commit()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ORACLE_PASSWORD", PASSWORD)
+    monkeypatch.setenv("ORACLE_PASSWORD", sign_in[1])
     org = TwinOrg.open(None, schema=cli_schema())
     try:
         with TwinServer(org, work=work) as server:
             write_plan(tmp_path, server)
             plan = tmp_path / "forcelift.yaml"
-            url = f"oracle://127.0.0.1:{oracle.port}/{oracle.service}{parts}"
-            source = f'{{url: "{url}", user: KPS, password: "${{ORACLE_PASSWORD}}"}}'
+            source = f'{{url: "{url}", user: {sign_in[0]}, password: "${{ORACLE_PASSWORD}}"}}'
             text = plan.read_text().replace('{url: "duckdb:///source.duckdb"}', source)
             assert "oracle:" in text
             plan.write_text(text)

@@ -264,7 +264,7 @@ def test_what_is_not_built_yet_is_named_with_its_line(tmp_path: Path) -> None:
         """\
 version: 1
 project: P
-source: {url: "oracle://db/x", limits: {rows_per_second: 10}}
+source: {url: "oracle://u@db/x", limits: {rows_per_second: 10}}
 target: {url: "https://x.my.salesforce.com", auth: {airflow_conn: a}}
 audit: {url: "oracle://db/a"}
 staging: "s3://b"

@@ -53,6 +53,7 @@ def test_secrets_come_from_environment_and_files_and_appear_nowhere(tmp_path: Pa
         "password": "***",
         "encoding": "utf-8",
         "timezone": None,
+        "lost_snapshot": "per_chunk",
         "limits": None,
     }
     assert document["audit"] == {"url": "postgresql://audit:***@db/audit", "user": None, "password": None}
