@@ -156,7 +156,7 @@ def forecast_snapshot(
     tables = list(works)
     sizes = {work.plan.table: _rows(source, work) for work in tables}
     rows = sum(sizes.values())
-    staged = sum(row_bytes(source, work) * sizes[work.plan.table] for work in tables if sizes[work.plan.table])
+    staged = sum(_bytes(source, work, sizes[work.plan.table]) for work in tables)
     limits = loaded.plan.limits
     largest = max(tables, key=lambda work: sizes[work.plan.table], default=None)
     rate = _rate(source, largest, clock) if largest is not None and rows else float(_MEASURED_ROWS)
@@ -185,10 +185,20 @@ def _rows(source: Source, work: TableWork) -> int:
     return source.count(work.plan.table, where=work.plan.where)
 
 
+def _bytes(source: Source, work: TableWork, rows: int) -> float:
+    """By statistics, over all columns of the table, or by a sample where there are none."""
+    if work.source.bytes_estimate is not None:
+        return work.source.bytes_estimate
+    return row_bytes(source, work) * rows if rows else 0.0
+
+
 def _rate(source: Source, work: TableWork, clock: Clock) -> float:
-    """Rows per second of the first rows of a table; the usual rate where it has too few."""
+    """Rows per second of the first rows of a table; the usual rate where it has too few.
+
+    Without the plan's `where`, which might have to look through the whole table for them.
+    """
     began, rows = clock.monotonic(), 0
-    batches = source.read(work.plan.table, columns=work.rules.source_columns, where=work.plan.where)
+    batches = source.read(work.plan.table, columns=work.rules.source_columns, where=None)
     for batch in batches:
         rows += batch.num_rows
         if rows >= _MEASURED_ROWS:

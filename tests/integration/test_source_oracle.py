@@ -19,6 +19,7 @@ from tests.oracle_support import PASSWORD, connect, connection, oracle
 from forcelift.errors import SourceChanged, SourceError, SourceUnavailable
 from forcelift.protocols.source import ADDRESS, ExportsSnapshot, SharedSnapshot
 from forcelift.source import open_source
+from forcelift.source.oracle_session import batches
 
 __all__ = ["connection", "oracle"]
 
@@ -280,6 +281,21 @@ def test_a_sample_is_from_all_over_the_table(sales: Any, opened: Any) -> None:
     assert min(found) < 500
     assert max(found) > 2500
     assert source.sample("SALES", columns=["ID"], where="id < 5", rows=200).num_rows == 5
+
+
+def test_a_sample_of_a_large_table_reads_some_blocks_only(
+    sales: Any, opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forcelift.source.oracle._BLOCKS_FROM", 1000)
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "forcelift.source.oracle.batches",
+        lambda connection, query, schema, **more: (asked.append(query), batches(connection, query, schema, **more))[1],
+    )
+    found = opened().sample("SALES", columns=["ID"], where=None, rows=5).column("ID").to_pylist()
+    assert len(found) == len(set(found)) == 5
+    assert "SAMPLE BLOCK (0.333333)" in asked[0]
+    assert "SAMPLE (" in asked[-1] or len(asked) == 1, "where some blocks are too few, rows are picked"
 
 
 def test_order_batches_and_no_columns(sales: Any, opened: Any) -> None:

@@ -48,6 +48,7 @@ from forcelift.source.types import schema_of
 
 # What the driver fetches in one reply: enough rows to hide the way there and back, in bounded memory.
 _REPLY_BYTES, _REPLY_ROWS_MAX = 16_000_000, 50_000
+_BLOCKS_FROM = 1_000_000  # rows from which a sample is of whole blocks
 _LISTED_MAX = 1000  # ORA-01795: no list has more
 
 
@@ -244,7 +245,7 @@ class OracleSource:
         return self._stream(table, picked, tail=tail, batch_rows=batch_rows, where=where)
 
     def sample(self, table: str, *, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
-        """Rows picked by chance while the table is scanned, twice as many as wanted, then every n-th of those."""
+        """Rows picked by chance, twice as many as wanted, then every n-th; of a large table, blocks of rows."""
         with self._sessions.session() as connection:
             shape = self._shape(connection, table)
             picked = shape.pick(columns)
@@ -255,7 +256,9 @@ class OracleSource:
         schema = schema_of([one.column for one in picked])
         while True:
             percent = min(100.0, max(0.000001, percent))
-            tail = slice_tail(shape, scn=self._scn, where=where, predicate=None, percent=percent)
+            # Picking rows reads every block.
+            by_block = total >= _BLOCKS_FROM and percent < 1.0
+            tail = slice_tail(shape, scn=self._scn, where=where, predicate=None, percent=percent, by_block=by_block)
             # Statistics may be old: more than this is never taken.
             tail += f" FETCH FIRST {8 * rows} ROWS ONLY"
             parts = list(self._stream(table, picked, tail=tail, batch_rows=max(rows, 1), where=where))

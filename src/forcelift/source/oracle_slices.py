@@ -28,6 +28,7 @@ def slice_tail(
     where: str | None,
     predicate: Predicate | None,
     percent: float | None = None,
+    by_block: bool = False,
     picked: str = "1 = 1",
 ) -> str:
     """FROM and WHERE of a slice; of the whole table for None.
@@ -38,6 +39,7 @@ def slice_tail(
         where: The plan's condition.
         predicate: The slice.
         percent: Below 100, that share of the rows by chance.
+        by_block: Whole blocks by chance instead, the others are not read.
         picked: One more condition.
     Raises:
         SourceError: The predicate is none that this adapter made.
@@ -54,7 +56,7 @@ def slice_tail(
             ) from error
     place = shape.relation.place
     if percent is not None and percent < 100:
-        place += f" SAMPLE ({percent:.6f})"
+        place += f" SAMPLE{' BLOCK' if by_block else ''} ({percent:.6f})"
     if scn is not None:
         place += f" AS OF SCN {scn}"
     # Under its own name, which `where` may use to qualify columns.
