@@ -169,7 +169,7 @@ REFUSED = [
     ("BEGIN NULL; END;", "ORA-03001"),
     ("ALTER TABLE sales DROP COLUMN note", "ORA-00933"),
     ("CREATE VIEW v AS SELECT 1 x FROM dual", "ORA-03001"),
-    ("CREATE TABLE x (a XMLTYPE)", "ORA-03001"),
+    ("CREATE TABLE x (a SDO_GEOMETRY)", "ORA-03001"),
     ("MERGE INTO sales USING dual ON (1 = 1) WHEN MATCHED THEN UPDATE SET note = 'x'", "ORA-03001"),
     ("SELECT md5('x') FROM dual", "ORA-03001"),
     ("SELECT * FROM sales LIMIT 5", "ORA-00933"),
