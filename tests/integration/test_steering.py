@@ -76,8 +76,7 @@ def change_plan(migration: Migration, old: str, new: str) -> None:
 
 
 def slow_down(migration: Migration, *, rows_per_second: int) -> None:
-    url = 'url: "duckdb:///source.duckdb"'
-    change_plan(migration, url, f"{url}, limits: {{rows_per_second: {rows_per_second}}}")
+    change_plan(migration, "source: {", f"source: {{limits: {{rows_per_second: {rows_per_second}}}, ")
 
 
 def audit(migration: Migration, query: str) -> list[tuple[Any, ...]]:
