@@ -8,50 +8,35 @@ Re-run:  a rollback that was interrupted is gone on with from the step it had re
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from forcelift.after.rollback.decide import UndoTable
-from forcelift.after.rollback.look import Looked, LookWorld, earlier_rollbacks, look
+from forcelift.after.rollback.look import Looked, LookWorld, look
 from forcelift.after.rollback.report import RollbackReport, preview_report, result_report
-from forcelift.after.rollback.scope import DELETE, RESTORE, Scope, UndoNames, rollback_folder
+from forcelift.after.rollback.scope import Scope, UndoNames, rollback_folder
 from forcelift.after.rollback.seal import seal_chunks, tally
 from forcelift.after.rollback.settle import Settling, count_outcomes_of, verify_chunk
-from forcelift.after.rollback.undo import Stage, UndoHandlers
 from forcelift.after.rollback.unrestored import keep_parents_of_unrestored
-from forcelift.assembly import Compiled, compile_plan, open_org, open_source, refusal_reader
+from forcelift.assembly import compile_plan, open_org, open_source
 from forcelift.audit import Lease
 from forcelift.audit.records import (
     Batch,
-    BatchMode,
     BatchState,
     Chunk,
     ChunkStatus,
-    ChunkStep,
-    Control,
-    Job,
-    JobStep,
     Rollback,
 )
-from forcelift.bounds import engine_settings
-from forcelift.driving import drive, new_governor
-from forcelift.during.extract.record_data import SentRowsJson
-from forcelift.errors import StateConflict, UsageError
+from forcelift.errors import UsageError
 from forcelift.jobs.board import EngineSettings
-from forcelift.jobs.chunk_handlers import ChunkHandlers
-from forcelift.jobs.coordinator import Coordinator
-from forcelift.jobs.handlers import Handlers, job_handlers
 from forcelift.jobs.late_strays import abort_late_strays
-from forcelift.jobs.tracks import TableSpec
-from forcelift.jobs.world import JobWorld
-from forcelift.joining import check_plan
-from forcelift.plan import LoadedPlan, load_plan
+from forcelift.plan import load_plan
 from forcelift.protocols.clock import Clock, SystemClock
-from forcelift.protocols.org import Org
 from forcelift.recorded import owner
-from forcelift.state import State, open_state
+from forcelift.state import open_state
+from forcelift.undo_checks import check_continues, check_same, need_batch, refuse_at_work, refuse_unsettled
+from forcelift.undo_engine import RollbackWatcher, UndoEngine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,14 +56,6 @@ class RollbackOptions:
     execute: bool = False
     reason: str | None = None
     hard: bool | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class RollbackWatcher:
-    """Told how a rollback goes: its words, and a function that asks it to stop."""
-
-    on_step: Callable[[str], None] = field(default=lambda words: None)
-    on_runner: Callable[[Callable[[Control], None]], None] = field(default=lambda stop: None)
 
 
 def roll_back(
@@ -105,8 +82,8 @@ def roll_back(
     watcher, clock = watcher or RollbackWatcher(), clock or SystemClock()
     loaded = load_plan(plan_file)
     with open_state(loaded, clock=clock, create=False) as state:
-        batch = _need_batch(loaded, state, options.batch_id)
-        _refuse_at_work(state, batch)
+        batch = need_batch(loaded, state, options.batch_id)
+        refuse_at_work(state, batch)
         open_one = state.audit.open_rollback(batch.batch_id)
         if options.execute and open_one is None and not (options.reason or "").strip():
             raise UsageError(
@@ -116,93 +93,41 @@ def roll_back(
             )
         options.scope.check_known(batch.batch_id, state.audit.chunks(batch.batch_id))
         with open_source(loaded) as source, open_org(loaded, clock=clock) as org:
-            _check_same(loaded, state, batch, org)
+            check_same(loaded, state, batch, org)
             document = state.audit.plan_document(batch.batch_id)
             compiled = compile_plan(loaded, source=source, org=org, only=document.get("chosen_tables") or None)
-            undoing = _Undoing(loaded, state, batch, org, compiled, clock, watcher, engine)
+            undoing = _Undoing(
+                UndoEngine(
+                    loaded=loaded,
+                    state=state,
+                    batch=batch,
+                    org=org,
+                    compiled=compiled,
+                    clock=clock,
+                    watcher=watcher,
+                    settings=engine,
+                )
+            )
             if not options.execute:
                 return undoing.preview(options.scope)
             with state.audit.lease(batch.batch_id, owner()) as lease:
                 return undoing.execute(options, lease)
 
 
-def _need_batch(loaded: LoadedPlan, state: State, batch_id: str) -> Batch:
-    batch = state.audit.batch(batch_id)
-    if batch is None or batch.project != loaded.plan.project:
-        raise StateConflict(
-            f"there is no batch `{batch_id}` of this plan's project",
-            state="nothing was changed",
-            hint="`forcelift status` lists the batches",
-        )
-    if batch.mode is BatchMode.DRY_RUN:
-        raise StateConflict(f"batch `{batch_id}` was a dry run: it wrote nothing", state="nothing was changed")
-    return batch
-
-
-def _refuse_at_work(state: State, batch: Batch) -> None:
-    """Step 1 is a person's to ask for: what runs is not stopped behind its back."""
-    runners = state.audit.runners(batch.batch_id)
-    if runners:
-        who = " and ".join(one.owner for one in runners)
-        raise StateConflict(
-            f"batch `{batch.batch_id}` is being worked on by {who}",
-            state="nothing was changed",
-            hint=f"end it by `forcelift stop --batch {batch.batch_id}`, then roll it back",
-        )
-
-
-def _check_same(loaded: LoadedPlan, state: State, batch: Batch, org: Org) -> None:
-    if batch.org_id != org.org_id:
-        raise StateConflict(
-            f"batch `{batch.batch_id}` was loaded into org `{batch.org_id}`, but the plan now signs in to "
-            f"`{org.org_id}`",
-            state="nothing was changed",
-            hint="sign in to the org that the batch was loaded into",
-        )
-    check_plan(loaded, batch, state, join=False, by=owner())
-
-
-def _check_continues(rollback: Rollback, scope: Scope) -> None:
-    """A rollback is gone on with as it was asked for; other wishes have to wait for its end."""
-    asked = {**scope.document(), "hard": rollback.scope["hard"]}
-    if asked != Scope(hard=rollback.scope["hard"]).document() and asked != dict(rollback.scope):
-        raise StateConflict(
-            f"a rollback of batch `{rollback.batch_id}` is not through, and was asked for in another way: "
-            f"{rollback.reason}",
-            state="nothing was changed",
-            hint=f"finish it first by `forcelift rollback {rollback.batch_id} --execute`",
-        )
-
-
 class _Undoing:
     """One rollback of one batch."""
 
-    def __init__(
-        self,
-        loaded: LoadedPlan,
-        state: State,
-        batch: Batch,
-        org: Org,
-        compiled: Compiled,
-        clock: Clock,
-        watcher: RollbackWatcher,
-        engine: EngineSettings | None,
-    ) -> None:
-        self.loaded, self.state, self.batch, self.org = loaded, state, batch, org
-        self.compiled, self.clock, self.watcher = compiled, clock, watcher
-        self.tables = {
-            name: UndoTable(work=work, describe=org.describe(work.spec.object), parent_keys=compiled.parent_keys)
-            for name, work in compiled.works.items()
-        }
-        settings = engine or engine_settings(loaded, mode=batch.mode)
-        self.settings = replace(
-            settings, is_shared=False, takes_images=False, extract_first=False, dry_run=False, hours=None
-        )
-        self._asked = Control()
+    def __init__(self, engine: UndoEngine) -> None:
+        self.engine, self.state, self.watcher = engine, engine.state, engine.watcher
+        self.tables, self.org, self.loaded = engine.tables, engine.org, engine.loaded
+
+    @property
+    def batch(self) -> Batch:
+        return self.engine.batch
 
     def preview(self, scope: Scope) -> RollbackReport:
         """Look, count, and remove what was written for it."""
-        world = self._look_world(scope, None)
+        world = self.engine.look_world(scope, None)
         try:
             return self._report(world, look(world), scope)
         finally:
@@ -212,8 +137,8 @@ class _Undoing:
         """The nine steps, or those that an interrupted rollback has not come to."""
         audit, batch_id = self.state.audit, self.batch.batch_id
         audit.clear_control(batch_id, owner())
-        self.batch = audit.reopen_batch(batch_id)
-        world = self._job_world(lease, self.compiled.works)
+        self.engine.batch = audit.reopen_batch(batch_id)
+        world = self.engine.job_world(lease, self.engine.compiled.works)
         try:
             abort_late_strays(world)
             rollback = self._begin(options, lease)
@@ -230,11 +155,11 @@ class _Undoing:
         audit, batch_id, scope = self.state.audit, self.batch.batch_id, options.scope
         rollback = audit.open_rollback(batch_id)
         if rollback is not None:
-            _check_continues(rollback, scope)
+            check_continues(rollback, scope)
             return rollback if options.hard is None else audit.change_operation(rollback.rollback_no, hard=options.hard)
         self.watcher.on_step("settling what is still open")
-        settled = self._settle_open(lease)
-        self._refuse_unsettled(scope)
+        settled = self.engine.settle_open(lease)
+        refuse_unsettled(self.state, batch_id, scope)
         rollback = audit.begin_rollback(
             batch_id, scope=scope.document(), reason=(options.reason or "").strip(), by=owner()
         )
@@ -248,7 +173,7 @@ class _Undoing:
         audit.rollback_step(number, 2, {"reason": rollback.reason, "by": rollback.asked_by})
         if rollback.step < 4:
             self.watcher.on_step("looking at the records in the org")
-            world = self._look_world(scope, number)
+            world = self.engine.look_world(scope, number)
             self.state.storage.delete_tree(rollback_folder(self.batch.batch_id, number))
             found = look(world)
             counts = tally(world, found)
@@ -266,12 +191,12 @@ class _Undoing:
             self._look_again(rollback, scope, lease)
         if rollback.step < 5:
             self.watcher.on_step("putting earlier values back")
-            restores = self._stages(rollback, scope)[0]
-            self._send(restores, lease)
-            jobs = self._job_world(lease, self.compiled.works)
-            keep_parents_of_unrestored(jobs, self._look_world(scope, number), restores, lease.fence)
+            restores = self.engine.stages(rollback, scope)[0]
+            self.engine.send(restores, lease)
+            jobs = self.engine.job_world(lease, self.engine.compiled.works)
+            keep_parents_of_unrestored(jobs, self.engine.look_world(scope, number), restores, lease.fence)
             self.watcher.on_step("deleting")
-            self._send(self._stages(rollback, scope)[1], lease)
+            self.engine.send(self.engine.stages(rollback, scope)[1], lease)
             audit.rollback_step(number, 5, {"operation": scope.operation})
 
     def _look_again(self, rollback: Rollback, scope: Scope, lease: Lease) -> None:
@@ -279,7 +204,7 @@ class _Undoing:
         audit, number = self.state.audit, rollback.rollback_no
         begun = {
             job.audit_id
-            for stage in self._stages(rollback, scope)
+            for stage in self.engine.stages(rollback, scope)
             for job in stage.jobs(audit.jobs(self.batch.batch_id))
         }
         sealed = {one.audit_id for one in audit.rollback_chunks(number)}
@@ -287,7 +212,7 @@ class _Undoing:
             return
         self.watcher.on_step("looking again at what was not begun")
         folder = f"{rollback_folder(self.batch.batch_id, number)}/again{lease.fence:04d}"
-        world = replace(self._look_world(scope, number), folder=folder)
+        world = replace(self.engine.look_world(scope, number), folder=folder)
         found = look(world)
         for chunk in found.chunks:
             if chunk.audit_id in begun:
@@ -298,8 +223,8 @@ class _Undoing:
     def _finish(self, rollback: Rollback, scope: Scope, lease: Lease) -> RollbackReport:
         """Steps 6 to 9: ask the org, write down, hand over."""
         audit, number = self.state.audit, rollback.rollback_no
-        stages = self._stages(rollback, scope)
-        world = self._job_world(lease, self.compiled.works)
+        stages = self.engine.stages(rollback, scope)
+        world = self.engine.job_world(lease, self.engine.compiled.works)
         settling = Settling(world=world, tables=self.tables, stages=stages, rollback_no=number)
         self.watcher.on_step("asking the org what is left")
         sealed = {one.audit_id: one for one in audit.rollback_chunks(number)}
@@ -354,141 +279,6 @@ class _Undoing:
             parallel_jobs=self.loaded.plan.limits.parallel_jobs,
             interrupted=self.state.audit.open_rollback(self.batch.batch_id),
         )
-
-    def _refuse_unsettled(self, scope: Scope) -> None:
-        audit, batch_id = self.state.audit, self.batch.batch_id
-        unsettled = [
-            chunk
-            for chunk in audit.chunks(batch_id)
-            if scope.takes(chunk.table_name, chunk.chunk_no)
-            and chunk.step is not ChunkStep.SETTLED
-            and any(job.step is not JobStep.ABANDONED for job in audit.jobs(batch_id, chunk.audit_id))
-        ]
-        if unsettled:
-            numbers = ", ".join(f"{chunk.table_name} {chunk.chunk_no}" for chunk in unsettled[:10])
-            raise StateConflict(
-                f"{len(unsettled)} chunks hold rows whose fate in the org is not known: {numbers}",
-                state="no record was touched",
-                hint=f"let `forcelift run --resume {batch_id}` find out, or roll back other chunks by `--chunk`",
-            )
-
-    def _look_world(self, scope: Scope, number: int | None) -> LookWorld:
-        return LookWorld(
-            batch_id=self.batch.batch_id,
-            org=self.org,
-            audit=self.state.audit,
-            storage=self.state.storage,
-            ledger=self.state.ledger,
-            tables=self.tables,
-            scope=scope,
-            folder=rollback_folder(self.batch.batch_id, number),
-            scratch=self.state.storage.root,
-            earlier=earlier_rollbacks(self.state.audit, self.state.storage),
-        )
-
-    def _stages(self, rollback: Rollback, scope: Scope) -> tuple[Stage, ...]:
-        sealed = {one.audit_id: one for one in self.state.audit.rollback_chunks(rollback.rollback_no)}
-        return tuple(
-            Stage(
-                action=action,
-                batch_id=self.batch.batch_id,
-                rollback_no=rollback.rollback_no,
-                scope=scope,
-                tables=self.tables,
-                sealed=sealed,
-            )
-            for action in (RESTORE, DELETE)
-        )
-
-    def _job_world(self, lease: Lease, works: Mapping[str, Any]) -> JobWorld:
-        return JobWorld(
-            batch=self.batch,
-            org=self.org,
-            audit=self.state.audit,
-            lease=lease,
-            storage=self.state.storage,
-            ledger=self.state.ledger,
-            clock=self.clock,
-            refusals=refusal_reader(),
-            record_data=SentRowsJson(self.loaded.plan.retention.record_data),
-            rows_per_day=self.loaded.plan.limits.rows_per_day,
-            keep_staged=True,
-            works=works,
-        )
-
-    def _send(self, stage: Stage, lease: Lease) -> None:
-        audit, batch_id = self.state.audit, self.batch.batch_id
-        chunks = stage.chunks(audit.chunks(batch_id))
-        if not chunks:
-            return
-        handlers = UndoHandlers(self._job_world(lease, stage.works()), stage).handlers()
-        coordinator = self._drive(stage.specs(), chunks, stage.jobs(audit.jobs(batch_id)), handlers, lease)
-        if coordinator.errors:
-            raise coordinator.errors[0]
-        if not coordinator.is_complete:
-            raise StateConflict(
-                "the rollback was stopped before it was through",
-                state="what is at work in the org goes on; everything that was begun is written down",
-                hint=f"go on with it by `forcelift rollback {batch_id} --execute`",
-            )
-
-    def _settle_open(self, lease: Lease) -> int:
-        """Fetch the answers of jobs that a run left open, and settle what stands half-way; how many chunks."""
-        audit, batch_id = self.state.audit, self.batch.batch_id
-        sent = {job.audit_id for job in audit.jobs(batch_id) if job.step is not JobStep.ABANDONED}
-        open_ids = {
-            chunk.audit_id
-            for chunk in audit.chunks(batch_id)
-            if chunk.audit_id in sent and chunk.step is not ChunkStep.SETTLED
-        }
-        if not open_ids:
-            return 0
-        for chunk in audit.chunks(batch_id):
-            if chunk.audit_id in open_ids and chunk.status is ChunkStatus.FAILED:
-                audit.start_chunk(chunk.audit_id)
-        world = self._job_world(lease, self.compiled.works)
-        chunks = [chunk for chunk in audit.chunks(batch_id) if chunk.audit_id in open_ids]
-        self._asked = Control(stop=True, by=owner(), reason="the batch is rolled back")
-        try:
-            self._drive(self.compiled.specs, chunks, audit.jobs(batch_id), job_handlers(world), lease)
-        finally:
-            self._asked = Control()
-        handlers = ChunkHandlers(world)
-        for chunk in audit.chunks(batch_id):
-            jobs = audit.jobs(batch_id, chunk.audit_id)
-            is_answered = all(job.step in (JobStep.COLLECTED, JobStep.ABANDONED) for job in jobs)
-            was_sent = any(job.step is JobStep.COLLECTED for job in jobs)
-            if chunk.audit_id in open_ids and chunk.step is not ChunkStep.SETTLED and is_answered and was_sent:
-                if chunk.status is ChunkStatus.FAILED:
-                    audit.start_chunk(chunk.audit_id)
-                if handlers.settle_as_it_stands(chunk.audit_id):
-                    audit.fail_chunk(chunk.audit_id, "not settled: the answers of rows that were sent are gone")
-        return len(open_ids)
-
-    def _drive(
-        self,
-        specs: Sequence[TableSpec],
-        chunks: Sequence[Chunk],
-        jobs: Sequence[Job],
-        handlers: Handlers,
-        lease: Lease,
-    ) -> Coordinator:
-        """Let the engine work on these chunks until it is finished, or stopped."""
-        coordinator = Coordinator(specs, settings=self.settings, governor=new_governor(self.loaded))
-        coordinator.restore([spec.name for spec in specs], chunks, jobs)
-        drive(
-            coordinator,
-            handlers,
-            loaded=self.loaded,
-            audit=self.state.audit,
-            batch_id=self.batch.batch_id,
-            org=self.org,
-            lease=lease,
-            clock=self.clock,
-            asked=self._asked,
-            on_runner=self.watcher.on_runner,
-        )
-        return coordinator
 
 
 __all__: Sequence[str] = (
