@@ -52,6 +52,7 @@ from forcelift.recorded import (
     open_recorded,
     owner,
 )
+from forcelift.reloading import begin_reload
 from forcelift.retention import end_batch, keeps_settled, remove_expired
 from forcelift.rules import SamplePercent
 from forcelift.state import State, open_state
@@ -269,7 +270,7 @@ def _begin(
             return known
         state.audit.clear_control(batch_id, owner())
         batch = state.audit.reopen_batch(batch_id)
-        state.audit.renew_rolled_back(batch_id, owner())
+        begin_reload(state, batch_id, owner())
         return batch
     document = plan_document(loaded.plan) | {
         "chosen_tables": list(options.tables),

@@ -212,7 +212,7 @@ def summarise(
                 extracted=sum(chunk.extracted_count or 0 for chunk in mine),
                 rejected=sum(part.rejected for part in staged),
                 duplicate=sum(part.duplicate for part in staged),
-                to_send=sum(part.transformed for part in staged),
+                to_send=sum(part.transformed - part.standing for part in staged),
                 upload_files=sum(len(part.parts) for part in staged),
                 upload_bytes=sum(file.bytes for part in staged for file in part.parts),
                 link_chunks=sum(part.links_file is not None for part in staged),

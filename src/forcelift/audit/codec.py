@@ -48,6 +48,7 @@ def staged_document(staged: StagedChunk) -> dict[str, Any]:
         "bytes": staged.bytes,
         "snapshot": staged.snapshot,
         "link_rows_file": staged.link_rows_file,
+        "standing": staged.standing,
     }
 
 

@@ -126,6 +126,7 @@ class StagedChunk:
     bytes: int = 0  # of all its files on disk; 0 in records of earlier versions
     snapshot: str | None = None  # the source's state that the rows were read from, where it has names for them
     link_rows_file: str | None = None  # Parquet: what became of each row of the link pass
+    standing: int = 0  # rows that an earlier rollback left in the org: not sent again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

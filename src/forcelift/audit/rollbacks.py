@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from forcelift.audit import tables
-from forcelift.audit.chunk_rows import find_chunks, move, need_chunk, renew
+from forcelift.audit.chunk_rows import move, need_chunk
 from forcelift.audit.codec import part_document, part_from
 from forcelift.audit.holding import Holding
 from forcelift.audit.journal import append
@@ -286,17 +286,6 @@ class Rollbacks(Holding):
                 audit_values=audit,
                 payload={"rollback": rollback_no, "ledger_file": ledger_file, "ledger_sha256": ledger_sha256, **counts},
             )
-
-    def renew_rolled_back(self, batch_id: str, by: str) -> int:
-        """Give every ROLLED_BACK chunk a new, PENDING row, under which it is loaded again. Returns how many."""
-        with self.write() as connection:
-            now = self.clock.now()
-            gone = [
-                chunk for chunk in find_chunks(connection, batch_id, None) if chunk.status is ChunkStatus.ROLLED_BACK
-            ]
-            for chunk in gone:
-                renew(connection, chunk, created_by=by, now=now)
-            return len(gone)
 
     def roll_back_chunk(self, audit_id: int) -> Chunk:
         """SUCCESS or PARTIAL to ROLLED_BACK, which is final; END_TIME is now."""

@@ -17,6 +17,7 @@ from forcelift.audit.lease import Lease, Leases
 from forcelift.audit.org_states import OrgStates
 from forcelift.audit.profiles import Profiles
 from forcelift.audit.readings import Readings
+from forcelift.audit.reloads import Reloads
 from forcelift.audit.rollbacks import Rollbacks
 from forcelift.audit.shares import LeaseTimes
 from forcelift.audit.validations import Validations
@@ -24,7 +25,19 @@ from forcelift.protocols.clock import Clock
 
 
 class AuditStore(
-    Backups, Batches, Chunks, Jobs, Claims, EvidenceRows, Leases, OrgStates, Profiles, Readings, Rollbacks, Validations
+    Backups,
+    Batches,
+    Chunks,
+    Jobs,
+    Claims,
+    EvidenceRows,
+    Leases,
+    OrgStates,
+    Profiles,
+    Readings,
+    Reloads,
+    Rollbacks,
+    Validations,
 ):
     """An open audit database.
 

@@ -20,6 +20,7 @@ _SETTLED_STATUSES = ("SUCCESS", "PARTIAL", "ROLLED_BACK")
 
 # What a rule did to values, in words; the rest is shown by its name.
 _CHANGES = {
+    "standing_not_in_source": "kept by a rollback, and not in the source any more",
     "missing_parent": "lookup emptied: its parent is not in the org",
     "rounded": "rounded to the field's scale",
     "too_long": "cut to the field's length",

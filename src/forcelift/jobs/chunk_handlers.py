@@ -40,6 +40,7 @@ from forcelift.jobs.settlement import ACCEPTED, Settlement, open_keys, settle_ro
 from forcelift.jobs.shares import WHOLE_ROW_BYTES
 from forcelift.jobs.slices import OutOfOrder, SettledChunk, slices_in_order
 from forcelift.jobs.staged_files import remove_staged
+from forcelift.jobs.standing import standing_rows, with_standing
 from forcelift.jobs.work import StagedNames, TableWork
 from forcelift.jobs.world import JobWorld
 from forcelift.rules import normalised_key
@@ -284,15 +285,26 @@ class ChunkHandlers:
         # Two files for each generation of a chunk: what is loaded, and what is settled. A marked one is never changed.
         generation = 2 * chunk.generation + int(settled)
         found = SettledChunk()
+        standing, work = self._standing(chunk), self._world.works[chunk.table_name]
         with self._world.ledger.writing(chunk.batch_id, chunk.table_name, chunk.chunk_no, generation) as file:
             while True:
                 with self._world.shares.turn:
                     settlement = next(settlements, None)
                     if settlement is None:
                         break
+                    if standing is not None:
+                        settlement = with_standing(settlement, standing, work.key_field)
                     found.add(settlement)
                     file.write(settlement.ledger)
             return found, None if found.outcomes.unknown else file.seal()
+
+    def _standing(self, chunk: Chunk) -> pl.DataFrame | None:
+        """The ledger lines that rows keep which an earlier rollback left in the org; None if there are none."""
+        assert chunk.staged is not None
+        if not chunk.staged.standing:
+            return None
+        world = self._world
+        return standing_rows(world.audit, world.ledger, world.storage, chunk.audit_id)
 
     def _settle_whole(self, chunk: Chunk, *, links: bool, unsent: bool) -> Settlement:
         assert chunk.staged is not None

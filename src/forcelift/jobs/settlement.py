@@ -40,7 +40,8 @@ class Outcomes:
 
     def counts(self, staged: StagedChunk) -> ChunkCounts:
         """The counts of the audit row; sums as DESIGN section 4 defines them."""
-        success, failed = self.count(*ACCEPTED), self.count("failed")
+        # What a rollback kept is in the org by this batch, and was accepted once.
+        success, failed = self.count(*ACCEPTED, "kept"), self.count("failed")
         return ChunkCounts(
             source=staged.source_count,
             extracted=staged.extracted,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from forcelift.ledger.counts import LedgerCounts
-from forcelift.ledger.names import ACCEPTED, ledger_name
+from forcelift.ledger.names import ACCEPTED, RECORD_GONE, ledger_name
 from forcelift.ledger.writing import LEDGER, LedgerWriter
 from forcelift.storage import Sealed
 
@@ -61,6 +61,12 @@ class Ledger(LedgerCounts):
     def accepted_keys(self, files: Sequence[str]) -> pl.LazyFrame:
         """Column `key`: the keys of all rows that the org accepted."""
         return self.scan(files).filter(pl.col("outcome").is_in(ACCEPTED)).select("key")
+
+    def standing(self, files: Sequence[str]) -> pl.LazyFrame:
+        """The rows that have a record in the org by these files: accepted, kept, or refused after it was created."""
+        is_kept = (pl.col("outcome") == "kept") & (pl.col("code") != RECORD_GONE).fill_null(True)
+        is_refused = (pl.col("outcome") == "failed") & pl.col("created") & pl.col("id").is_not_null()
+        return self.scan(files).filter(pl.col("outcome").is_in(ACCEPTED) | is_kept | is_refused)
 
     def duplicate_ids(self, files: Sequence[str], *, limit: int = 1000) -> pl.DataFrame:
         """Salesforce Ids that stand in more than one accepted row, which must not be.

@@ -7,6 +7,8 @@ from forcelift.storage import segment
 OUTCOMES = frozenset({"created", "updated", "failed", "rejected", "duplicate", "unknown", "rolled_back", "kept"})
 EVIDENCES = frozenset({"result", "queried", "rule", "staged"})
 ACCEPTED = ("created", "updated")
+RECORD_GONE = "RECORD_GONE"
+"""Code beside `kept`: a record that was to be put back and is in the org no more."""
 
 
 def ledger_folder(batch_id: str) -> str:

@@ -33,6 +33,7 @@ from forcelift.jobs.messages import ChunkStaged, PlanTable, StageChunk, StageLin
 from forcelift.jobs.parts import PartWriter
 from forcelift.jobs.repeats import find_repeats
 from forcelift.jobs.shares import Shares
+from forcelift.jobs.standing import standing_rows
 from forcelift.jobs.work import StagedNames, TableWork, duplicates_name, staged_names
 from forcelift.ledger import Ledger
 from forcelift.protocols.clock import Clock
@@ -182,6 +183,7 @@ class ExtractHandlers:
                 turn=world.shares.turn,
                 may_renew=world.renews_snapshot,
                 told=partial(self._tell_lost, chunk),
+                standing=standing_rows(world.audit, world.ledger, world.storage, chunk.audit_id)["key"],
             )
             staged = stager.stage(chunk, make_cleaner)
             files = [*(part.file for part in staged.parts), staged.rows_file, staged.refused_file, staged.links_file]
@@ -332,7 +334,9 @@ class ExtractHandlers:
             would_send = self._would_send(chunks)
             return nothing if would_send is None else would_send
         files = [chunk.ledger_file for chunk in chunks if chunk.ledger_file is not None]
-        accepted = self._world.ledger.accepted_keys(files).select("key") if files else nothing
+        # What a rollback kept is a parent as well: the record is there.
+        ledger = self._world.ledger
+        accepted = ledger.standing(files).filter(pl.col("outcome") != "failed").select("key") if files else nothing
         if self._world.batch.mode is not BatchMode.EXTRACT_FIRST:
             return accepted
         would_send = self._would_send([chunk for chunk in chunks if chunk.ledger_file is None])

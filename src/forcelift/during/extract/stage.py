@@ -22,10 +22,11 @@ from forcelift.during.extract.record_data import Detail, column_codecs, source_r
 from forcelift.during.extract.snapshots import View, views
 from forcelift.errors import SnapshotLost, SourceChanged
 from forcelift.jobs.parts import PartWriter
+from forcelift.jobs.standing import STANDS, leave_out
 from forcelift.jobs.work import StagedNames, TableWork
 from forcelift.protocols.clock import Clock
 from forcelift.protocols.source import Source
-from forcelift.rules import ChunkCleaner, ChunkSum, Cleaned, checksum, frame_of
+from forcelift.rules import ChunkCleaner, ChunkSum, Cleaned, checksum, frame_of, normalised_key
 from forcelift.storage import SealedWriter, Storage
 
 READS_MAX = 3
@@ -84,6 +85,7 @@ class _Found:
     extracted: int = 0
     rejected: int = 0
     duplicate: int = 0
+    standing: int = 0
     checksum: ChunkSum = field(default_factory=ChunkSum)
     parts: tuple[Part, ...] = ()
     rows_file: str | None = None
@@ -108,10 +110,13 @@ class ChunkStager:
         turn: AbstractContextManager[object],
         may_renew: bool = True,
         told: Callable[[View, SnapshotLost], None] = lambda view, lost: None,
+        standing: pl.Series | None = None,
     ) -> None:
         self._source, self._storage, self._work, self._clock = source, storage, work, clock
         self._names, self._batch_rows, self._detail = names, batch_rows, detail
         self._pace, self._turn, self._may_renew, self._told = pace, turn, may_renew, told
+        keys = standing if standing is not None else pl.Series([], dtype=pl.String)
+        self._standing = normalised_key(work.key_field, keys).unique()
         self._changes: Counter[str] = Counter()
 
     def stage(self, chunk: Chunk, make_cleaner: Callable[[], ChunkCleaner]) -> StagedChunk:
@@ -177,7 +182,7 @@ class ChunkStager:
                 for piece in pieces_of(batch, bytes_max=PIECE_BYTES):
                     with self._turn:
                         frame = frame_of(piece)
-                        cleaned = cleaner.clean(frame)
+                        cleaned = leave_out(cleaner.clean(frame), work.key_field, self._standing)
                         parts.write(cleaned.accepted.drop("row"))
                         rows.write(cleaned.rows)
                         if cleaned.links is not None and cleaned.links.height:
@@ -219,12 +224,15 @@ class ChunkStager:
         found.extracted += cleaned.rows.height
         found.rejected += outcomes.get("rejected", 0)
         found.duplicate += outcomes.get("duplicate", 0)
+        found.standing += outcomes.get(STANDS, 0)
         found.checksum += checksum(cleaned.rows["hash"].drop_nulls())
         for (rule, column), count in cleaned.changes.items():
             self._changes[f"{rule}:{column}"] += count
 
     def _staged(self, view: View, found: _Found, *, count: int, seconds: float) -> StagedChunk:
         assert found.rows_file is not None
+        if lost := self._standing.len() - found.standing:
+            self._changes["standing_not_in_source:"] = lost
         return StagedChunk(
             source_count=count,
             extracted=found.extracted,
@@ -239,4 +247,5 @@ class ChunkStager:
             changes=dict(self._changes),
             seconds=round(seconds, 3),
             snapshot=view.source.snapshot(),
+            standing=found.standing,
         )
