@@ -44,11 +44,18 @@ def since_date(text: str | date | datetime) -> datetime:
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
+def is_same_object(one: str, other: str) -> bool:
+    """Whether two API names are one object's: the org does not mind their case."""
+    return one.lower() == other.lower()
+
+
 def full_rollback_batches(loaded: LoadedPlan, state: State, object_name: str) -> list[tuple[Batch, tuple[str, ...]]]:
     """The project's batches that loaded an object, newest first, each with its tables of that object."""
     found = []
     for batch in reversed(state.audit.batches(loaded.plan.project)):
-        names = tuple(one.table_name for one in state.audit.tables(batch.batch_id) if one.object == object_name)
+        names = tuple(
+            one.table_name for one in state.audit.tables(batch.batch_id) if is_same_object(one.object, object_name)
+        )
         if names and batch.mode is not BatchMode.DRY_RUN:
             found.append((batch, names))
     return found
@@ -79,7 +86,7 @@ def rollback_failed_batch(
         StateConflict: See `forcelift.undoing.roll_back`.
     """
     with open_recorded(plan_file) as (_, state):
-        tables = tuple(one.table_name for one in state.audit.tables(batch_id) if one.object == sf_object)
+        tables = tuple(one.table_name for one in state.audit.tables(batch_id) if is_same_object(one.object, sf_object))
     if not tables:
         raise UsageError(
             f"batch `{batch_id}` has no table of the object `{sf_object}`",
@@ -128,6 +135,7 @@ def roll_back_object(
     reason: str | None,
     hard: bool,
     all_records: bool = False,
+    without_images: bool = False,
     watcher: Callable[[str], RollbackWatcher] | None = None,
 ) -> list[RollbackReport]:
     """Undo what all batches of the plan's project created of an object since a date, newest batch first.
@@ -138,7 +146,9 @@ def roll_back_object(
         UsageError: No batch loaded the object, or a table of it has no `created_field`.
     """
     loaded = load_plan(plan_file)
-    fields = {table.table: table.created_field for table in loaded.plan.tables if table.object == object_name}
+    fields = {
+        table.table: table.created_field for table in loaded.plan.tables if is_same_object(table.object, object_name)
+    }
     lacking = sorted(name for name, field in fields.items() if field is None)
     if lacking:
         raise UsageError(
@@ -160,7 +170,9 @@ def roll_back_object(
         # What the newest batch's rollback takes of others is gone when the older ones are looked at.
         takes_all = all_records and batch is batches[0][0]
         scope = Scope(tables=names, hard=hard, since=since, created_field=created, all_records=takes_all)
-        options = RollbackOptions(batch_id=batch.batch_id, scope=scope, execute=execute, reason=reason)
+        options = RollbackOptions(
+            batch_id=batch.batch_id, scope=scope, execute=execute, reason=reason, without_images=without_images
+        )
         reports.append(roll_back(plan_file, options, watcher=watcher(batch.batch_id) if watcher else None))
     return reports
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from forcelift.after.rollback.look import holds_records
 from forcelift.after.rollback.scope import Scope
 from forcelift.audit.records import Batch, BatchMode, ChunkStep, JobStep, Rollback
-from forcelift.errors import StateConflict
+from forcelift.errors import StateConflict, UsageError
+from forcelift.jobs.work import TableWork
 from forcelift.joining import check_plan
 from forcelift.plan import LoadedPlan
 from forcelift.protocols.org import Org
@@ -77,3 +81,46 @@ def refuse_unsettled(state: State, batch_id: str, scope: Scope) -> None:
             state="no record was touched",
             hint=f"let `forcelift run --resume {batch_id}` find out, or roll back other chunks by `--chunk`",
         )
+
+
+def refuse_unfinished_reload(state: State, batch_id: str, scope: Scope) -> None:
+    """Records that an earlier rollback kept are told in no row that counts while a resume loads their chunk again."""
+    unfinished = [
+        chunk
+        for chunk in state.audit.chunks(batch_id)
+        if scope.takes(chunk.table_name, chunk.chunk_no)
+        and chunk.step is not ChunkStep.SETTLED
+        and holds_records(state.audit, state.ledger, chunk)
+    ]
+    if unfinished:
+        numbers = ", ".join(f"{chunk.table_name} {chunk.chunk_no}" for chunk in unfinished[:10])
+        raise StateConflict(
+            f"{len(unfinished)} chunks hold records that an earlier rollback kept, and a resume has begun to load them "
+            f"again: {numbers}",
+            state="no record was touched",
+            hint=f"let `forcelift run --resume {batch_id}` end first, or roll back other chunks by `--chunk`",
+        )
+
+
+def refuse_without_images(state: State, batch_id: str, scope: Scope, works: Mapping[str, TableWork]) -> None:
+    """In a production org nobody shall find out afterwards that changed records could not be put back.
+
+    Raises:
+        UsageError: Chunks of the scope changed records, and no before-images were taken.
+    """
+    images = state.audit.images(batch_id)
+    files: dict[str, list[str]] = {}
+    for chunk in state.audit.chunks(batch_id):
+        # Since a date nothing is put back.
+        is_asked = scope.since is None and scope.takes(chunk.table_name, chunk.chunk_no)
+        if is_asked and chunk.audit_id not in images and chunk.ledger_file is not None and chunk.table_name in works:
+            files.setdefault(chunk.table_name, []).append(str(chunk.ledger_file))
+    for table, names in files.items():
+        changed = state.ledger.counts(names).get("updated", 0)
+        if changed and works[table].spec.operation == "upsert":
+            raise UsageError(
+                f"batch `{batch_id}` changed {changed:,} records of table `{table}` without before-images, in a "
+                "production org: what they held before is not known, and they would stay as they are",
+                state="nothing was changed",
+                hint="if they may stay, say so by `--no-before-images`",
+            )

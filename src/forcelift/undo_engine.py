@@ -12,8 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from forcelift.after.rollback.decide import UndoTable
-from forcelift.after.rollback.look import LookWorld, earlier_rollbacks
+from forcelift.after.rollback.look import LookWorld
+from forcelift.after.rollback.put_back import earlier_rollbacks
 from forcelift.after.rollback.scope import DELETE, RESTORE, Scope, rollback_folder
+from forcelift.after.rollback.states import States
 from forcelift.after.rollback.undo import Stage, UndoHandlers
 from forcelift.assembly import Compiled, refusal_reader
 from forcelift.audit import Lease
@@ -84,19 +86,31 @@ class UndoEngine:
             earlier=earlier_rollbacks(self.state.audit, self.state.storage),
         )
 
-    def stages(self, rollback: Rollback, scope: Scope) -> tuple[Stage, ...]:
-        sealed = {one.audit_id: one for one in self.state.audit.rollback_chunks(rollback.rollback_no)}
-        return tuple(
-            Stage(
-                action=action,
-                batch_id=self.batch.batch_id,
-                rollback_no=rollback.rollback_no,
-                scope=scope,
-                tables=self.tables,
-                sealed=sealed,
-            )
-            for action in (RESTORE, DELETE)
+    def states(self, chunks: Sequence[Chunk]) -> States:
+        """The records of these chunks, with what a restore writes."""
+        mine = {name: [chunk for chunk in chunks if chunk.table_name == name] for name in self.tables}
+        return States(
+            org=self.org,
+            storage=self.state.storage,
+            ledger=self.state.ledger,
+            scratch=self.state.storage.root,
+            chunks=mine,
+            columns={name: tuple(dict.fromkeys(("Id", *table.restored))) for name, table in self.tables.items()},
+            objects={name: table.work.spec.object for name, table in self.tables.items()},
         )
+
+    def stages(self, rollback: Rollback, scope: Scope) -> tuple[Stage, Stage]:
+        """Restores and deletes, with the files that are sealed by now."""
+        sealed = {one.audit_id: one for one in self.state.audit.rollback_chunks(rollback.rollback_no)}
+        restores = Stage(
+            action=RESTORE,
+            batch_id=self.batch.batch_id,
+            rollback_no=rollback.rollback_no,
+            scope=scope,
+            tables=self.tables,
+            sealed=sealed,
+        )
+        return restores, replace(restores, action=DELETE)
 
     def job_world(self, lease: Lease, works: Mapping[str, Any]) -> JobWorld:
         return JobWorld(

@@ -7,19 +7,21 @@ Re-run:  a rollback that was interrupted is gone on with from the step it had re
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from forcelift.after.rollback.hold import hold_what_is_hung_on
 from forcelift.after.rollback.look import Looked, LookWorld, look
+from forcelift.after.rollback.origins import Origins
 from forcelift.after.rollback.report import RollbackReport, preview_report, result_report
 from forcelift.after.rollback.scope import Scope, UndoNames, rollback_folder
 from forcelift.after.rollback.seal import seal_chunks, tally
 from forcelift.after.rollback.settle import Settling, count_outcomes_of, verify_chunk
-from forcelift.after.rollback.unrestored import keep_parents_of_unrestored
-from forcelift.assembly import compile_plan, open_org, open_source
+from forcelift.assembly import compile_plan, open_org, open_setup, open_source
 from forcelift.audit import Lease
 from forcelift.audit.records import (
     Batch,
@@ -35,7 +37,15 @@ from forcelift.plan import load_plan
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.recorded import owner
 from forcelift.state import open_state
-from forcelift.undo_checks import check_continues, check_same, need_batch, refuse_at_work, refuse_unsettled
+from forcelift.undo_checks import (
+    check_continues,
+    check_same,
+    need_batch,
+    refuse_at_work,
+    refuse_unfinished_reload,
+    refuse_unsettled,
+    refuse_without_images,
+)
 from forcelift.undo_engine import RollbackWatcher, UndoEngine
 
 
@@ -49,6 +59,7 @@ class RollbackOptions:
         execute: Do it; otherwise only show what would be done.
         reason: Why, for the journal; needed with `execute` unless a rollback is gone on with.
         hard: Go on with an interrupted rollback by deleting for good, or not; as it was begun if None.
+        without_images: Leave records as they are that the batch changed without before-images, in a production org too.
     """
 
     batch_id: str
@@ -56,6 +67,7 @@ class RollbackOptions:
     execute: bool = False
     reason: str | None = None
     hard: bool | None = None
+    without_images: bool = False
 
 
 def roll_back(
@@ -77,7 +89,7 @@ def roll_back(
         engine: Bounds of the engine; by default from the plan's limits and the machine.
     Raises:
         StateConflict: A process works on the batch, it is no batch of this plan or org, or the plan has changed.
-        UsageError: `execute` without a reason.
+        UsageError: `execute` without a reason, or in a production org without before-images and without saying so.
     """
     watcher, clock = watcher or RollbackWatcher(), clock or SystemClock()
     loaded = load_plan(plan_file)
@@ -110,6 +122,8 @@ def roll_back(
             )
             if not options.execute:
                 return undoing.preview(options.scope)
+            if open_one is None and not options.without_images and open_setup(org, clock=clock).facts().is_production:
+                refuse_without_images(state, batch.batch_id, options.scope, compiled.works)
             with state.audit.lease(batch.batch_id, owner()) as lease:
                 return undoing.execute(options, lease)
 
@@ -127,16 +141,19 @@ class _Undoing:
 
     def preview(self, scope: Scope) -> RollbackReport:
         """Look, count, and remove what was written for it."""
-        world = self.engine.look_world(scope, None)
+        # Two may look at once; what one that was killed has left goes with the next execution.
+        folder = f"{rollback_folder(self.batch.batch_id, None)}/{secrets.token_hex(4)}"
+        world = replace(self.engine.look_world(scope, None), folder=folder)
         try:
             return self._report(world, look(world), scope)
         finally:
-            self.state.storage.delete_tree(rollback_folder(self.batch.batch_id, None))
+            self.state.storage.delete_tree(folder)
 
     def execute(self, options: RollbackOptions, lease: Lease) -> RollbackReport:
         """The nine steps, or those that an interrupted rollback has not come to."""
         audit, batch_id = self.state.audit, self.batch.batch_id
         audit.clear_control(batch_id, owner())
+        self.state.storage.delete_tree(rollback_folder(batch_id, None))
         self.engine.batch = audit.reopen_batch(batch_id)
         world = self.engine.job_world(lease, self.engine.compiled.works)
         try:
@@ -160,6 +177,7 @@ class _Undoing:
         self.watcher.on_step("settling what is still open")
         settled = self.engine.settle_open(lease)
         refuse_unsettled(self.state, batch_id, scope)
+        refuse_unfinished_reload(self.state, batch_id, scope)
         rollback = audit.begin_rollback(
             batch_id, scope=scope.document(), reason=(options.reason or "").strip(), by=owner()
         )
@@ -191,13 +209,22 @@ class _Undoing:
             self._look_again(rollback, scope, lease)
         if rollback.step < 5:
             self.watcher.on_step("putting earlier values back")
-            restores = self.engine.stages(rollback, scope)[0]
-            self.engine.send(restores, lease)
-            jobs = self.engine.job_world(lease, self.engine.compiled.works)
-            keep_parents_of_unrestored(jobs, self.engine.look_world(scope, number), restores, lease.fence)
+            self.engine.send(self.engine.stages(rollback, scope)[0], lease)
             self.watcher.on_step("deleting")
-            self.engine.send(self.engine.stages(rollback, scope)[1], lease)
+            self._delete(rollback, scope, lease)
             audit.rollback_step(number, 5, {"operation": scope.operation})
+
+    def _delete(self, rollback: Rollback, scope: Scope, lease: Lease) -> None:
+        """Children before parents, wave by wave; what a refused record hangs on stays."""
+        jobs = self.engine.job_world(lease, self.engine.compiled.works)
+        refused = 0
+        for wave in self.engine.stages(rollback, scope)[1].waves:
+            restores, deletes = self.engine.stages(rollback, scope)
+            world = self.engine.look_world(scope, rollback.rollback_no)
+            refused = hold_what_is_hung_on(
+                jobs, world, restores, replace(deletes, wave=wave), fence=lease.fence, known=refused
+            )
+            self.engine.send(replace(self.engine.stages(rollback, scope)[1], wave=wave), lease)
 
     def _look_again(self, rollback: Rollback, scope: Scope, lease: Lease) -> None:
         """A rollback is gone on with, perhaps days later: what was not begun yet is decided by how it stands now."""
@@ -225,15 +252,21 @@ class _Undoing:
         audit, number = self.state.audit, rollback.rollback_no
         stages = self.engine.stages(rollback, scope)
         world = self.engine.job_world(lease, self.engine.compiled.works)
-        settling = Settling(world=world, tables=self.tables, stages=stages, rollback_no=number)
         self.watcher.on_step("asking the org what is left")
         sealed = {one.audit_id: one for one in audit.rollback_chunks(number)}
-        images = audit.images(self.batch.batch_id)
-        for chunk in audit.chunks(self.batch.batch_id):
-            one = sealed.get(chunk.audit_id)
-            if one is not None and one.step != "settled":
+        left = [chunk for chunk in self._scoped(sealed) if sealed[chunk.audit_id].step != "settled"]
+        with self.engine.states(left) as states:
+            settling = Settling(
+                world=world,
+                tables=self.tables,
+                stages=stages,
+                rollback_no=number,
+                origins=Origins.of(audit, world.ledger, world.storage, self.batch.batch_id),
+                states=states,
+            )
+            for chunk in left:
                 lease.beat()
-                verify_chunk(settling, chunk, one, images.get(chunk.audit_id))
+                verify_chunk(settling, chunk, sealed[chunk.audit_id])
         counts = self._settled_counts(sealed, number)
         audit.rollback_step(number, 6, {"records": {name: dict(count) for name, count in counts.items()}})
         undone = [chunk.audit_id for chunk in self._scoped(sealed) if chunk.status is ChunkStatus.ROLLED_BACK]

@@ -139,6 +139,24 @@ class RollbackProcess:
         print(f"start {self.starts}: {times} of {sign}, {'killed' if was_running else 'it had ended'}")
         return was_running
 
+    def killed_at(self, step: int) -> bool:
+        """Start it and kill it as soon as the audit database names that step; False if it ended before."""
+        process = self.start()
+        ends = time.monotonic() + PATIENCE_S
+        while process.poll() is None and self._step() < step:
+            assert time.monotonic() < ends, self.loader.output()
+            time.sleep(0.001)
+        was_running = process.poll() is None
+        process.kill()
+        process.wait()
+        print(f"start {self.starts}: step {step}, {'killed' if was_running else 'it had ended'}")
+        return was_running
+
+    def _step(self) -> int:
+        """The step that the rollback has done last; -1 before it has begun."""
+        [(step,)] = self.loader.audit("SELECT max(step) FROM rollback")
+        return -1 if step is None else int(step)
+
     def document(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.document_file.read_text())
         return found

@@ -261,14 +261,14 @@ def test_a_table_or_chunk_that_is_not_there_is_a_wrong_word(migration: Migration
         assert state.audit.rollbacks("first") == []
 
 
-def test_with_kept_records_a_resume_is_not_said_to_load_all(migration: Migration) -> None:
+def test_with_kept_records_it_is_said_that_a_resume_leaves_them(migration: Migration) -> None:
     migration.document("run", "--batch", "first", code=ExitCode.ROWS_REFUSED)
     query = {"q": "SELECT Id FROM Sale__c WHERE Sale__c = '300'"}
     (record,) = call(migration, "GET", f"{BASE}/query", params=query).json()["records"]
     call(migration, "PATCH", f"{BASE}/sobjects/Sale__c/{record['Id']}", json={"Amount__c": 7777})
     done = migration.run("rollback", "first", "--execute", "--reason", "wrong prices")
     assert done.returncode == ExitCode.ROWS_REFUSED
-    assert "a new batch loads those too" in done.stdout
+    assert "kept records stay as they are" in done.stdout
 
 
 def test_a_record_that_cannot_be_put_back_does_not_go_with_its_new_master(

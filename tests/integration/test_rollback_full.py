@@ -90,7 +90,7 @@ def test_only_what_the_migration_created_since_the_date(server: TwinServer) -> N
     earlier = {"Order_No__c": "O050", "Name": "before", "Oracle_Created_Date__c": "2026-02-01"}
     call(server, "POST", "/sobjects/Order__c", json=earlier)
     assert run("run", "--batch", "first")[0] == 0
-    shown = forcelift.full_rollback("Order__c", "2026-02-01")
+    shown = forcelift.full_rollback("order__C", "2026-02-01")
     assert (shown["executed"], shown["deleted"]) == (False, ROWS - 31 - 1)
     assert len(names(server)) == ROWS + 1
 
@@ -113,7 +113,9 @@ def test_all_records_need_the_objects_name_twice(server: TwinServer) -> None:
     assert code == ExitCode.USAGE
     assert "type the object's API name" in told
     assert len(names(server)) == ROWS + 2
-    code, done, told = run(*words, "--all-records", "Order__c", "--hard")
+    # The org does not mind the case of an object's name.
+    words = ("rollback", "--full", "order__c", "--since", "2026-02-01", "--execute", "--reason", "drill")
+    code, done, told = run(*words, "--all-records", "ORDER__c", "--hard")
     assert code == 0, told
     assert done["deleted"] == ROWS - 31 + 1
     assert names(server) == {f"O{day:03d}" for day in range(31)} | {"old"}

@@ -29,6 +29,11 @@ from forcelift.errors import ExitCode, UsageError
     default=None,
     help="Delete for good, past the recycle bin (needs a permission of its own); or into it, the default",
 )
+@click.option(
+    "--no-before-images",
+    is_flag=True,
+    help="In a production org: let records stay as they are that were changed without before-images",
+)
 @click.option("--execute", is_flag=True, help="Do it; without it, show what would be done and change nothing")
 @click.option("--reason", help="Why, for the journal; needed with `--execute`")
 @json_option
@@ -41,6 +46,7 @@ def rollback(
     since: str | None,
     all_records: str | None,
     hard: bool | None,
+    no_before_images: bool,
     execute: bool,
     reason: str | None,
     as_json: bool,
@@ -74,6 +80,7 @@ def rollback(
             reason=reason,
             hard=bool(hard),
             all_records=all_records is not None,
+            without_images=no_before_images,
             watcher=lambda batch: watcher,
         )
         if as_json:
@@ -81,7 +88,14 @@ def rollback(
     else:
         assert batch_id is not None
         scope = Scope(tables=tables, chunks=chunks, hard=bool(hard))
-        options = RollbackOptions(batch_id=batch_id, scope=scope, execute=execute, reason=reason, hard=hard)
+        options = RollbackOptions(
+            batch_id=batch_id,
+            scope=scope,
+            execute=execute,
+            reason=reason,
+            hard=hard,
+            without_images=no_before_images,
+        )
         reports = [roll_back(plan_file, options, watcher=watcher)]
         if as_json:
             print_json(reports[0].document())
@@ -100,9 +114,7 @@ def _next(plan_file: Path, batch_id: str | None, *, execute: bool, kept: bool) -
     elif batch_id is not None:
         data().print(f"mend the cause, then load again with:  {again(f'run --resume {batch_id}', plan_file)}")
         if kept:
-            data().print(
-                "that leaves out chunks with kept records, and what hangs on them: a new batch loads those too"
-            )
+            data().print("kept records stay as they are then; a new batch writes over them")
 
 
 def _check(
@@ -125,7 +137,7 @@ def _check(
             state="nothing was changed",
             hint="such as `--full KPS_Sales__c --since 2026-01-01`",
         )
-    if all_records is not None and all_records != full_object:
+    if all_records is not None and all_records.lower() != (full_object or "").lower():
         raise UsageError(
             f"`--all-records {all_records}` is not the object of `--full`",
             state="nothing was changed",

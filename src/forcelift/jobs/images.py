@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -39,6 +40,7 @@ CLOCKS_APART: Final = timedelta(minutes=5)
 """How far the org's clock may be behind ours without a change being missed between two looks."""
 
 _NUMBERS = frozenset({"double", "currency", "percent", "int", "long"})
+_ID = FieldDescribe(name="Id", label="Id", type="id", length=18)
 _EXACT_BELOW = 2.0**53  # above it two numbers may be one as a double, and their order is not certain
 _RANGED = re.compile(r"([A-Za-z0-9_-]*?)([0-9]+)")
 
@@ -102,6 +104,21 @@ def written_fields(work: TableWork) -> tuple[str, ...]:
 def image_columns(work: TableWork) -> tuple[str, ...]:
     """The columns of an image, `norm` (the key as the org compares it) beside them."""
     return tuple(dict.fromkeys((work.key_field.name, *STAMPS, *written_fields(work))))
+
+
+def as_before(
+    fields: Mapping[str, FieldDescribe], names: Sequence[str], image: pl.DataFrame, state: pl.DataFrame
+) -> pl.DataFrame:
+    """Of the records in an image and in the org: `id`, and `same`, whether these fields hold what the image holds."""
+    before = _canonical(fields, names, image.unique("Id", keep="first"))
+    now = _canonical(fields, names, state)
+    same = pl.all_horizontal(pl.lit(True), *(pl.col(name).eq_missing(pl.col(f"{name}__now")) for name in names))
+    return before.join(now, on="Id", suffix="__now").select(pl.col("Id").alias("id"), same.alias("same"))
+
+
+def _canonical(fields: Mapping[str, FieldDescribe], names: Sequence[str], frame: pl.DataFrame) -> pl.DataFrame:
+    columns = [canonical_from_org(fields[name], frame[name]).alias(name) for name in names]
+    return pl.DataFrame([canonical_from_org(_ID, frame["Id"]).alias("Id"), *columns])
 
 
 def images_folder(batch_id: str) -> str:

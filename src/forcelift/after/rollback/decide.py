@@ -9,13 +9,21 @@ from datetime import datetime
 import polars as pl
 
 from forcelift.after.rollback.scope import DELETE, KEEP, LEAVE, RESTORE
-from forcelift.jobs.images import written_fields
+from forcelift.jobs.images import as_before, written_fields
 from forcelift.jobs.work import TableWork
+from forcelift.ledger import RECORD_GONE
 from forcelift.protocols.org import FieldDescribe, ObjectDescribe
 from forcelift.rules import add_hashes, canonical_from_org
 
 DECISIONS = pl.Schema(
-    {"row": pl.UInt32(), "key": pl.String(), "id": pl.String(), "action": pl.String(), "code": pl.String()}
+    {
+        "row": pl.UInt32(),
+        "key": pl.String(),
+        "id": pl.String(),
+        "action": pl.String(),
+        "code": pl.String(),
+        "wave": pl.UInt16(),  # of a record that is to be deleted: those of one go together, lower ones first
+    }
 )
 PUT_BACK = pl.Schema({"id": pl.String(), "until": pl.Datetime("us", "UTC")})
 EXACT_DIGITS = 15
@@ -135,7 +143,7 @@ def decide(table: UndoTable, ledger: pl.DataFrame, state: pl.DataFrame, evidence
     outside = _outside(evidence, ours)
     code = (
         pl.when(~pl.col("is_there") & ~ours & ~untouched)
-        .then(pl.lit("RECORD_GONE"))
+        .then(pl.lit(RECORD_GONE))
         .when(~pl.col("is_there") | untouched | outside)
         .then(None)
         .when(~pl.col("is_same"))
@@ -168,6 +176,7 @@ def decide(table: UndoTable, ledger: pl.DataFrame, state: pl.DataFrame, evidence
             .alias("code")
         )
         .drop("is_there")
+        .with_columns(wave=pl.lit(None))
         .cast(DECISIONS)
     )
 
@@ -244,12 +253,7 @@ def restore_rows(table: UndoTable, image: pl.DataFrame, ids: pl.Series) -> pl.Da
 
 def is_restored(table: UndoTable, image: pl.DataFrame, state: pl.DataFrame) -> pl.DataFrame:
     """Of the records in both frames: `id`, and `same`, whether all restored fields hold what the image holds."""
-    names = table.restored
-    before = _canonical(table, image.unique("Id", keep="first"), names)
-    now = _canonical(table, state, names)
-    joined = before.join(now, on="Id", suffix="__now")
-    same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"{name}__now")) for name in names)
-    return joined.select(pl.col("Id").alias("id"), same.alias("same"))
+    return as_before(table.describe.fields, table.restored, image, state)
 
 
 def long_numbers(table: UndoTable, image: pl.DataFrame, ids: pl.Series) -> dict[str, int]:
@@ -262,12 +266,6 @@ def long_numbers(table: UndoTable, image: pl.DataFrame, ids: pl.Series) -> dict[
             if found := int((digits.str.len_chars() > EXACT_DIGITS).sum()):
                 counts[name] = found
     return counts
-
-
-def _canonical(table: UndoTable, frame: pl.DataFrame, names: tuple[str, ...]) -> pl.DataFrame:
-    fields = table.describe.fields
-    columns = [canonical_from_org(fields[name], frame[name]).alias(name) for name in names]
-    return pl.DataFrame([canonical_from_org(_ID, frame["Id"]).alias("Id"), *columns])
 
 
 def _sent(field: FieldDescribe, values: pl.Series) -> pl.Series:

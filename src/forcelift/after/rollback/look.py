@@ -8,41 +8,38 @@ Re-run:  files are replaced; nothing counts before the whole rollback is sealed.
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 
-import duckdb
 import polars as pl
 
-from forcelift.after.rollback.decide import DECISIONS, PUT_BACK, Evidence, UndoTable, decide, long_numbers, moments
-from forcelift.after.rollback.scope import DELETE, KEEP, RESTORE, Scope, UndoNames, rollback_folder
+from forcelift.after.rollback.decide import DECISIONS, Evidence, UndoTable, decide, long_numbers
+from forcelift.after.rollback.links import Decided, Links, open_links, table_layers
+from forcelift.after.rollback.origins import Origin, Origins, before_of, written_ids
+from forcelift.after.rollback.put_back import PutBack
+from forcelift.after.rollback.scope import DELETE, KEEP, RESTORE, Scope, UndoNames
+from forcelift.after.rollback.states import States
 from forcelift.audit import AuditStore
-from forcelift.audit.records import BeforeImage, Chunk, ChunkStatus, ChunkStep, Rollback
-from forcelift.embedded import connect
-from forcelift.errors import OrgNotFound, OrgRefused
+from forcelift.audit.records import Chunk, ChunkStatus, ChunkStep
 from forcelift.jobs.images import CLOCKS_APART
 from forcelift.jobs.org_pages import save_query
 from forcelift.ledger import Ledger
 from forcelift.protocols.org import Org
-from forcelift.storage import Storage, segment
+from forcelift.storage import Storage
 
-IN_LIST_MAX = 2000
-"""Ids in one condition; a query of Bulk API 2.0 may have 100,000 letters."""
-
-MEMORY_MB = 256
+REFUSED = "REFUSED"
+"""Code of a record whose deletion the org refused in an earlier wave: it stays, and so does what it hangs on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookWorld:
     """Everything that looking touches. `tables` are in load order; `folder` is where the rollback's files lie.
 
-    `earlier` are rollbacks that are through, with the files of what became of their records. `are_restored` tells that
-    the restores were sent: what hangs on a record now goes on hanging on it.
+    `earlier` knows rollbacks that are through. `are_restored` tells that the restores were sent: what hangs on a record
+    now goes on hanging on it. `refused` are Ids whose deletion was sent and refused.
     """
 
     batch_id: str
@@ -54,8 +51,9 @@ class LookWorld:
     scope: Scope
     folder: str
     scratch: Path
-    earlier: tuple[tuple[Rollback, tuple[str, ...]], ...] = ()
+    earlier: PutBack
     are_restored: bool = False
+    refused: pl.Series | None = None
 
     def names(self, chunk: Chunk) -> UndoNames:
         return UndoNames(folder=self.folder, table=chunk.table_name, chunk_no=chunk.chunk_no)
@@ -68,6 +66,7 @@ class Looked:
     Attributes:
         chunks: Chunks whose records were looked at, in load order.
         unsettled: Chunks of the scope that were sent and not settled.
+        unfinished: Chunks that a resume had begun to load again; what stood of them is looked at once they are through.
         not_examined: Lookups of other objects that the org lets nobody query, as `Object.Field`.
         long_numbers: Values to be restored that have more digits than a number holds, by `Table.Field`.
         without_images: Tables that were loaded without before-images.
@@ -75,97 +74,76 @@ class Looked:
 
     chunks: list[Chunk] = field(default_factory=list)
     unsettled: list[Chunk] = field(default_factory=list)
+    unfinished: list[Chunk] = field(default_factory=list)
     not_examined: list[str] = field(default_factory=list)
     long_numbers: Counter[str] = field(default_factory=Counter)
     without_images: set[str] = field(default_factory=set)
 
 
 def look(world: LookWorld) -> Looked:
-    """Look at every chunk of the scope; decisions are final once `keep_parents` and `seal` have gone over them."""
+    """Look at every chunk of the scope; decisions are final once `seal` has written them down."""
     found = Looked()
-    images = world.audit.images(world.batch_id)
     sent = {job.audit_id for job in world.audit.jobs(world.batch_id) if job.sf_id is not None}
+    chunks: dict[str, list[Chunk]] = {}
     for chunk in world.audit.chunks(world.batch_id):
         if not world.scope.takes(chunk.table_name, chunk.chunk_no) or chunk.status is ChunkStatus.ROLLED_BACK:
             continue
         if chunk.step is not ChunkStep.SETTLED:
             if chunk.audit_id in sent:
                 found.unsettled.append(chunk)
+            elif holds_records(world.audit, world.ledger, chunk):
+                found.unfinished.append(chunk)
             continue
-        if chunk.ledger_file is None or chunk.table_name not in world.tables:
-            continue
-        _look_at(world, chunk, images.get(chunk.audit_id), found)
+        if chunk.ledger_file is not None and chunk.table_name in world.tables:
+            chunks.setdefault(chunk.table_name, []).append(chunk)
+    origins = Origins.of(world.audit, world.ledger, world.storage, world.batch_id)
+    with States(
+        org=world.org,
+        storage=world.storage,
+        ledger=world.ledger,
+        scratch=world.scratch,
+        chunks=chunks,
+        columns={name: _columns(world, name) for name in chunks},
+        objects={name: world.tables[name].work.spec.object for name in chunks},
+    ) as states:
+        for mine in chunks.values():
+            for chunk in mine:
+                _look_at(world, chunk, origins, states, found)
     if world.scope.all_records:
         _take_all(world, found)
-    with _links(world) as database:
-        _collect_links(world, found, database)
-        _keep_parents(world, found, database)
+    with open_links(world.org, world.scratch) as links:
+        _keep_parents(world, found, links)
     return found
 
 
-def image_of(storage: Storage, image: BeforeImage | None) -> pl.DataFrame | None:
-    """The sealed image as a frame; None if there is none, or it has no file."""
-    if image is None or image.file is None or image.sha256 is None:
-        return None
-    storage.verify(image.file, image.sha256)
-    return pl.read_parquet(storage.path(image.file), glob=False)
+def holds_records(audit: AuditStore, ledger: Ledger, chunk: Chunk) -> bool:
+    """Whether records of a chunk's earlier load stand, which its new row counts only once it is through."""
+    earlier = audit.predecessor(chunk.audit_id)
+    if earlier is None or earlier.ledger_file is None:
+        return False
+    return int(ledger.standing([earlier.ledger_file]).select(pl.len()).collect().item()) > 0
 
 
-def read_state(
-    org: Org, storage: Storage, name: str, table: UndoTable, ids: pl.Series, columns: Sequence[str]
-) -> pl.DataFrame:
-    """The records with these Ids as they stand in the org now; those that are gone have no line."""
-    if ids.len() == 0:
-        return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
-    wanted = ids.alias("Id").to_frame()
-    soql = f"SELECT {', '.join(columns)} FROM {table.work.spec.object} WHERE {_condition('Id', ids)}"
-    with storage.write(name) as file:
-        save_query(org, soql, file.path, columns=columns, finish=lambda page: page.join(wanted, on="Id", how="semi"))
-        return pl.read_parquet(file.path, glob=False)
+def _columns(world: LookWorld, table_name: str) -> tuple[str, ...]:
+    created_field = (world.scope.created_field or {}).get(table_name)
+    return world.tables[table_name].state_columns((created_field,) if created_field is not None else ())
 
 
-def _condition(field_name: str, ids: pl.Series) -> str:
-    """Ids are letters and digits, ordered by their codes: Salesforce's own chunking by primary key relies on it."""
-    if ids.len() <= IN_LIST_MAX:
-        texts = ", ".join(f"'{one}'" for one in ids.to_list())
-        return f"{field_name} IN ({texts})"
-    lowest, highest = str(ids.sort()[0]), str(ids.sort()[-1])
-    return f"{field_name} >= '{lowest}' AND {field_name} <= '{highest}'"
-
-
-def _look_at(world: LookWorld, chunk: Chunk, image: BeforeImage | None, found: Looked) -> None:
+def _look_at(world: LookWorld, chunk: Chunk, origins: Origins, states: States, found: Looked) -> None:
     table, names = world.tables[chunk.table_name], world.names(chunk)
-    assert chunk.ledger_file is not None
-    assert chunk.ledger_sha256 is not None
-    world.storage.verify(chunk.ledger_file, chunk.ledger_sha256)
-    ledger = world.ledger.scan([chunk.ledger_file]).collect()
-    created_field = (world.scope.created_field or {}).get(chunk.table_name)
-    columns = table.state_columns((created_field,) if created_field is not None else ())
-    written = ledger.filter(
-        pl.col("id").is_not_null() & pl.col("outcome").is_in(["created", "updated", "failed", "kept"])
-    )["id"].unique()
-    state = read_state(world.org, world.storage, names.state, table, written, columns)
-    before = image_of(world.storage, image)
-    if image is None and written.len() and table.work.spec.operation == "upsert":
-        found.without_images.add(chunk.table_name)
-    # The only table of an empty object: what others of the batch made there would look like this chunk's own.
-    is_alone = sum(other.work.spec.object == table.work.spec.object for other in world.tables.values()) == 1
-    proves = image is not None and (image.file is not None or is_alone)
-    decisions = decide(
-        table,
-        ledger,
-        state,
-        Evidence(
-            settled_at=_settled_at(chunk),
-            image=before,
-            image_at=image.taken_at - CLOCKS_APART if image is not None and proves else None,
-            user_id=world.org.user_id,
-            put_back=_put_back(world, chunk, written),
-            since=world.scope.since,
-            created_field=created_field,
-        ),
-    )
-    if before is not None:
+    ledger = origins.rows(chunk)
+    written = written_ids(ledger)
+    state = states.read(chunk, names.state, written, _columns(world, chunk.table_name))
+    wrote = origins.find(chunk, ledger)
+    decisions = pl.concat([_decide(world, chunk, one, state, found) for one in wrote])
+    if world.refused is not None:
+        is_refused = (pl.col("action") == DELETE) & pl.col("code").is_null()
+        is_refused &= pl.col("id").is_in(world.refused.implode())
+        decisions = decisions.with_columns(
+            pl.when(is_refused).then(pl.lit(KEEP)).otherwise("action").alias("action"),
+            pl.when(is_refused).then(pl.lit(REFUSED)).otherwise("code").alias("code"),
+        )
+    if (before := before_of(wrote)) is not None:
         restored = decisions.filter(pl.col("action") == RESTORE)["id"]
         for name, values in long_numbers(table, before, restored).items():
             found.long_numbers[f"{chunk.table_name}.{name}"] += values
@@ -173,50 +151,28 @@ def _look_at(world: LookWorld, chunk: Chunk, image: BeforeImage | None, found: L
     found.chunks.append(chunk)
 
 
-def _put_back(world: LookWorld, chunk: Chunk, ids: pl.Series) -> pl.DataFrame:
-    """Of these records those that rollbacks since the chunk's settling have put back, and when that was through.
-
-    A later batch put back what it had found. Had somebody changed a record between this chunk and the first later one,
-    that batch's image is younger than the chunk, and the record counts as changed since.
-    """
-    settled = _settled_at(chunk)
-    frames = [pl.DataFrame(schema={**PUT_BACK, "found": PUT_BACK["until"]})]
-    wanted = ids.alias("id").to_frame().lazy()
-    for rollback, files in world.earlier:
-        mine = [name for name in files if f"/{segment(chunk.table_name)}/" in name]
-        if mine and rollback.ended_at is not None and rollback.ended_at > settled:
-            outcomes = pl.scan_parquet([world.storage.path(name) for name in mine], glob=False)
-            done = outcomes.filter((pl.col("action") == RESTORE) & (pl.col("outcome") == "rolled_back"))
-            until = pl.lit(rollback.ended_at, dtype=PUT_BACK["until"]).alias("until")
-            ours = done.join(wanted, on="id", how="semi").select("id", until).collect(engine="streaming")
-            if ours.height:
-                frames.append(ours.join(_stamps(world, rollback.batch_id, chunk.table_name, ours["id"]), on="id"))
-    together = pl.concat(frames).group_by("id").agg(pl.col("until").max(), pl.col("found").min())
-    return together.filter(pl.col("found") <= settled).select("id", "until")
-
-
-def _stamps(world: LookWorld, batch_id: str, table_name: str, ids: pl.Series) -> pl.DataFrame:
-    """When these records had been changed last as the batch found them: `id` and `found`, of those in its images."""
-    images = world.audit.images(batch_id)
-    frames = [pl.DataFrame(schema={"id": pl.String(), "found": PUT_BACK["until"]})]
-    wanted = ids.unique().alias("Id").to_frame()
-    for chunk in world.audit.chunks(batch_id, with_superseded=True):
-        image = images.get(chunk.audit_id)
-        if chunk.table_name != table_name or image is None or image.file is None:
-            continue
-        lines = pl.scan_parquet(world.storage.path(image.file), glob=False).select("Id", "LastModifiedDate")
-        found = lines.join(wanted.lazy(), on="Id", how="semi").collect(engine="streaming")
-        frames.append(pl.DataFrame([found["Id"].alias("id"), moments(found["LastModifiedDate"]).alias("found")]))
-    return pl.concat(frames).group_by("id").agg(pl.col("found").min())
-
-
-def earlier_rollbacks(audit: AuditStore, storage: Storage) -> tuple[tuple[Rollback, tuple[str, ...]], ...]:
-    """All rollbacks that are through, of any batch, with the files of what became of their records."""
-    return tuple(
-        (rollback, tuple(name for name in storage.list(folder) if name.endswith(".outcomes.parquet")))
-        for batch in audit.batches()
-        for rollback in audit.rollbacks(batch.batch_id)
-        if rollback.ended_at is not None and (folder := rollback_folder(batch.batch_id, rollback.rollback_no))
+def _decide(world: LookWorld, chunk: Chunk, origin: Origin, state: pl.DataFrame, found: Looked) -> pl.DataFrame:
+    """Decide on the records that one row of the audit log wrote."""
+    table = world.tables[chunk.table_name]
+    written, image = written_ids(origin.rows), origin.image
+    if image is None and written.len() and table.work.spec.operation == "upsert":
+        found.without_images.add(chunk.table_name)
+    # The only table of an empty object: what others of the batch made there would look like this chunk's own.
+    is_alone = sum(other.work.spec.object == table.work.spec.object for other in world.tables.values()) == 1
+    proves = image is not None and (image.file is not None or is_alone)
+    return decide(
+        table,
+        origin.rows,
+        state,
+        Evidence(
+            settled_at=origin.settled_at,
+            image=origin.before,
+            image_at=image.taken_at - CLOCKS_APART if image is not None and proves else None,
+            user_id=world.org.user_id,
+            put_back=world.earlier.find(chunk.table_name, written, settled=origin.settled_at),
+            since=world.scope.since,
+            created_field=(world.scope.created_field or {}).get(chunk.table_name),
+        ),
     )
 
 
@@ -250,15 +206,15 @@ def _take_all(world: LookWorld, found: Looked) -> None:
                 )
                 if chunk is first:
                     strangers = unknown.select(
-                        row=pl.lit(None), key=pl.lit(None), id="id", action=pl.lit(DELETE), code=pl.lit(None)
+                        row=pl.lit(None),
+                        key=pl.lit(None),
+                        id="id",
+                        action=pl.lit(DELETE),
+                        code=pl.lit(None),
+                        wave=pl.lit(None),
                     )
                     decisions = pl.concat([decisions, strangers.cast(DECISIONS)])
                 write_frame(world.storage, name, decisions.cast(DECISIONS))
-
-
-def _settled_at(chunk: Chunk) -> datetime:
-    assert chunk.end_time is not None
-    return chunk.end_time
 
 
 def write_frame(storage: Storage, name: str, frame: pl.DataFrame) -> tuple[str, str]:
@@ -269,85 +225,22 @@ def write_frame(storage: Storage, name: str, frame: pl.DataFrame) -> tuple[str, 
     return sealed.name, sealed.sha256
 
 
-@contextmanager
-def _links(world: LookWorld) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database of records and links, which spills to disk."""
-    with (
-        tempfile.TemporaryDirectory(dir=world.scratch, prefix="rollback-") as folder,
-        connect(Path(folder) / "links.duckdb", config={"memory_limit": f"{MEMORY_MB}MB", "threads": 2}) as database,
-    ):
-        database.execute("CREATE TABLE doomed (id VARCHAR, object VARCHAR)")
-        database.execute("CREATE TABLE moved (id VARCHAR)")
-        database.execute("CREATE TABLE link (child VARCHAR, parent VARCHAR)")
-        yield database
-
-
-def _collect_links(world: LookWorld, found: Looked, database: duckdb.DuckDBPyConnection) -> None:
-    """Which records hang on those to be deleted, by every lookup that points at their objects."""
+def _keep_parents(world: LookWorld, found: Looked, links: Links) -> None:
+    """A record stays on which one hangs that stays; of those that go, each goes after what hangs on it."""
+    layers = table_layers(world.tables)
     for chunk in found.chunks:
-        path = str(world.storage.path(world.names(chunk).looked))
-        object_name = world.tables[chunk.table_name].work.spec.object
-        database.execute(
-            "INSERT INTO doomed SELECT id, $object FROM read_parquet($file) WHERE action = $action AND code IS NULL",
-            {"object": object_name, "file": path, "action": DELETE},
+        links.add(
+            Decided(
+                file=world.storage.path(world.names(chunk).looked),
+                object=world.tables[chunk.table_name].describe.name,
+                layer=layers[chunk.table_name],
+            ),
+            are_restored=world.are_restored,
         )
-        if not world.are_restored:
-            database.execute(
-                "INSERT INTO moved SELECT id FROM read_parquet($file) WHERE action = $action",
-                {"file": path, "action": RESTORE},
-            )
-    described = {table.describe.name: table.describe for table in world.tables.values()}
-    for object_name, describe in described.items():
-        ids = _frame(database, "SELECT id FROM doomed WHERE object = $object ORDER BY id", object=object_name)["id"]
-        if ids.len() == 0:
-            continue
-        for relationship in describe.child_relationships:
-            child, lookup = relationship.child_object, relationship.field
-            try:
-                if not any(True for _ in world.org.query(f"SELECT Id FROM {child} WHERE {lookup} != null LIMIT 1")):
-                    continue
-                for frame in _children(world, child, lookup, ids):
-                    database.register("page", frame.to_arrow())
-                    database.execute("INSERT INTO link SELECT child, parent FROM page")
-                    database.unregister("page")
-            except (OrgRefused, OrgNotFound):
-                # Some system objects cannot be queried by themselves; a person is told which.
-                found.not_examined.append(f"{child}.{lookup}")
-
-
-def _frame(database: duckdb.DuckDBPyConnection, query: str, **values: str) -> pl.DataFrame:
-    frame = pl.from_arrow(database.sql(query, params=values).to_arrow_table())
-    assert isinstance(frame, pl.DataFrame)
-    return frame
-
-
-def _children(world: LookWorld, child: str, lookup: str, ids: pl.Series) -> Iterable[pl.DataFrame]:
-    wanted = ids.alias("parent").to_frame()
-    soql = f"SELECT Id, {lookup} FROM {child} WHERE {_condition(lookup, ids)}"
-    for page in world.org.bulk_query(soql):
-        frame = pl.read_csv(page, infer_schema=False, raise_if_empty=False)
-        if frame.height:
-            links = frame.select(pl.nth(0).alias("child"), pl.nth(1).alias("parent"))
-            yield links.join(wanted, on="parent", how="semi")
-
-
-def _keep_parents(world: LookWorld, found: Looked, database: duckdb.DuckDBPyConnection) -> None:
-    """A record stays on which one hangs that stays; so does the one above it, up to the top."""
-    database.execute("CREATE TABLE held (id VARCHAR)")
-    while True:
-        kept = _frame(
-            database,
-            "DELETE FROM doomed WHERE id IN (SELECT parent FROM link WHERE child NOT IN (SELECT id FROM doomed) "
-            "AND child NOT IN (SELECT id FROM moved)) RETURNING id",
-        )
-        if kept.height == 0:
-            break
-        database.register("kept", kept.to_arrow())
-        database.execute("INSERT INTO held SELECT id FROM kept")
-        database.unregister("kept")
-    held = _frame(database, "SELECT DISTINCT id FROM held")
-    if held.height == 0:
-        return
+    links.collect(world.tables.values())
+    found.not_examined.extend(links.not_examined)
+    held = links.held()
+    links.waves()
     for chunk in found.chunks:
         name = world.names(chunk).looked
         decisions = pl.read_parquet(world.storage.path(name), glob=False)
@@ -356,4 +249,6 @@ def _keep_parents(world: LookWorld, found: Looked, database: duckdb.DuckDBPyConn
             pl.when(stays).then(pl.lit(KEEP)).otherwise("action").alias("action"),
             pl.when(stays).then(pl.lit("CHILDREN_OF_OTHERS")).otherwise("code").alias("code"),
         )
-        write_frame(world.storage, name, changed.cast(DECISIONS))
+        waves = links.wave_of(decisions.filter(pl.col("action") == DELETE)["id"])
+        changed = changed.drop("wave").join(waves, on="id", how="left", maintain_order="left")
+        write_frame(world.storage, name, changed.select(DECISIONS.names()).cast(DECISIONS))

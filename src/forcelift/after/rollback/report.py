@@ -253,4 +253,9 @@ def _warnings(
         told.append(
             f"{len(found.unsettled)} chunks are not settled; `--execute` settles them first and then looks at them too"
         )
+    if found.unfinished:
+        told.append(
+            f"{len(found.unfinished)} chunks were rolled back in part, and a resume has begun to load them again: "
+            "their records that stand can be looked at once it is through"
+        )
     return told

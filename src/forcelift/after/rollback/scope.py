@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +10,10 @@ from typing import Any, Final
 
 from forcelift.audit.records import Chunk
 from forcelift.errors import UsageError
+from forcelift.ledger import RECORD_GONE
 from forcelift.storage import segment
+
+_WAVE: Final = re.compile(r"\.delete\.w(\d{3})\.[^/]*$")
 
 DELETE: Final = "delete"
 RESTORE: Final = "restore"
@@ -22,7 +26,7 @@ REASONS: Final[Mapping[str, str]] = {
     "CHANGED_LATER": "the record was changed after the batch had settled it",
     "CHILDREN_OF_OTHERS": "records that this rollback does not delete hang on it",
     "NO_IMAGE": "no before-image tells what it was",
-    "RECORD_GONE": "the record to be restored is not in the org any more",
+    RECORD_GONE: "the record to be restored is not in the org any more",
     "NOT_DELETED": "the org still shows the record after its deletion was sent",
     "NOT_RESTORED": "the org does not show the earlier values after they were sent",
 }
@@ -104,9 +108,20 @@ class Scope:
 
 
 def rollback_folder(batch_id: str, rollback_no: int | None) -> str:
-    """Where a rollback's sealed files lie in storage; None is for a preview, whose files do not stay."""
+    """Where a rollback's sealed files lie in storage; None is for previews, each with a folder of its own below."""
     name = "preview" if rollback_no is None else f"r{rollback_no:04d}"
     return f"rollback/{segment(batch_id)}/{name}"
+
+
+def wave_mark(wave: int | None) -> str:
+    """What stands in the names of files that are sent in one wave of deletions; nothing for restores."""
+    return "" if wave is None else f".w{wave:03d}"
+
+
+def wave_of_file(file: str) -> int | None:
+    """The wave in which a file is sent, by its name."""
+    found = _WAVE.search(file)
+    return int(found[1]) if found is not None else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +156,6 @@ class UndoNames:
     def all_records(self) -> str:
         return f"{self._stem}.all.parquet"
 
-    def part(self, action: str, number: int, attempt: int = 1) -> str:
+    def part(self, action: str, number: int, attempt: int = 1, *, wave: int | None = None) -> str:
         again = "" if attempt == 1 else f".attempt{attempt}"
-        return f"{self._stem}.{action}{again}.{number:02d}.csv"
+        return f"{self._stem}.{action}{wave_mark(wave)}{again}.{number:02d}.csv"

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 import polars as pl
 
 from forcelift.after.rollback.decide import UndoTable, is_restored
-from forcelift.after.rollback.look import image_of, read_state, write_frame
+from forcelift.after.rollback.look import write_frame
+from forcelift.after.rollback.origins import Origins
 from forcelift.after.rollback.scope import DELETE, KEEP, REASONS, RESTORE, UndoNames, rollback_folder
+from forcelift.after.rollback.states import States
 from forcelift.after.rollback.undo import Stage, stage_answers
-from forcelift.audit.records import BeforeImage, Chunk, RollbackChunk
+from forcelift.audit.records import Chunk, RollbackChunk
 from forcelift.jobs.answers import merge_answers
 from forcelift.jobs.world import JobWorld
 from forcelift.ledger import LEDGER
@@ -33,9 +35,11 @@ class Settling:
     tables: Mapping[str, UndoTable]
     stages: tuple[Stage, ...]
     rollback_no: int
+    origins: Origins
+    states: States
 
 
-def verify_chunk(settling: Settling, chunk: Chunk, sealed: RollbackChunk, image: BeforeImage | None) -> Counter[str]:
+def verify_chunk(settling: Settling, chunk: Chunk, sealed: RollbackChunk) -> Counter[str]:
     """Look at one chunk's records once more and seal what is true; gives the counts by outcome and reason."""
     world, table = settling.world, settling.tables[chunk.table_name]
     storage = world.storage
@@ -45,8 +49,8 @@ def verify_chunk(settling: Settling, chunk: Chunk, sealed: RollbackChunk, image:
     names = UndoNames(folder=folder, table=chunk.table_name, chunk_no=chunk.chunk_no)
     acted = decisions.filter(pl.col("action").is_in([DELETE, RESTORE]))
     columns = tuple(dict.fromkeys(("Id", *(table.restored if sealed.restores else ()))))
-    state = read_state(world.org, storage, names.state, table, acted["id"], columns)
-    before = image_of(storage, image) if sealed.restores else None
+    state = settling.states.read(chunk, names.state, acted["id"], columns)
+    before = settling.origins.before(chunk) if sealed.restores else None
     outcomes = _outcomes(table, decisions, state, before, _refusals(settling, chunk.audit_id))
     write_frame(storage, names.outcomes, decisions.select("id", "action").join(outcomes, on="id", how="left"))
     assert chunk.ledger_file is not None

@@ -4,7 +4,8 @@ Reads:   sealed files of restores and deletes; the org's jobs and result files.
 Writes:  jobs of the kind `undo`, their sealed answers, files of re-sends.
 Re-run:  what the audit database knows of the jobs is gone on with, as a resumed load does.
 
-Restores come first, so that no record that stays points at one that goes; then deletes, children before parents.
+Restores come first, so that no record that stays points at one that goes; then deletes in waves, children before
+parents: a wave is through before the next one begins.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import polars as pl
 
 from forcelift.after.rollback.decide import UndoTable
-from forcelift.after.rollback.scope import DELETE, RESTORE, Scope, UndoNames, rollback_folder
+from forcelift.after.rollback.scope import DELETE, RESTORE, Scope, UndoNames, rollback_folder, wave_of_file
 from forcelift.after.rollback.seal import NULL_TEXT
 from forcelift.audit.records import (
     Chunk,
@@ -62,7 +63,7 @@ ID = FieldDescribe(name="Id", label="Id", type="id", length=18, case_sensitive=T
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One half of a rollback: `restore` or `delete`. `tables` are in load order."""
+    """One half of a rollback, `restore` or `delete`, or one wave of the latter. `tables` are in load order."""
 
     action: str
     batch_id: str
@@ -70,6 +71,13 @@ class Stage:
     scope: Scope
     tables: Mapping[str, UndoTable]
     sealed: Mapping[int, RollbackChunk]
+    wave: int | None = None
+
+    @property
+    def waves(self) -> list[int]:
+        """The waves in which its files are sent, in order; empty for restores."""
+        found = {wave_of_file(part.file) for one in self.sealed.values() for part in one.deletes}
+        return sorted(wave for wave in found if wave is not None) if self.action == DELETE else []
 
     @property
     def operation(self) -> str:
@@ -77,7 +85,8 @@ class Stage:
 
     def parts(self, audit_id: int) -> tuple[Part, ...]:
         one = self.sealed[audit_id]
-        return one.restores if self.action == RESTORE else one.deletes
+        parts = one.restores if self.action == RESTORE else one.deletes
+        return parts if self.wave is None else tuple(part for part in parts if wave_of_file(part.file) == self.wave)
 
     def specs(self) -> list[TableSpec]:
         """Tables as the engine takes them: deletes wait for all whose lookups point at the table's own."""
@@ -127,7 +136,10 @@ class Stage:
         return [
             job
             for job in jobs
-            if job.kind is JobKind.UNDO and job.operation == self.operation and job.part.file.startswith(folder)
+            if job.kind is JobKind.UNDO
+            and job.operation == self.operation
+            and job.part.file.startswith(folder)
+            and (self.wave is None or wave_of_file(job.part.file) == self.wave)
         ]
 
 
@@ -194,7 +206,7 @@ class UndoHandlers:
         )
         with PartWriter(
             self._world.storage,
-            lambda number: names.part(self._stage.action, number, attempt),
+            lambda number: names.part(self._stage.action, number, attempt, wave=self._stage.wave),
             null_text=NULL_TEXT,
             rows_max=resend_rows_max(attempt, keys.height),
         ) as writer:

@@ -1,0 +1,109 @@
+"""Which row of the audit log wrote each record of a chunk, when that was settled, and what stood there before.
+
+A chunk that was rolled back in part and loaded again holds records that its old row wrote: they were changed since if
+they were changed after that one had settled, and their earlier values are in its before-image.
+
+Reads:   ledger, before-images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from forcelift.audit import AuditStore
+from forcelift.audit.records import BeforeImage, Chunk
+from forcelift.ledger import Ledger
+from forcelift.storage import Storage
+
+WROTE = ("created", "updated", "failed", "kept")
+"""Outcomes of rows that may have a record of the batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Rows of a chunk's ledger that one row of the audit log wrote, the before-image of these, and when it settled.
+
+    `image` is what was recorded; `before` its lines of these records, None without a file.
+    """
+
+    settled_at: datetime
+    rows: pl.DataFrame
+    image: BeforeImage | None
+    before: pl.DataFrame | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origins:
+    """Looks them up for the chunks of one batch. `writers` names the AUDIT_ID of each job."""
+
+    audit: AuditStore
+    ledger: Ledger
+    storage: Storage
+    images: Mapping[int, BeforeImage]
+    writers: Mapping[int, int]
+
+    @classmethod
+    def of(cls, audit: AuditStore, ledger: Ledger, storage: Storage, batch_id: str) -> Origins:
+        return cls(
+            audit=audit,
+            ledger=ledger,
+            storage=storage,
+            images=audit.images(batch_id),
+            writers={job.job_no: job.audit_id for job in audit.jobs(batch_id)},
+        )
+
+    def rows(self, chunk: Chunk) -> pl.DataFrame:
+        """The chunk's ledger, its seal checked."""
+        assert chunk.ledger_file is not None
+        assert chunk.ledger_sha256 is not None
+        self.storage.verify(chunk.ledger_file, chunk.ledger_sha256)
+        return self.ledger.scan([chunk.ledger_file]).collect()
+
+    def find(self, chunk: Chunk, rows: pl.DataFrame) -> list[Origin]:
+        """The chunk's own rows first, then those that it took over, each with who wrote them."""
+        own = pl.lit(chunk.audit_id, dtype=pl.Int64)
+        numbers = {number: audit_id for number, audit_id in self.writers.items() if audit_id != chunk.audit_id}
+        writer = (
+            pl.col("job").replace_strict(numbers, default=own, return_dtype=pl.Int64).fill_null(own) if numbers else own
+        )
+        told = rows.with_columns(writer.alias("writer"))
+        audit_ids = [chunk.audit_id, *sorted(set(told["writer"].unique()) - {chunk.audit_id})]
+        return [self._origin(chunk, audit_id, told.filter(pl.col("writer") == audit_id)) for audit_id in audit_ids]
+
+    def _origin(self, chunk: Chunk, audit_id: int, told: pl.DataFrame) -> Origin:
+        wrote = chunk if audit_id == chunk.audit_id else self.audit.chunk(audit_id)
+        image = self.images.get(audit_id)
+        assert wrote.end_time is not None
+        rows = told.drop("writer")
+        before = image_of(self.storage, image)
+        if before is not None:
+            before = before.join(rows.select(Id="id").drop_nulls().unique(), on="Id", how="semi")
+        return Origin(settled_at=wrote.end_time, rows=rows, image=image, before=before)
+
+    def before(self, chunk: Chunk) -> pl.DataFrame | None:
+        """The lines of all before-images for the records of a chunk; None if there is none."""
+        return before_of(self.find(chunk, self.rows(chunk)))
+
+
+def before_of(origins: Sequence[Origin]) -> pl.DataFrame | None:
+    """The before-images of several origins as one; no record stands in two."""
+    frames = [one.before for one in origins if one.before is not None]
+    return pl.concat(frames) if frames else None
+
+
+def image_of(storage: Storage, image: BeforeImage | None) -> pl.DataFrame | None:
+    """The sealed image as a frame; None if there is none, or it has no file."""
+    if image is None or image.file is None or image.sha256 is None:
+        return None
+    storage.verify(image.file, image.sha256)
+    return pl.read_parquet(storage.path(image.file), glob=False)
+
+
+def written_ids(rows: pl.DataFrame) -> pl.Series:
+    """The Ids of the records that a ledger's rows wrote, or may have."""
+    wrote = pl.col("id").is_not_null() & pl.col("outcome").is_in(WROTE)
+    return rows.filter(wrote)["id"].unique()
