@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import httpx
 import pytest
 from tests.integration.cli_migration import ORPHANS, SALES, Migration, cli_schema, make_source, write_plan
@@ -118,3 +119,33 @@ def test_going_on_with_an_earlier_reading_is_said(loaded: Migration) -> None:
     assert "`sales` is compared as the org was at" in done.stderr
     again = loaded.run("validate", "first", "--level", "5")
     assert "is compared as the org was" not in again.stderr
+
+
+def test_what_a_newer_batch_changed_and_kept_is_told_as_kept(loaded: Migration) -> None:
+    """The record holds the newer batch's values and somebody's own: for the older batch it is no difference."""
+    with duckdb.connect(str(loaded.folder / "source.duckdb")) as source:
+        source.execute("UPDATE sales SET amount = amount + 1 WHERE sale_id = 300")
+    loaded.document("run", "--batch", "second", code=ExitCode.ROWS_REFUSED)
+    change_a_sale(loaded, 300)
+    words = ("rollback", "second", "--execute", "--reason", "wrong prices")
+    assert loaded.document(*words, code=ExitCode.ROWS_REFUSED)["kept"] == 1
+    found = checks(loaded.document("validate", "first", "--level", "5"))
+    assert (found[5, "records"]["status"], found[5, "records"]["source"]) == ("passed", str(GOOD - 1))
+    assert found[5, "records"]["reason"] == "1 were kept by a rollback and were not compared"
+    loaded.document("validate", "first", "--level", "3", "--sample", "10000")
+
+
+def test_a_record_that_was_put_back_and_holds_what_was_sent_again_is_not_undone(loaded: Migration) -> None:
+    """Those that had held the same before the batch are undone all the same: only the before-image tells them apart."""
+    loaded.document("run", "--batch", "second", code=ExitCode.ROWS_REFUSED)
+    with duckdb.connect(str(loaded.folder / "source.duckdb")) as source:
+        source.execute("UPDATE sales SET amount = 7777 WHERE sale_id IN (300, 301)")
+    loaded.document("run", "--batch", "third", code=ExitCode.ROWS_REFUSED)
+    loaded.document("rollback", "third", "--execute", "--reason", "wrong prices")
+    # Every record holds what it held before the third batch, and all but two what it sent.
+    loaded.document("validate", "third", "--level", "5")
+    change_a_sale(loaded, 300)
+    found = checks(loaded.document("validate", "third", "--level", "5", code=ExitCode.ROWS_REFUSED))
+    undone = found[5, "records rolled back"]
+    assert (undone["status"], undone["target"]) == ("failed", "1")
+    assert [one["key"] for one in undone["examples"]] == ["300"]

@@ -18,7 +18,7 @@ import duckdb
 from forcelift import embedded
 from forcelift.after.validate.world import ValidateWorld
 from forcelift.audit.records import BatchMode, Chunk, ChunkStatus, ChunkStep
-from forcelift.ledger import LedgerCounts
+from forcelift.ledger import RECORD_GONE, LedgerCounts
 
 _ENDED = frozenset({ChunkStatus.SUCCESS, ChunkStatus.PARTIAL, ChunkStatus.ROLLED_BACK})
 
@@ -93,7 +93,8 @@ def joined(
     """DuckDB over the ledgers, within `memory_mb`; what does not fit is spilled.
 
     Views:
-        mine: the batch's lines with `chunk_no` and `audit_id`; `superseded` where a newer batch owns the record.
+        mine: the batch's lines with `chunk_no` and `audit_id`; `superseded` where a newer batch owns the record, also
+            `kept_later` where that batch was rolled back and the record was kept.
         older: all lines of earlier batches that name a record.
     """
     with tempfile.TemporaryDirectory(prefix="validate-", dir=scratch) as folder:
@@ -120,13 +121,20 @@ def joined(
             )
             connection.execute(
                 "CREATE VIEW mine AS SELECT own.*, files.audit_id, files.chunk_no,"
-                " own.id IS NOT NULL AND own.id IN (SELECT id FROM newer_lines WHERE outcome IN ('created', 'updated')"
-                " AND id IS NOT NULL) AS superseded FROM own JOIN files USING (filename)"
+                " own.id IS NOT NULL AND own.id IN (SELECT id FROM newer_lines WHERE id IS NOT NULL"
+                f" AND (outcome IN ('created', 'updated') OR {_KEPT})) AS superseded,"
+                f" own.id IS NOT NULL AND own.id IN (SELECT id FROM newer_lines WHERE {_KEPT}) AS kept_later"
+                " FROM own JOIN files USING (filename)"
             )
             yield connection
 
 
-_COLUMNS = '"row" UINTEGER, key VARCHAR, id VARCHAR, outcome VARCHAR, created BOOLEAN, hash BLOB, filename VARCHAR'
+_COLUMNS = (
+    '"row" UINTEGER, key VARCHAR, id VARCHAR, outcome VARCHAR, code VARCHAR, created BOOLEAN, hash BLOB,'
+    " filename VARCHAR"
+)
+# What a newer batch's rollback kept holds that batch's values, or others'; what it found gone is simply missing.
+_KEPT = f"(id IS NOT NULL AND outcome = 'kept' AND code IS DISTINCT FROM '{RECORD_GONE}')"
 
 
 def _view(connection: duckdb.DuckDBPyConnection, name: str, paths: Sequence[str]) -> None:
@@ -135,7 +143,7 @@ def _view(connection: duckdb.DuckDBPyConnection, name: str, paths: Sequence[str]
         return
     listed = ", ".join(text_literal(_no_pattern(path)) for path in paths)
     connection.execute(
-        f'CREATE VIEW {name} AS SELECT "row", key, id, outcome, created, hash, filename'
+        f'CREATE VIEW {name} AS SELECT "row", key, id, outcome, code, created, hash, filename'
         f" FROM read_parquet([{listed}], filename = true)"
     )
 

@@ -20,6 +20,7 @@ from forcelift.after.validate.org_rows import OrgShape
 from forcelift.after.validate.org_scan import Scan
 from forcelift.after.validate.population import Population, joined, text_literal
 from forcelift.after.validate.sent_rows import SentRows, chunks_of
+from forcelift.after.validate.undone import add_not_restored
 from forcelift.after.validate.world import ValidateWorld
 from forcelift.audit.records import Chunk, ChunkStatus
 from forcelift.errors import SourceError
@@ -130,12 +131,14 @@ def _join(
         "CREATE TABLE not_undone AS SELECT m.id, m.key, m.chunk_no FROM mine m JOIN org o ON o.id = m.id"
         " WHERE m.outcome = 'rolled_back' AND m.created AND NOT m.superseded"
     )
+    add_not_restored(db, world, population)
     expected, superseded = db.execute(
-        "SELECT count(*) FILTER (NOT superseded), count(*) FILTER (superseded) FROM mine"
+        "SELECT count(*) FILTER (NOT superseded), count(*) FILTER (superseded AND NOT kept_later) FROM mine"
         " WHERE outcome IN ('created', 'updated') AND id IS NOT NULL"
     ).fetchall()[0]
     kept, rolled_back = db.execute(
-        "SELECT count(*) FILTER (outcome = 'kept'), count(*) FILTER (outcome = 'rolled_back') FROM mine"
+        "SELECT count(*) FILTER (outcome = 'kept' OR (kept_later AND outcome IN ('created', 'updated'))),"
+        " count(*) FILTER (outcome = 'rolled_back') FROM mine"
     ).fetchall()[0]
     wrong = f"read_parquet({text_literal(str(file))})"
     missing = _number(db, f"SELECT count(*) FROM {wrong} WHERE org_hash IS NULL") or 0
