@@ -12,6 +12,14 @@ import sqlalchemy as sa
 from sqlalchemy.sql.elements import quoted_name
 from sqlalchemy.types import TypeEngine
 
+from forcelift.audit.before_tables import accepted_finding as accepted_finding
+from forcelift.audit.before_tables import evidence as evidence
+from forcelift.audit.before_tables import org_state as org_state
+from forcelift.audit.before_tables import org_state_holder as org_state_holder
+from forcelift.audit.before_tables import profile as profile
+from forcelift.audit.before_tables import sign_off as sign_off
+from forcelift.audit.schema import FILE, HASH, ID, NAME, WORD
+from forcelift.audit.schema import metadata as metadata
 from forcelift.audit.types import (
     Count,
     Document,
@@ -35,8 +43,6 @@ ERROR_MESSAGE_BYTES = 4000
 ERROR_FIELDS_BYTES = 1000
 FILE_PATH_BYTES = 500
 CREATED_BY_BYTES = 100
-
-metadata = sa.MetaData()
 
 
 def _plain(name: str) -> quoted_name:
@@ -132,16 +138,10 @@ backup_log = sa.Table(
     _column("DROPPED_BY", varchar(CREATED_BY_BYTES)),
 )
 
-_ID = varchar(255)
-_HASH = varchar(64)
-_WORD = varchar(40)
-_NAME = varchar(255)
-_FILE = varchar(1000)
-
 schema_version = sa.Table(
     "schema_version",
     metadata,
-    sa.Column("product", _WORD, primary_key=True),
+    sa.Column("product", WORD, primary_key=True),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("created_at", Moment(), nullable=False),
 )
@@ -150,22 +150,22 @@ batch = sa.Table(
     "batch",
     metadata,
     sa.Column("batch_no", sa.Integer, sa.Identity(), primary_key=True),
-    sa.Column("batch_id", _ID, nullable=False, unique=True),
+    sa.Column("batch_id", ID, nullable=False, unique=True),
     # What stands in BATCH_ID of the checklist's tables: the same, or shortened to 50 bytes.
     sa.Column("short_id", varchar(BATCH_ID_BYTES), nullable=False, unique=True),
-    sa.Column("project", _NAME, nullable=False),
-    sa.Column("mode", _WORD, nullable=False),
-    sa.Column("state", _WORD, nullable=False),
+    sa.Column("project", NAME, nullable=False),
+    sa.Column("mode", WORD, nullable=False),
+    sa.Column("state", WORD, nullable=False),
     sa.Column("org_id", varchar(18), nullable=False),
-    sa.Column("org_url", _FILE, nullable=False),
-    sa.Column("source_url", _FILE, nullable=False),
+    sa.Column("org_url", FILE, nullable=False),
+    sa.Column("source_url", FILE, nullable=False),
     sa.Column("as_of", Moment(), nullable=False),
-    sa.Column("snapshot", _NAME),
+    sa.Column("snapshot", NAME),
     # What stands in the marker file of the batch's staging folder, so that another host can tell whether it sees it.
-    sa.Column("marker", _WORD),
-    sa.Column("plan_sha256", _HASH, nullable=False),
+    sa.Column("marker", WORD),
+    sa.Column("plan_sha256", HASH, nullable=False),
     sa.Column("plan_revision", sa.Integer, nullable=False),
-    sa.Column("created_by", _NAME, nullable=False),
+    sa.Column("created_by", NAME, nullable=False),
     sa.Column("started_at", Moment(), nullable=False),
     sa.Column("ended_at", Moment()),
     sqlite_autoincrement=True,
@@ -175,23 +175,23 @@ sa.Index("idx_batch_project", batch.c.project)
 plan_revision = sa.Table(
     "plan_revision",
     metadata,
-    sa.Column("batch_id", _ID, sa.ForeignKey(batch.c.batch_id), primary_key=True),
+    sa.Column("batch_id", ID, sa.ForeignKey(batch.c.batch_id), primary_key=True),
     sa.Column("revision", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("plan_sha256", _HASH, nullable=False),
+    sa.Column("plan_sha256", HASH, nullable=False),
     sa.Column("document", Document(), nullable=False),
     sa.Column("made_at", Moment(), nullable=False),
-    sa.Column("made_by", _NAME, nullable=False),
+    sa.Column("made_by", NAME, nullable=False),
 )
 
 batch_table = sa.Table(
     "batch_table",
     metadata,
-    sa.Column("batch_id", _ID, sa.ForeignKey(batch.c.batch_id), primary_key=True),
-    sa.Column("table_name", _NAME, primary_key=True),
+    sa.Column("batch_id", ID, sa.ForeignKey(batch.c.batch_id), primary_key=True),
+    sa.Column("table_name", NAME, primary_key=True),
     sa.Column("object", varchar(80), nullable=False),
     sa.Column("position", sa.Integer, nullable=False),
     sa.Column("fingerprint", maybe_empty(255)),
-    sa.Column("duplicates_file", _FILE),
+    sa.Column("duplicates_file", FILE),
     sa.Column("source_count", sa.BigInteger),
     sa.Column("info", Document(), nullable=False),
 )
@@ -200,18 +200,18 @@ chunk = sa.Table(
     "chunk",
     metadata,
     sa.Column("audit_id", whole_number(), sa.ForeignKey(audit_log.c.audit_id), primary_key=True, autoincrement=False),
-    sa.Column("batch_id", _ID, nullable=False),
-    sa.Column("table_name", _NAME, nullable=False),
+    sa.Column("batch_id", ID, nullable=False),
+    sa.Column("table_name", NAME, nullable=False),
     sa.Column("chunk_no", sa.Integer, nullable=False),
     sa.Column("predicate", Document(), nullable=False),
     sa.Column("rows_estimate", sa.BigInteger, nullable=False),
-    sa.Column("step", _WORD, nullable=False),
+    sa.Column("step", WORD, nullable=False),
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("staged", Document()),
     sa.Column("link_parts", Document()),
     sa.Column("link_refused", sa.BigInteger, nullable=False),
-    sa.Column("ledger_file", _FILE),
-    sa.Column("ledger_sha256", _HASH),
+    sa.Column("ledger_file", FILE),
+    sa.Column("ledger_sha256", HASH),
     # FAILED_ID of the first and last record of this chunk: they are replaced without a scan of the whole table.
     sa.Column("failed_first", sa.BigInteger),
     sa.Column("failed_last", sa.BigInteger),
@@ -227,26 +227,26 @@ job = sa.Table(
     "job",
     metadata,
     sa.Column("job_no", sa.Integer, sa.Identity(), primary_key=True),
-    sa.Column("batch_id", _ID, sa.ForeignKey(batch.c.batch_id), nullable=False),
+    sa.Column("batch_id", ID, sa.ForeignKey(batch.c.batch_id), nullable=False),
     sa.Column("audit_id", whole_number(), sa.ForeignKey(audit_log.c.audit_id), nullable=False),
     sa.Column("org_id", varchar(18), nullable=False),
-    sa.Column("kind", _WORD, nullable=False),
+    sa.Column("kind", WORD, nullable=False),
     sa.Column("object", varchar(80), nullable=False),
-    sa.Column("operation", _WORD, nullable=False),
+    sa.Column("operation", WORD, nullable=False),
     sa.Column("external_id_field", varchar(120)),
-    sa.Column("file", _FILE, nullable=False, quote=True),
+    sa.Column("file", FILE, nullable=False, quote=True),
     sa.Column("rows", sa.BigInteger, nullable=False, quote=True),
     sa.Column("bytes", sa.BigInteger, nullable=False),
-    sa.Column("sha256", _HASH, nullable=False),
+    sa.Column("sha256", HASH, nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
-    sa.Column("step", _WORD, nullable=False),
+    sa.Column("step", WORD, nullable=False),
     sa.Column("intended_at", Moment(), nullable=False),
     sa.Column("created_at", Moment()),
     sa.Column("closed_at", Moment()),
     sa.Column("ended_at", Moment()),
     sa.Column("sf_id", varchar(18)),
-    sa.Column("org_state", _WORD),
-    sa.Column("results_file", _FILE),
+    sa.Column("org_state", WORD),
+    sa.Column("results_file", FILE),
     sa.Column("answered", sa.BigInteger),
     sa.Column("error_message", varchar(ERROR_MESSAGE_BYTES)),
     sa.Column("fence", sa.BigInteger, nullable=False),
@@ -263,12 +263,12 @@ sa.Index("idx_job_sf", job.c.org_id, job.c.sf_id)
 table_image = sa.Table(
     "table_image",
     metadata,
-    sa.Column("batch_id", _ID, sa.ForeignKey(batch.c.batch_id), primary_key=True),
-    sa.Column("table_name", _NAME, primary_key=True),
+    sa.Column("batch_id", ID, sa.ForeignKey(batch.c.batch_id), primary_key=True),
+    sa.Column("table_name", NAME, primary_key=True),
     sa.Column("held_records", sa.Integer, nullable=False),
     sa.Column("decided_at", Moment(), nullable=False),
-    sa.Column("file", _FILE, quote=True),
-    sa.Column("sha256", _HASH),
+    sa.Column("file", FILE, quote=True),
+    sa.Column("sha256", HASH),
     sa.Column("rows", sa.BigInteger, quote=True),
     sa.Column("asked_at", Moment()),
 )
@@ -280,8 +280,8 @@ before_image = sa.Table(
     sa.Column("audit_id", whole_number(), sa.ForeignKey(audit_log.c.audit_id), primary_key=True, autoincrement=False),
     sa.Column("generation", sa.Integer, primary_key=True, autoincrement=False),
     # Null where the object held no record at all.
-    sa.Column("file", _FILE, quote=True),
-    sa.Column("sha256", _HASH),
+    sa.Column("file", FILE, quote=True),
+    sa.Column("sha256", HASH),
     sa.Column("rows", sa.BigInteger, nullable=False, quote=True),
     sa.Column("taken_at", Moment(), nullable=False),
 )
@@ -290,9 +290,9 @@ rollback = sa.Table(
     "rollback",
     metadata,
     sa.Column("rollback_no", sa.Integer, sa.Identity(), primary_key=True),
-    sa.Column("batch_id", _ID, sa.ForeignKey(batch.c.batch_id), nullable=False),
+    sa.Column("batch_id", ID, sa.ForeignKey(batch.c.batch_id), nullable=False),
     sa.Column("reason", maybe_empty(4000)),
-    sa.Column("asked_by", _NAME, nullable=False),
+    sa.Column("asked_by", NAME, nullable=False),
     sa.Column("began_at", Moment(), nullable=False),
     # The last of the checklist's nine steps that is done.
     sa.Column("step", sa.Integer, nullable=False),
@@ -309,11 +309,11 @@ rollback_chunk = sa.Table(
     metadata,
     sa.Column("rollback_no", sa.Integer, sa.ForeignKey(rollback.c.rollback_no), primary_key=True),
     sa.Column("audit_id", whole_number(), sa.ForeignKey(audit_log.c.audit_id), primary_key=True, autoincrement=False),
-    sa.Column("decisions_file", _FILE, nullable=False),
-    sa.Column("decisions_sha256", _HASH, nullable=False),
+    sa.Column("decisions_file", FILE, nullable=False),
+    sa.Column("decisions_sha256", HASH, nullable=False),
     sa.Column("restores", Document(), nullable=False),
     sa.Column("deletes", Document(), nullable=False),
-    sa.Column("step", _WORD, nullable=False),
+    sa.Column("step", WORD, nullable=False),
 )
 
 budget = sa.Table(
@@ -330,27 +330,27 @@ budget = sa.Table(
 lease = sa.Table(
     "lease",
     metadata,
-    sa.Column("batch_id", _ID, primary_key=True),
+    sa.Column("batch_id", ID, primary_key=True),
     sa.Column("fence", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("owner", _NAME, nullable=False),
+    sa.Column("owner", NAME, nullable=False),
     sa.Column("since", Moment(), nullable=False),
     sa.Column("heartbeat", Moment(), nullable=False),
     sa.Column("patience_s", sa.Float, nullable=False),
     # The state of the source that this process reads, and the name under which another may import it.
-    sa.Column("reads", _NAME),
-    sa.Column("exports", _NAME),
+    sa.Column("reads", NAME),
+    sa.Column("exports", NAME),
     sa.Column("released_at", Moment()),
     sa.Column("lost_at", Moment()),
-    sa.Column("lost_to", _NAME),
+    sa.Column("lost_to", NAME),
 )
 
 # Work that is done once for a table, whoever does it: `plan` and `check`.
 claim = sa.Table(
     "claim",
     metadata,
-    sa.Column("batch_id", _ID, primary_key=True),
-    sa.Column("kind", _WORD, primary_key=True),
-    sa.Column("table_name", _NAME, primary_key=True),
+    sa.Column("batch_id", ID, primary_key=True),
+    sa.Column("kind", WORD, primary_key=True),
+    sa.Column("table_name", NAME, primary_key=True),
     sa.Column("fence", sa.BigInteger, nullable=False),
     sa.Column("done_at", Moment()),
     sa.Column("result", Document()),
@@ -359,63 +359,24 @@ claim = sa.Table(
 control = sa.Table(
     "control",
     metadata,
-    sa.Column("batch_id", _ID, sa.ForeignKey(batch.c.batch_id), primary_key=True),
+    sa.Column("batch_id", ID, sa.ForeignKey(batch.c.batch_id), primary_key=True),
     sa.Column("stop", sa.Integer, nullable=False),
     sa.Column("stop_now", sa.Integer, nullable=False),
     sa.Column("paused", sa.Integer, nullable=False),
     sa.Column("throttle_jobs", sa.Integer),
     sa.Column("reason", varchar(1000)),
-    sa.Column("asked_by", _NAME),
+    sa.Column("asked_by", NAME),
     sa.Column("asked_at", Moment()),
-)
-
-# An automation of an org that was switched off, as it was before: one open row for each, whoever wants it off.
-org_state = sa.Table(
-    "org_state",
-    metadata,
-    sa.Column("state_no", sa.Integer, sa.Identity(), primary_key=True),
-    sa.Column("org_id", varchar(18), nullable=False),
-    sa.Column("kind", _WORD, nullable=False),
-    sa.Column("name", _NAME, nullable=False),
-    sa.Column("object", maybe_empty(80)),
-    sa.Column("before", Document(), nullable=False, quote=True),
-    # What it is to be while it is off; once it was read back, what it then was.
-    sa.Column("off", Document(), nullable=False, quote=True),
-    sa.Column("taken_at", Moment(), nullable=False),
-    sa.Column("taken_by", maybe_empty(255)),
-    # Set while a write may be on its way in the org: begun, and neither read back nor refused.
-    sa.Column("writing_at", Moment()),
-    sa.Column("off_at", Moment()),
-    # Why it could not be put back; who restores it next tries again.
-    sa.Column("stuck", varchar(1000)),
-    sa.Column("restored_at", Moment()),
-    sa.Column("restored_by", _NAME),
-    # `restored`, `found` (it was so already), `overwritten` or `kept` (somebody decided).
-    sa.Column("ending", _WORD),
-    sqlite_autoincrement=True,
-)
-sa.Index("idx_org_state", org_state.c.org_id, org_state.c.kind, org_state.c.name)
-
-# Who wants it off: batches by their id, and prepares by the name that they were given.
-org_state_holder = sa.Table(
-    "org_state_holder",
-    metadata,
-    sa.Column("state_no", sa.Integer, sa.ForeignKey(org_state.c.state_no), primary_key=True),
-    sa.Column("kind", _WORD, primary_key=True),
-    sa.Column("holder", _ID, primary_key=True),
-    sa.Column("held_by", maybe_empty(255)),
-    sa.Column("held_at", Moment(), nullable=False),
-    sa.Column("released_at", Moment()),
 )
 
 validation_result = sa.Table(
     "validation_result",
     metadata,
     sa.Column("result_no", sa.Integer, sa.Identity(), primary_key=True),
-    sa.Column("batch_id", _ID, sa.ForeignKey(batch.c.batch_id), nullable=False),
-    sa.Column("table_name", _NAME),
+    sa.Column("batch_id", ID, sa.ForeignKey(batch.c.batch_id), nullable=False),
+    sa.Column("table_name", NAME),
     sa.Column("level", sa.Integer, nullable=False, quote=True),
-    sa.Column("check_name", _NAME, nullable=False),
+    sa.Column("check_name", NAME, nullable=False),
     sa.Column("passed", sa.Integer),
     sa.Column("details", Document(), nullable=False),
     sa.Column("taken_at", Moment(), nullable=False),
@@ -423,64 +384,17 @@ validation_result = sa.Table(
 )
 sa.Index("idx_validation_batch", validation_result.c.batch_id)
 
-profile = sa.Table(
-    "profile",
-    metadata,
-    sa.Column("profile_no", sa.Integer, primary_key=True),
-    sa.Column("profile_id", _ID, nullable=False, unique=True),
-    sa.Column("project", _NAME, nullable=False),
-    sa.Column("plan_sha256", _HASH, nullable=False),
-    sa.Column("org_id", _NAME, nullable=False),
-    sa.Column("sample_percent", _WORD),
-    sa.Column("open_findings", sa.Integer, nullable=False),
-    sa.Column("document", Document(), nullable=False),
-    sa.Column("taken_by", _NAME, nullable=False),
-    sa.Column("taken_at", Moment(), nullable=False),
-    sqlite_autoincrement=True,
-)
-sa.Index("idx_profile_project", profile.c.project)
-
-accepted_finding = sa.Table(
-    "accepted_finding",
-    metadata,
-    sa.Column("accepted_no", sa.Integer, primary_key=True),
-    sa.Column("project", _NAME, nullable=False),
-    sa.Column("finding", varchar(1000), nullable=False),
-    sa.Column("profile_id", _ID, nullable=False),
-    sa.Column("found_rows", Count(), nullable=False),
-    sa.Column("accepted_by", _NAME, nullable=False),
-    sa.Column("reason", varchar(4000), nullable=False),
-    sa.Column("accepted_at", Moment(), nullable=False),
-    sa.Column("withdrawn_at", Moment()),
-    sqlite_autoincrement=True,
-)
-sa.Index("idx_accepted_project", accepted_finding.c.project)
-
-sign_off = sa.Table(
-    "sign_off",
-    metadata,
-    sa.Column("sign_off_no", sa.Integer, sa.Identity(), primary_key=True),
-    sa.Column("batch_id", _ID, nullable=False),
-    sa.Column("role", _NAME, nullable=False),
-    sa.Column("name", _NAME, nullable=False),
-    sa.Column("decision", _WORD, nullable=False),
-    sa.Column("remark", varchar(4000)),
-    sa.Column("signed_at", Moment(), nullable=False),
-    sa.Column("report_sha256", _HASH),
-    sqlite_autoincrement=True,
-)
-
 # The journal's columns are text as hashed: no type of any database may change a byte of them.
 journal = sa.Table(
     "journal",
     metadata,
     sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=False),
     sa.Column("at", varchar(32), nullable=False),
-    sa.Column("action", _WORD, nullable=False),
-    sa.Column("batch_id", _ID),
+    sa.Column("action", WORD, nullable=False),
+    sa.Column("batch_id", ID),
     sa.Column("payload", clob(), nullable=False),
-    sa.Column("previous", _HASH, nullable=False),
-    sa.Column("hash", _HASH, nullable=False),
+    sa.Column("previous", HASH, nullable=False),
+    sa.Column("hash", HASH, nullable=False),
 )
 
 # One row: the last link of the chain, so that a journal cut off at its end is noticed.
@@ -489,24 +403,5 @@ journal_head = sa.Table(
     metadata,
     sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("seq", sa.BigInteger, nullable=False),
-    sa.Column("hash", _HASH, nullable=False),
+    sa.Column("hash", HASH, nullable=False),
 )
-
-# What was looked at, ticked or waived before a migration: of one plan (by its digest) and one org.
-evidence = sa.Table(
-    "evidence",
-    metadata,
-    sa.Column("evidence_no", sa.Integer, sa.Identity(), primary_key=True),
-    sa.Column("project", _NAME, nullable=False),
-    sa.Column("kind", _WORD, nullable=False),
-    sa.Column("name", _NAME, nullable=False),
-    sa.Column("plan_sha256", _HASH, nullable=False),
-    sa.Column("org_id", varchar(18)),
-    sa.Column("passed", sa.Integer),
-    sa.Column("document", Document(), nullable=False),
-    sa.Column("sha256", _HASH, nullable=False),
-    sa.Column("made_by", _NAME, nullable=False),
-    sa.Column("made_at", Moment(), nullable=False),
-    sqlite_autoincrement=True,
-)
-sa.Index("idx_evidence_project", evidence.c.project, evidence.c.kind)

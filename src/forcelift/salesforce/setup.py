@@ -97,7 +97,14 @@ class SalesforceSetup:
     def _org_row(self) -> dict[str, Any]:
         if self._organization is None:
             columns = "Name, OrganizationType, IsSandbox, TrialExpirationDate, NamespacePrefix"
-            self._organization = next(self._org.query(f"SELECT {columns} FROM Organization LIMIT 1"))
+            found = next(self._org.query(f"SELECT {columns} FROM Organization LIMIT 1"), None)
+            if found is None:
+                raise TargetError(
+                    "the org does not show its Organization record to this user, so it may be a production org",
+                    state="nothing was read or written",
+                    hint="give the user `API Enabled` and `View Setup and Configuration`",
+                )
+            self._organization = found
         return self._organization
 
     def find(self, objects: Sequence[str]) -> Found:
