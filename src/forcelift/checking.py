@@ -14,15 +14,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from forcelift.assembly import compile_plan, open_org, open_setup, open_source
-from forcelift.before.check import Area, CheckResult, Verdict, fit, machine
+from forcelift.assembly import Compiled, compile_plan, open_org, open_setup, open_source
+from forcelift.before.check import Area, CheckResult, Verdict, fit, machine, oracle
 from forcelift.before.check import org as org_checks
 from forcelift.before.check import source as source_checks
-from forcelift.before.check.model import attempt, failed_by, passed
+from forcelift.before.check.model import attempt, failed_by, passed, skipped
 from forcelift.before.estimate import Allowance, Forecast, forecast
 from forcelift.before.prepare import Decision, Preparer, find_fields
 from forcelift.errors import ForceliftError, OrgNotFound, PlanError, Problem
 from forcelift.estimating import EstimateSettings, measure_plan
+from forcelift.lasting import Lasting, forecast_snapshot
 from forcelift.plan import LoadedPlan, load_plan, unsupported
 from forcelift.plan.thresholds import threshold_values
 from forcelift.plan.windows import parse_hours
@@ -96,6 +97,7 @@ class _Looking:
     state: State | None = None
     forecast: Forecast | None = None
     is_production: bool | None = None
+    compiled: Compiled | None = None
 
 
 def check_plan(
@@ -121,6 +123,7 @@ def check_plan(
         looking.org = _open(looking, stack, "org_reachable", Area.ORG, lambda: open_org(loaded, clock=clock))
         _check_source(looking)
         _check_org(looking)
+        _check_oracle(looking)
         _check_machine(looking)
         return _recorded(looking)
 
@@ -263,10 +266,34 @@ def _problems(looking: _Looking, org: Org) -> Sequence[Problem]:
     assert looking.source is not None
     found: list[Problem] = list(unsupported(looking.loaded.plan))
     try:
-        compile_plan(looking.loaded, source=looking.source, org=org)
+        looking.compiled = compile_plan(looking.loaded, source=looking.source, org=org)
     except PlanError as error:
         found += error.problems
     return found
+
+
+def _check_oracle(looking: _Looking) -> None:
+    """What only an Oracle source can lack."""
+    source, loaded = looking.source, looking.loaded
+    if source is None or source.kind != "oracle":
+        return
+
+    def undo() -> CheckResult:
+        if looking.compiled is None:
+            return skipped("oracle_undo", Area.SOURCE, "the plan does not compile against source and org")
+        works = looking.compiled.works.values()
+        found = forecast_snapshot(loaded, source, works, disk=disk_of(Path(loaded.staging())), clock=looking.clock)
+        if found is None:
+            return skipped("oracle_undo", Area.SOURCE, "the batch reads without a snapshot")
+        kept = "unknown" if found.snapshot_seconds is None else f"{found.snapshot_seconds:,.0f} s"
+        figures = f"reading {found.run_seconds:,.0f} s, undo kept {kept}"
+        return oracle.undo(found.sentences(), is_short=found.verdict is Lasting.TOO_SHORT, figures=figures)
+
+    looking.results += [
+        attempt("oracle_grants", Area.SOURCE, lambda: oracle.grants(source)),
+        attempt("oracle_nls", Area.SOURCE, lambda: oracle.characters(source, loaded.plan)),
+        attempt("oracle_undo", Area.SOURCE, undo),
+    ]
 
 
 def _check_machine(looking: _Looking) -> None:

@@ -16,6 +16,7 @@ from forcelift.cli.output import count, duration, plural, size, table_lines
 from forcelift.estimating import EstimateReport
 
 _BAR_CELLS = 30
+_WORTH_A_WORD_DAYS = 0.5
 _BY_BATCHES = 1.05  # so much longer than by rows alone, and small chunks are worth a word
 
 
@@ -180,7 +181,8 @@ def _show_time(console: Console, report: EstimateReport) -> None:
     console.print()
     by_rows = foretold.rows_sent / report.rows_per_day
     what = f"{count(report.rows_per_day)} rows"
-    if foretold.shortest_days > by_rows * _BY_BATCHES:
+    is_by_batches = foretold.shortest_days > max(by_rows * _BY_BATCHES, _WORTH_A_WORD_DAYS)
+    if is_by_batches:
         what = f"{count(BATCHES_PER_DAY)} Salesforce batches"
     console.print(
         Text.assemble(
@@ -189,7 +191,7 @@ def _show_time(console: Console, report: EstimateReport) -> None:
             f": the org takes {what} in any 24 hours",
         )
     )
-    if foretold.shortest_days > by_rows * _BY_BATCHES:
+    if is_by_batches:
         console.print(
             f"  larger chunks (`chunks.rows: auto`) make fewer batches: {days_text(by_rows)} days by rows alone"
         )

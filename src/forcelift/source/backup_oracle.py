@@ -30,6 +30,7 @@ _REFUSED = {
     1653: ("the tablespace is full", "let a DBA make it larger"),
     1658: ("the tablespace is full", "let a DBA make it larger"),
     1950: ("the user has no quota", "let a DBA run `ALTER USER ... QUOTA UNLIMITED ON ...`"),
+    8180: ("the database knows no state of that time", "name an SCN, or a time of the last days"),
     8181: ("the database holds no state as old as that", "name a later SCN or time, or copy without `--flashback`"),
     1555: ("the undo of that state is gone", "name a later SCN or time, or copy without `--flashback`"),
 }
