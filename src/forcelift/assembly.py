@@ -259,7 +259,7 @@ def compile_plan(loaded: LoadedPlan, *, source: Source, org: Org, only: Sequence
     """
     _check_names(loaded, only)
     describes = _Describes(org)
-    owners = _owners(loaded, org, only)
+    owners = plan_owners(loaded, org, only)
     works: dict[str, TableWork] = {}
     parent_keys: dict[tuple[str, str], FieldDescribe] = {}
     problems: list[Problem] = []
@@ -336,7 +336,7 @@ def _where_problems(loaded: LoadedPlan, work: TableWork, source: Source) -> list
     return []
 
 
-def _owners(loaded: LoadedPlan, org: Org, only: Sequence[str] | None) -> dict[str, str]:
+def plan_owners(loaded: LoadedPlan, org: Org, only: Sequence[str] | None) -> dict[str, str]:
     """Ids of the active users that the plan names as owners, by username."""
     from forcelift.salesforce.soql import select_in
 

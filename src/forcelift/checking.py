@@ -20,7 +20,7 @@ from forcelift.before.check import org as org_checks
 from forcelift.before.check import source as source_checks
 from forcelift.before.check.model import attempt, failed_by, passed, skipped
 from forcelift.before.estimate import Allowance, Forecast, forecast
-from forcelift.before.prepare import Decision, Preparer, find_fields
+from forcelift.before.prepare import Decision, Preparer, find_fields, find_history
 from forcelift.errors import ForceliftError, OrgNotFound, PlanError, Problem
 from forcelift.estimating import EstimateSettings, measure_plan
 from forcelift.lasting import Lasting, forecast_snapshot
@@ -253,7 +253,10 @@ def _check_fit(looking: _Looking, org: Org, setup: Setup) -> None:
     look("object_permissions", lambda: fit.object_permissions(tables, describes))
     look("field_security", lambda: fit.field_security(tables, describes, setup))
     look("external_ids", lambda: fit.external_ids(find_fields(known, describes, setup)))
-    look("field_history", lambda: fit.field_history(known, describes, setup))
+    look(
+        "field_history",
+        lambda: fit.field_history(find_history(known, describes, setup, loaded.plan.prepare.track_history)),
+    )
     look("required_fields", lambda: fit.required_fields(tables, describes))
     look("audit_fields", lambda: fit.audit_fields(tables, describes))
     if looking.source is None:

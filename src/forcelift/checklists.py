@@ -131,12 +131,19 @@ def _add(plan_file: str | Path, kind: str, name: str, *, by: str, note: str, clo
             raise UsageError(f"`{what}` is empty", state="nothing was written", hint="say who, and why")
     loaded = load_plan(plan_file)
     with open_state(loaded, clock=clock or SystemClock(), create=True) as state:
+        org_id = _last_org(loaded, state)
+        if org_id is None:
+            raise UsageError(
+                "no preflight has told yet which org this plan loads, and what is said here is said of one org",
+                state="nothing was written",
+                hint="`forcelift check`, then the same command again",
+            )
         return state.audit.add_evidence(
             project=loaded.plan.project,
             kind=kind,
             name=name,
             plan_sha256=loaded.sha256,
-            org_id=_last_org(loaded, state),
+            org_id=org_id,
             passed=None,
             document={"note": note, "typed_by": owner()},
             by=by,

@@ -7,7 +7,7 @@ Re-run:  each compares first, so that running one again goes on with what is lef
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +16,20 @@ from typing import Final
 from forcelift.assembly import open_org, open_setup, open_source
 from forcelift.audit import AuditStore, Holder, OrgState
 from forcelift.before.prepare import (
+    Decision,
     FieldFinding,
     FieldState,
+    HistoryFinding,
     Outcome,
     PreparePlan,
     Preparer,
     RestoredItem,
     StillOff,
     find_fields,
+    find_history,
     key_length,
     make_field,
+    track_history,
 )
 from forcelift.errors import ForceliftError, OrgNotFound, UsageError
 from forcelift.plan import LoadedPlan, TablePlan, load_plan
@@ -56,6 +60,7 @@ class PrepareReport:
     name: str
     plan: PreparePlan
     fields: tuple[FieldFinding, ...]
+    history: tuple[HistoryFinding, ...]
     executed: bool
     held: tuple[OrgState, ...] = ()
 
@@ -106,16 +111,27 @@ def prepare_org(
         objects = [describe.name for describe in describes.values()]
         leave_on = loaded.plan.prepare.leave_on
         fields = find_fields(chosen, describes, preparer.setup)
+        history = find_history(chosen, describes, preparer.setup, _tracked(loaded, chosen, describes))
         facts = preparer.setup.facts()
         if not execute:
             plan = preparer.look(objects, leave_on)
             return PrepareReport(
-                org=facts, org_id=org.org_id, name=name, plan=plan, fields=tuple(fields), executed=False
+                org=facts,
+                org_id=org.org_id,
+                name=name,
+                plan=plan,
+                fields=tuple(fields),
+                history=tuple(history),
+                executed=False,
             )
         with preparer.alone():
             # What is to be done is decided anew, as the only one at it.
             plan = preparer.look(objects, leave_on)
             fields = [_made(loaded, finding, preparer) for finding in fields]
+            history = [
+                track_history(one, preparer.setup, audit, org_id=org.org_id, by=preparer.by, told=told)
+                for one in history
+            ]
             held = preparer.switch_off(plan, holder)
         return PrepareReport(
             org=facts,
@@ -123,6 +139,7 @@ def prepare_org(
             name=name,
             plan=plan,
             fields=tuple(fields),
+            history=tuple(history),
             executed=True,
             held=tuple(held),
         )
@@ -207,6 +224,8 @@ class AutomationsOff:
                     describes = _describes(self._loaded, chosen, self._org)
                     objects = [describe.name for describe in describes.values()]
                     plan = preparer.look(objects, self._loaded.plan.prepare.leave_on)
+                    for item in plan.of(Decision.LEAVE_OFF):
+                        self._told(f"{item.item} is off though the plan leaves it on; `forcelift status` tells by whom")
                     # First this batch takes hold, then the dead let go: what both want off is not switched twice.
                     preparer.switch_off(plan, self._holder)
                 states = self._audit.open_states(self._org.org_id)
@@ -305,6 +324,19 @@ def _describes(loaded: LoadedPlan, tables: Sequence[TablePlan], org: Org) -> dic
             )
             raise loaded.error([problem]) from error
     return found
+
+
+def _tracked(
+    loaded: LoadedPlan, chosen: Sequence[TablePlan], describes: Mapping[str, ObjectDescribe]
+) -> tuple[str, ...]:
+    """The plan's `track_history`; a name of an object that no table loads is refused: it may be misspelt."""
+    names = loaded.plan.prepare.track_history
+    known = {table.object.lower() for table in loaded.plan.tables} | {one.name.lower() for one in describes.values()}
+    for number, name in enumerate(names):
+        if name.partition(".")[0].lower() not in known:
+            problem = loaded.problem(f"`{name}` is of no object that the plan loads", f"prepare.track_history.{number}")
+            raise loaded.error([problem])
+    return names
 
 
 def _made(loaded: LoadedPlan, finding: FieldFinding, preparer: Preparer) -> FieldFinding:

@@ -10,15 +10,23 @@ import csv
 import json
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from forcelift.assembly import compile_plan, open_org, open_source, org_snapshot, unread_notes
+from forcelift.assembly import compile_plan, open_org, open_source, org_snapshot, plan_owners, unread_notes
 from forcelift.audit.readings import FailureGroup
-from forcelift.before.rehearse import bare_document, seed_queries, unknowable
+from forcelift.before.rehearse import (
+    LOOKED_UP,
+    Seed,
+    bare_document,
+    narrowed_picklists,
+    seeds,
+    unknowable,
+    users_document,
+)
 from forcelift.errors import StorageError, TargetError
 from forcelift.migration import RunOptions, Watcher, run_migration
 from forcelift.plan import LoadedPlan, load_plan
@@ -113,11 +121,12 @@ def rehearse_plan(
     folder = Path(loaded.staging()).parent / "rehearsals" / f"{clock.now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     with _folder(folder, keep=settings.keep):
         twin_plan = _retargeted(loaded, folder)
-        org_id, document, seeded = _take(loaded, twin_plan, folder, settings, told=told, clock=clock)
+        org_id, document, seeded, narrowed = _take(loaded, twin_plan, folder, settings, told=told, clock=clock)
         unread = unread_notes(document)
         cannot_know = unknowable(
             document, unread, is_prepared=settings.is_prepared, leave_on=loaded.plan.prepare.leave_on
         )
+        cannot_know += narrowed
         options = RunOptions(
             batch_id=folder.name,
             tables=settings.tables,
@@ -211,31 +220,46 @@ def _take(
     *,
     told: Told,
     clock: Clock,
-) -> tuple[str, dict[str, Any], dict[str, int]]:
-    """The org's shape as a twin's file, and the keys of parents that are there. Returns the org's Id as well."""
+) -> tuple[str, dict[str, Any], dict[str, int], list[str]]:
+    """The org's shape as a twin's file, and the keys of parents that are there. Returns the org's Id, the
+    shape, how many records were taken of each object, and which picklists the shape does not tell all of.
+    """
     only = settings.tables or None
     with open_source(loaded) as source, open_org(loaded, clock=clock) as org:
         told(f"reading the shape of {org.url}")
         compiled = compile_plan(loaded, source=source, org=org, only=only)
-        objects = [work.spec.object for work in compiled.works.values()]
+        works = [work.spec for work in compiled.works.values()]
+        objects = [one.object for one in works]
+        upserted = {one.object: one.external_id_field if one.operation == "upsert" else None for one in works}
+        describes = {name: org.describe(name) for name in upserted}
         parents = [name for name, _ in compiled.parent_keys]
         document = org_snapshot(org, list(dict.fromkeys([*objects, *parents])), progress=told)
+        document["users"] = users_document(plan_owners(loaded, org, only))
         _write(folder / "schema.json", bare_document(document))
+        rules = document["automations"].get("validation_rules", ())
         seeded = {}
         with open_org(twin_plan, clock=clock) as twin:
-            for object_name, fields in seed_queries(compiled.parent_keys).items():
-                told(f"reading the keys of {object_name}")
-                seeded[object_name] = _seed(org, twin, object_name, fields, clock=clock)
+            for seed in seeds(compiled.parent_keys, upserted, describes, rules):
+                told(f"reading the keys of {seed.object}")
+                seeded[seed.object] = _seed(org, twin, seed, clock=clock)
+                if seed.unseen and seeded[seed.object]:
+                    document["notes"].append(
+                        f"validation rules {', '.join(seed.unseen)} of {seed.object} {LOOKED_UP} of the "
+                        f"{seeded[seed.object]:,} records that are in the org already"
+                    )
         _write(folder / "schema.json", document)
-        return org.org_id, document, seeded
+        tables = [work.plan for work in compiled.works.values()]
+        narrowed = narrowed_picklists(tables, {table.object: org.describe(table.object) for table in tables})
+        return org.org_id, document, seeded, narrowed
 
 
-def _seed(org: Org, twin: Org, object_name: str, fields: Sequence[str], *, clock: Clock) -> int:
+def _seed(org: Org, twin: Org, seed: Seed, *, clock: Clock) -> int:
     """Copy the keys of an object's records into the twin. Returns how many there are."""
-    where = " OR ".join(f"{field} != null" for field in fields)
+    where = " OR ".join(f"{field} != null" for field in seed.keys)
+    fields = ", ".join((*seed.keys, *seed.read))
     seeded = 0
-    for page in org.bulk_query(f"SELECT {', '.join(fields)} FROM {object_name} WHERE {where}"):
-        job = twin.create_job(JobRequest(object=object_name, operation="insert"))
+    for page in org.bulk_query(f"SELECT {fields} FROM {seed.object} WHERE {where}"):
+        job = twin.create_job(JobRequest(object=seed.object, operation="insert"))
         twin.upload(job.id, content=lambda page=page: [page], size=len(page))  # type: ignore[misc]  # bound at once
         twin.close_job(job.id)
         job = twin.get_job(job.id)
@@ -245,7 +269,7 @@ def _seed(org: Org, twin: Org, object_name: str, fields: Sequence[str], *, clock
         refused = b"".join(twin.results(job.id, ResultKind.FAILED)).splitlines()[:2]
         if job.state is not JobState.JOB_COMPLETE or job.records_failed:
             raise TargetError(
-                f"the keys of {object_name} could not be put into the twin: {job.records_failed} were refused",
+                f"the keys of {seed.object} could not be put into the twin: {job.records_failed} were refused",
                 state="nothing was written to the org",
                 hint=f"report it: {refused[-1].decode(errors='replace')[:60] if refused else job.error_message}",
             )

@@ -159,6 +159,16 @@ class PreparedOrg(Migration):
         }
         return {(words[kind], one.full_name) for kind, one in self.org.automations.current().each() if one.active}
 
+    def field(self, name: str, object_name: str = "Sale__c") -> dict[str, Any]:
+        """The definition of a custom field, by a client that is not ours."""
+        with self.client as client:
+            where = (
+                f"DeveloperName = '{name.removesuffix('__c')}' AND EntityDefinition.QualifiedApiName = '{object_name}'"
+            )
+            (row,) = tooling(client, f"SELECT Id FROM CustomField WHERE {where}")
+            found: dict[str, Any] = client.get(f"{TOOLING}/sobjects/CustomField/{row['Id']}").json()["Metadata"]
+            return found
+
     def change_rule(self, name: str = "No_Big", **members: Any) -> None:
         """What an administrator does meanwhile, by another client."""
         with self.client as client:
@@ -171,8 +181,10 @@ class PreparedOrg(Migration):
 
 
 @contextmanager
-def prepared_org(folder: Path, *, org: dict[str, Any] | None = None, **changes: Any) -> Iterator[PreparedOrg]:
-    document = {"org": org or SANDBOX, "objects": OBJECTS, "automations": {**AUTOMATIONS, **changes}}
+def prepared_org(
+    folder: Path, *, org: dict[str, Any] | None = None, objects: dict[str, Any] | None = None, **changes: Any
+) -> Iterator[PreparedOrg]:
+    document = {"org": org or SANDBOX, "objects": objects or OBJECTS, "automations": {**AUTOMATIONS, **changes}}
     with duckdb.connect(str(folder / "source.duckdb")) as connection:
         connection.execute(
             f"CREATE TABLE sales AS SELECT i AS sale_id, CAST(CASE WHEN i < {BIG} THEN 1000 + i ELSE i END"

@@ -216,7 +216,16 @@ def test_a_changed_plan_makes_evidence_stale(production: PreparedOrg) -> None:
     assert (states["dry_run"], states["sign_off"], states["automations_off"]) == ("stale", "stale", "stale")
 
 
+def test_nothing_is_said_of_an_org_that_nobody_has_looked_at(production: PreparedOrg) -> None:
+    """What was said before any preflight would be said of every org that the plan ever signs in to."""
+    with pytest.raises(UsageError, match="which org"):
+        waive(production.plan, "backup", by="Somebody", reason="a drill")
+    with pytest.raises(UsageError, match="which org"):
+        tick(production.plan, "sign_off", by="Somebody", note="signed")
+
+
 def test_a_failed_check_is_waived_by_name_only(production: PreparedOrg) -> None:
+    assert production.run("check").returncode == 0
     for name in ("data_profiling", "backup", "automations_off", "dry_run", "sign_off"):
         waive(production.plan, name, by="Somebody", reason="a drill")
     with pytest.raises(UsageError, match="no item or failed check"):
@@ -253,6 +262,7 @@ def test_ticks_and_waivers_need_a_name_and_a_reason(production: PreparedOrg) -> 
         tick(production.plan, "backup", by="Somebody", note="surely")
     with pytest.raises(UsageError, match="empty"):
         waive(production.plan, "backup", by="Somebody", reason=" ")
+    assert production.run("check").returncode == 0
     assert production.run("checklist", "tick", "sign_off", "--by", "A", "--note", "b").returncode == 0
     assert production.run("checklist", "waive", "backup", "--by", "A", "--reason", "b").returncode == 0
     document = production.document("checklist", code=1)

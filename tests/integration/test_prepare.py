@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
-from tests.integration.prepare_fixtures import BIG, PRODUCTION, ROWS, SWITCHED, PreparedOrg, prepared_org
-from tests.integration.twin_front_fixtures import TOOLING
+from tests.integration.prepare_fixtures import BIG, OBJECTS, PRODUCTION, ROWS, SWITCHED, PreparedOrg, prepared_org
+from tests.integration.twin_front_fixtures import TOOLING, tooling
 
 
 @pytest.fixture
@@ -230,3 +232,107 @@ def test_a_process_that_switches_in_the_org_is_waited_for(sandbox: PreparedOrg) 
     assert "prepare `other`" in status.stdout
     sandbox.document("restore", "--execute", "--all")
     assert sandbox.picture() == before
+
+
+def test_what_the_plan_leaves_on_and_somebody_else_holds_off_is_told_as_off(sandbox: PreparedOrg) -> None:
+    sandbox.document("prepare", "--execute", "--name", "other")
+    sandbox.write_plan(leave_on="No_Big, Asleep")
+    document = sandbox.document("prepare")
+    assert names(document, decision="leave_off") == {("validation_rule", "Sale__c.No_Big")}
+    assert names(document, decision="leave") == set()
+    assert ("validation_rule", "Sale__c.Asleep") in names(document, decision="inactive")
+    shown = sandbox.run("prepare").stdout
+    assert "OFF though this plan leaves them on" in shown
+    ran = sandbox.run("run", "--prepare")
+    assert "validation rule Sale__c.No_Big is off though the plan leaves it on" in ran.stderr
+
+
+@pytest.fixture
+def tracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PreparedOrg]:
+    fields = {**OBJECTS["Sale__c"]["fields"], "Note__c": {"type": "string", "length": 9, "trackHistory": True}}
+    fields["Number__c"] = {"type": "autoNumber"}
+    quiet = {"fields": OBJECTS["Other__c"]["fields"], "enableHistory": False}
+    objects = {"Sale__c": {"fields": fields}, "Other__c": quiet}
+    with prepared_org(tmp_path, objects=objects) as made:
+        entered(made, monkeypatch)
+        yield made
+
+
+def test_field_history_is_told_and_switched_on_where_the_plan_asks(tracked: PreparedOrg) -> None:
+    tracked.write_plan(more=", track_history: [Sale__c.Amount__c, sale__c.note__C]")
+    (told,) = tracked.document("prepare")["history"]
+    assert (told["object"], told["tracked"], told["to_switch_on"]) == ("Sale__c", ["Note__c"], ["Amount__c"])
+    assert told["mapped"] == 2
+    checked = json.loads(tracked.run("check", "--json").stdout)
+    (result,) = [one for one in checked["checks"] if one["name"] == "field_history"]
+    assert (result["verdict"], result["evidence"]) == ("warn", ["Sale__c.Amount__c: asked for, and not tracked"])
+    before = tracked.field("Amount__c")
+    (done,) = tracked.document("prepare", "--execute")["history"]
+    assert (done["switched_on"], done["to_switch_on"], done["refused"]) == (["Amount__c"], [], {})
+    assert tracked.field("Amount__c") == {**before, "trackHistory": True}
+    tracked.document("restore", "--execute")
+    assert tracked.field("Amount__c")["trackHistory"] is True, "it stays on"
+    (again,) = tracked.document("prepare", "--execute")["history"]
+    assert (again["switched_on"], again["tracked"]) == ([], ["Amount__c", "Note__c"])
+    assert "stays on" not in tracked.run("prepare").stdout
+
+
+def test_history_that_cannot_be_switched_on_is_told_and_the_rest_is_done(tracked: PreparedOrg) -> None:
+    tracked.write_plan(more=", track_history: [Sale__c.Name, Sale__c.Number__c, Sale__c.Amount__c]")
+    (done,) = tracked.document("prepare", "--execute")["history"]
+    assert done["switched_on"] == ["Amount__c"]
+    assert set(done["refused"]) == {"Name", "Number__c"}
+    assert "Setup" in done["refused"]["Name"]
+    shown = tracked.run("prepare", "--execute").stdout
+    assert "not switched on: Number__c" in shown
+
+
+def test_history_of_an_object_that_tracks_none_is_told(tracked: PreparedOrg) -> None:
+    text = tracked.plan.read_text(encoding="utf-8").replace("Sale__c\n", "Other__c\n", 1)
+    text = text.replace("    external_id: Sale__c\n", "    operation: insert\n    external_id: Name\n")
+    tracked.plan.write_text(text.replace("leave_on: []", "track_history: [Other__c.Amount__c]"), encoding="utf-8")
+    (done,) = tracked.document("prepare", "--execute")["history"]
+    assert done["switched_on"] == []
+    assert "does not have history tracking enabled" in done["refused"]["Amount__c"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("Sale__c.Nothing__c", "there is no such field"), ("Sals__c.Amount__c", "no object that the plan loads"),
+     ("Amount__c", "Sale__c.Amount__c")],
+)  # fmt: skip
+def test_a_misspelt_history_field_is_refused(tracked: PreparedOrg, name: str, words: str) -> None:
+    before = tracked.picture()
+    tracked.write_plan(more=f", track_history: [{name}]")
+    refused = tracked.run("prepare", "--execute")
+    assert refused.returncode == 2
+    assert words in refused.stderr
+    assert tracked.picture() == before
+
+
+def test_the_twin_takes_the_whole_block_of_a_field_and_nothing_less(tracked: PreparedOrg) -> None:
+    block = tracked.field("Note__c")
+    with tracked.client as client:
+        (row,) = tooling(client, "SELECT Id FROM CustomField WHERE DeveloperName = 'Note'")
+        url = f"{TOOLING}/sobjects/CustomField/{row['Id']}"
+        for body in ({"trackHistory": False}, {**block, "length": 20}, {**block, "trackHistory": "yes"}):
+            assert client.patch(url, json={"Metadata": body}).status_code == 400
+        assert tracked.field("Note__c") == block
+        assert client.patch(url, json={"Metadata": {**block, "trackHistory": False}}).status_code == 204
+    assert tracked.field("Note__c") == {**block, "trackHistory": False}
+
+
+def test_status_tells_loudly_what_is_off_since_when_and_by_whom(sandbox: PreparedOrg) -> None:
+    sandbox.document("prepare", "--execute", "--name", "weekend")
+    off = json.loads(sandbox.run("status", "--json").stdout)["automations_off"]
+    assert {(one["kind"], one["name"]) for one in off} == SWITCHED
+    for one in off:
+        assert datetime.fromisoformat(one["off_since"]).tzinfo is not None
+        assert one["verified"]
+        assert one["by"]
+        (holder,) = one["held_by"]
+        assert (holder["kind"], holder["name"]) == ("prepare", "weekend")
+    shown = sandbox.run("status").stdout
+    assert shown.startswith("WARNING")
+    assert off[0]["off_since"][:10] in shown
+    assert off[0]["by"] in shown.replace("\n", "")

@@ -10,7 +10,15 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from forcelift.before.prepare import Decision, FieldFinding, FieldState, Outcome, PrepareItem, RestoredItem
+from forcelift.before.prepare import (
+    Decision,
+    FieldFinding,
+    FieldState,
+    HistoryFinding,
+    Outcome,
+    PrepareItem,
+    RestoredItem,
+)
 from forcelift.cli.options import again
 from forcelift.cli.output import plural, table_lines
 from forcelift.preparing import PrepareReport, RestoreReport
@@ -21,6 +29,7 @@ _SECTIONS = (
     (Decision.JOIN, "off already, by Forcelift; the last one to let go puts them back"),
     (Decision.CHANGED, "remembered as off, and changed by somebody: nothing is done until that is settled"),
     (Decision.LEAVE, "left on, as the plan says"),
+    (Decision.LEAVE_OFF, "OFF though this plan leaves them on: another batch or prepare switched them off"),
     (Decision.MANAGED, "of managed packages: they cannot be switched and stay on"),
 )
 
@@ -45,6 +54,7 @@ def prepare_document(report: PrepareReport, plan_file: Path) -> dict[str, Any]:
             for one in report.plan.items
         ],
         "unplaced": list(report.plan.unplaced),
+        "history": [_history_document(one) for one in report.history],
         "fields": [_field_document(one) for one in report.fields],
         "off": len(report.held),
         "restore_command": again(f"restore --name {report.name} --execute", plan_file) if report.held else None,
@@ -59,6 +69,17 @@ def _field_document(one: FieldFinding) -> dict[str, Any]:
         "notes": list(one.notes),
         "made_with_length": one.length,
         "granted_to": one.granted,
+    }
+
+
+def _history_document(one: HistoryFinding) -> dict[str, Any]:
+    return {
+        "object": one.object,
+        "mapped": one.mapped,
+        "tracked": list(one.tracked),
+        "to_switch_on": [name for name in one.asked if name not in one.refused],
+        "switched_on": list(one.switched),
+        "refused": dict(one.refused),
     }
 
 
@@ -99,6 +120,7 @@ def show_prepare(console: Console, report: PrepareReport, plan_file: Path) -> No
     for name in plan.unplaced:
         console.print(f"not told by the org whether it is of these objects, look at it yourself: {name}")
     _show_fields(console, report.fields)
+    _show_history(console, report.history)
     if not report.executed:
         if plan.of(Decision.SWITCH) and report.org.is_production:
             console.print("This is production: switching triggers deploys them, which runs Apex tests, now and later.")
@@ -137,6 +159,20 @@ def _show_fields(console: Console, fields: Sequence[FieldFinding]) -> None:
             words = f"{made}visible to {one.granted}"
         notes = f" ({'; '.join(one.notes)})" if one.notes else ""
         console.print(f"external ID field {one.object}.{one.field}: {words}{notes}")
+
+
+def _show_history(console: Console, found: Sequence[HistoryFinding]) -> None:
+    for one in found:
+        which = ", ".join(one.tracked) or "none"
+        console.print(f"field history of {one.object}: tracked {which} (of {plural(one.mapped, 'mapped field')})")
+        if one.switched:
+            console.print(f"  switched on, and stays on: {', '.join(one.switched)}")
+        if to_switch := [name for name in one.asked if name not in one.refused]:
+            console.print(f"  to be switched on: {', '.join(to_switch)}")
+        for name, why in one.refused.items():
+            console.print(Text(f"  not switched on: {name}: {why}", style="bold red"))
+        if one.tracked:
+            console.print("  each change of a tracked field writes a history record more")
 
 
 def show_restore(console: Console, report: RestoreReport, plan_file: Path) -> None:

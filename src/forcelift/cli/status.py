@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from forcelift.cli.options import batch_option, json_option, plan_option
+from forcelift.errors import StateConflict
+
+if TYPE_CHECKING:
+    from forcelift.audit import OrgState
 
 
 @click.command()
@@ -21,16 +27,33 @@ def status(plan_file: Path, batch_id: str | None, as_json: bool) -> None:
       forcelift status --batch 20260131T220000Z-a1b2c3
     """
     from forcelift.cli.output import data, print_json
-    from forcelift.cli.status_view import show_batch, show_batches, show_switched_off, status_document
+    from forcelift.cli.status_view import (
+        off_document,
+        show_batch,
+        show_batches,
+        show_switched_off,
+        status_document,
+    )
     from forcelift.recorded import batch_status
 
-    if as_json:
-        print_json(status_document(batch_status(plan_file, batch_id), plan_file))
-        return
     console = data()
-    seen = batch_status(
-        plan_file, batch_id, on_switched_off=lambda states: show_switched_off(console, states, plan_file)
-    )
+    off: list[OrgState] = []
+
+    def switched_off(states: Sequence[OrgState]) -> None:
+        off.extend(states)
+        if not as_json:
+            show_switched_off(console, states, plan_file)
+
+    try:
+        seen = batch_status(plan_file, batch_id, on_switched_off=switched_off)
+    except StateConflict:
+        # What is off is told where there is no batch yet, too: the load that wants it so may begin later.
+        if as_json and off:
+            print_json({"batches": [], "batch": None, "automations_off": [off_document(one) for one in off]})
+        raise
+    if as_json:
+        print_json(status_document(seen, plan_file))
+        return
     if batch_id is None:
         show_batches(console, seen.batches, seen.samples)
     show_batch(console, seen, plan_file)

@@ -418,6 +418,12 @@ class Prepare(Strict):
         description="Name of the permission set that gets to see an external ID field which `prepare` makes; by "
         "default the one of the loading user's profile.",
     )
+    track_history: tuple[
+        Annotated[str, Field(pattern=r"^\w+\.\w+$"), Expect("an object and its field, as `Sale__c.Amount__c`")], ...
+    ] = Field(
+        default=(),
+        description="Fields, as `Object.Field`, whose history `prepare` switches on where it is off. It stays on.",
+    )
 
 
 class Roles(Strict):

@@ -178,6 +178,14 @@ class Setup(Protocol):
         """A field, whether or not the user may see it; None if there is none."""
         ...
 
+    def tracked_fields(self, object_name: str) -> dict[str, bool]:
+        """All fields of an object, whoever may see them, and whether their history is tracked."""
+        ...
+
+    def track_field(self, object_name: str, name: str) -> None:
+        """Switch the history of a custom field on, and nothing else of it."""
+        ...
+
     def make_field(self, field: NewField) -> None: ...
 
     def grant_field(self, object_name: str, name: str, *, permission_set: str | None) -> Grant:

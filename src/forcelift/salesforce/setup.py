@@ -307,6 +307,32 @@ class SalesforceSetup:
             has_history=row.get("IsFieldHistoryTracked"),
         )
 
+    def tracked_fields(self, object_name: str) -> dict[str, bool]:
+        """All fields of an object, in one query, and whether their history is tracked."""
+        soql = (
+            "SELECT QualifiedApiName, IsFieldHistoryTracked FROM FieldDefinition "
+            f"WHERE EntityDefinition.QualifiedApiName = {quoted(object_name)}"
+        )
+        rows = tooling.query(self._org, soql)
+        return {str(row["QualifiedApiName"]): bool(row.get("IsFieldHistoryTracked")) for row in rows}
+
+    def track_field(self, object_name: str, name: str) -> None:
+        """Switch the history of a custom field on: its whole block is read and sent back with that one member."""
+        seen = self.field(object_name, name)
+        if seen is None:
+            raise UsageError(f"{object_name} has no field `{name}`", hint="mend `prepare.track_history`")
+        # The durable Id of a custom field is that of its object, a dot, and its own.
+        record_id = seen.record_id.rpartition(".")[2]
+        record = tooling.record(self._org, "CustomField", record_id)
+        if record is None:
+            raise TargetError(
+                f"the org does not show the definition of {object_name}.{name}",
+                state="its history was not switched on",
+                hint="switch it on in Setup: Object Manager, Fields & Relationships, Set History Tracking",
+            )
+        block = {**record["Metadata"], "trackHistory": True}
+        tooling.replace(self._org, "CustomField", record_id, {"FullName": record["FullName"], "Metadata": block})
+
     def make_field(self, field: NewField) -> None:
         """Make an external ID field of text, unique."""
         block = {

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from forcelift.twin.errors import ApiError
-from forcelift.twin.field_metadata import EXTERNAL_IDS_MAX, read_field
+from forcelift.twin.errors import ApiError, not_found
+from forcelift.twin.field_metadata import EXTERNAL_IDS_MAX, TRACKED_FIELDS_MAX, changed_history, read_field
 from forcelift.twin.ids import make_id
 from forcelift.twin.schema import FieldSchema, ObjectSchema, Schema
 
@@ -60,6 +60,25 @@ class CustomFields:
                 changed = replace(entry, hidden=(*entry.hidden, field))
             self._org.change_schema(self._org.schema.with_object(changed))
             return self.id_of(entry.name, field.name)
+
+    def change(self, object_name: str, field_name: str, metadata: object) -> None:
+        """Replace the whole `Metadata` of a field, which may differ in `trackHistory` alone. Raises ApiError."""
+        with self._org.schema_lock:
+            entry = self._org.schema.object(object_name)
+            field = None if entry is None else entry.field(field_name) or entry.hidden_field(field_name)
+            if entry is None or field is None:
+                raise not_found()
+            changed = changed_history(field, metadata)
+            if changed.track_history and not field.track_history:
+                if not entry.enable_history:
+                    text = f"The entity: {entry.name} does not have history tracking enabled"
+                    raise ApiError(400, "FIELD_INTEGRITY_EXCEPTION", text, ["trackHistory"])
+                if sum(one.track_history for one in (*entry.fields, *entry.hidden)) >= TRACKED_FIELDS_MAX:
+                    text = "exceeded the allowed number of fields to track on a given entity"
+                    raise ApiError(400, "LIMIT_EXCEEDED", text, ["trackHistory"])
+            fields = tuple(changed if one is field else one for one in entry.fields)
+            hidden = tuple(changed if one is field else one for one in entry.hidden)
+            self._org.change_schema(self._org.schema.with_object(replace(entry, fields=fields, hidden=hidden)))
 
     def grant(self, object_name: str, field_name: str) -> None:
         """Make a field visible. Granting a second time changes nothing."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -36,6 +37,7 @@ DESCRIBE_TYPES: Final = {
 }
 EXTERNAL_ID_TYPES: Final = ("Text", "Number", "Email")
 EXTERNAL_IDS_MAX: Final = 25
+TRACKED_FIELDS_MAX: Final = 20
 _FIXED_LENGTHS: Final = {"TextArea": 255, "Email": 80, "Phone": 40, "Url": 255, "Picklist": 255, "Lookup": 18}
 _LENGTHS: Final = {"Text": (1, 255), "LongTextArea": (256, 131_072), "Html": (256, 131_072)}
 _API_NAME: Final = re.compile(r"[A-Za-z](?:_?[A-Za-z0-9])*__c\Z")
@@ -147,6 +149,27 @@ def read_field(name: str, metadata: Mapping[str, Any]) -> FieldSchema:
         extra_type_info={"LongTextArea": "plaintextarea", "Html": "richtextarea"}.get(read.type),
         inline_help_text=read.inline_help_text,
     )
+
+
+def changed_history(field: FieldSchema, metadata: object) -> FieldSchema:
+    """The field after a PATCH of its whole `Metadata`: what is left out would be emptied, as in Salesforce.
+
+    Raises:
+        ApiError: 400 if anything but `trackHistory` would change, which the twin does not do, or it cannot be tracked.
+    """
+    if not isinstance(metadata, Mapping):
+        raise ApiError(400, "REQUIRED_FIELD_MISSING", "Required field is missing: Metadata", ["Metadata"])
+    present = field_metadata(field)
+    names = sorted({*present, *metadata} - {"trackHistory"})
+    if other := [name for name in names if (metadata.get(name) or None) != (present.get(name) or None)]:
+        text = f"the twin changes nothing of a custom field but trackHistory, and this changes: {', '.join(other)}"
+        raise ApiError(400, "FUNCTIONALITY_NOT_ENABLED", text, other)
+    wanted = metadata.get("trackHistory")
+    if not isinstance(wanted, bool | None):
+        raise ApiError(400, "INVALID_FIELD", "CustomField: trackHistory: not a boolean", ["trackHistory"])
+    if wanted and (field.calculated or field.auto_number):
+        raise _refused("history of a formula, roll-up or auto number cannot be tracked", "trackHistory")
+    return replace(field, track_history=bool(wanted))
 
 
 def _length(read: FieldMetadata) -> int:

@@ -191,8 +191,9 @@ class ToolingCalls:
         record_id = self._existing(entry, call.params["id"])
         refuse_columns(body, "update")
         if entry.name == "CustomField":
-            text = "the twin makes custom fields by a call and does not change them; declare the change in its schema"
-            raise ApiError(400, "FUNCTIONALITY_NOT_ENABLED", text)
+            place, field = self._field(record_id)
+            self._org.fields.change(place.name, field.name, body.get("Metadata"))
+            return empty_reply()
         kind, automation, number = self._automation(entry.name, record_id)
         refuse_managed(automation)
         name = body.get("FullName")

@@ -75,6 +75,7 @@ class ObjectSchema:
     deletable: bool = True
     queryable: bool = True
     bulk_capable: bool = True
+    enable_history: bool = True
     record_types: tuple[RecordTypeSchema, ...] = ()
     hidden: tuple[FieldSchema, ...] = ()
     concealed: tuple[FieldSchema, ...] = ()
@@ -400,12 +401,13 @@ _OBJECT_SCALARS: Final = (
     "deletable",
     "queryable",
     "bulk_capable",
+    "enable_history",
 )
 
 
 def _object_from_document(document: Mapping[str, Any]) -> ObjectSchema:
     return ObjectSchema(
-        **{name: document[name] for name in _OBJECT_SCALARS},
+        **{name: document[name] for name in _OBJECT_SCALARS if name in document},
         fields=tuple(_field_from_document(member) for member in document["fields"]),
         hidden=tuple(_field_from_document(member) for member in document.get("hidden", ())),
         record_types=tuple(_record_type_from_document(entry) for entry in document["record_types"]),

@@ -138,6 +138,7 @@ class _Builder:
             key_prefix=self._prefix(place, name, spec.key_prefix),
             custom=name.endswith("__c"),
             bulk_capable=spec.bulk_capable,
+            enable_history=spec.enable_history,
             fields=with_system_fields(name=name, label=label, declared=declared, record_types=record_types),
             record_types=record_types,
         )

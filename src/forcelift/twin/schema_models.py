@@ -107,6 +107,7 @@ class ObjectFile(_Strict):
     label_plural: str | None = Field(None, validation_alias=AliasChoices("label_plural", "labelPlural"))
     key_prefix: str | None = Field(None, validation_alias=AliasChoices("key_prefix", "keyPrefix"))
     bulk_capable: bool = True
+    enable_history: bool = Field(True, validation_alias=AliasChoices("enable_history", "enableHistory"))
     fields: dict[str, FieldFile] = {}
     record_types: tuple[RecordTypeFile, ...] = Field((), validation_alias=AliasChoices("record_types", "recordTypes"))
 

@@ -253,16 +253,16 @@ def _install_object(cursor: duckdb.DuckDBPyConnection, entry: ObjectSchema, earl
 
 
 _MAY_DIFFER: Final = frozenset(
-    {"picklist_values", "label", "inline_help_text", "roll_up", "nillable", "defaulted_on_create"}
+    {"picklist_values", "label", "inline_help_text", "roll_up", "nillable", "defaulted_on_create", "track_history"}
 )
 
 
 def schema_conflicts(earlier: Schema, schema: Schema) -> list[str]:
     """Why the schema is not merely an extension of the earlier one; empty if it is.
 
-    Limits, org facts other than the Id, users, picklist values, what a roll-up tells and whether a field needs a value
-    may differ: they touch no stored record, as in an org. A field that holds values cannot become a roll-up: it would
-    no longer be writable.
+    Limits, org facts other than the Id, users, picklist values, history, what a roll-up tells and whether a field
+    needs a value may differ: they touch no stored record, as in an org. A field that holds values cannot become a
+    roll-up: it would no longer be writable.
     """
     problems = []
     if schema.org.id is not None and earlier.org.id is not None and schema.org.id[:15] != earlier.org.id[:15]:

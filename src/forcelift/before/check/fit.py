@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from forcelift.before.check.model import Area, CheckResult, failed, passed, skipped, some, warned
-from forcelift.before.prepare import Decision, FieldFinding, FieldState, PreparePlan
+from forcelift.before.prepare import (
+    Decision,
+    FieldFinding,
+    FieldState,
+    HistoryFinding,
+    PreparePlan,
+    mapped_fields,
+)
 from forcelift.errors import Problem
 from forcelift.plan import TablePlan
 from forcelift.protocols.org import ObjectDescribe
@@ -20,17 +27,6 @@ AUDIT_FIELDS = frozenset({"CreatedById", "CreatedDate", "LastModifiedById", "Las
 
 Tables = Sequence[TablePlan]
 Describes = Mapping[str, ObjectDescribe]
-
-
-def mapped_fields(table: TablePlan, describe: ObjectDescribe) -> list[str]:
-    """Fields that the plan fills, as the plan spells them; a lookup by the parent's key is its own field."""
-    names = [table.external_id, *(rule.field for rule in table.fields.values()), *table.constants, *table.computed]
-    found = []
-    for name in names:
-        relation, dot, _ = name.partition(".")
-        field = describe.relationship(relation) if dot else None
-        found.append(field.name if field is not None else name)
-    return list(dict.fromkeys(found))
 
 
 def object_permissions(tables: Tables, describes: Describes) -> CheckResult:
@@ -95,19 +91,19 @@ def external_ids(findings: Sequence[FieldFinding]) -> CheckResult:
     return passed(name, _ORG, f"{len(findings)} fields", *some(notes))
 
 
-def field_history(tables: Tables, describes: Describes, setup: Setup) -> CheckResult:
+def field_history(findings: Sequence[HistoryFinding]) -> CheckResult:
     """Which fields that the plan fills have their history tracked: each change of one writes a record more."""
-    tracked = []
-    for table in tables:
-        if (describe := describes.get(table.object)) is None:
-            continue
-        for name in mapped_fields(table, describe):
-            seen = setup.field(describe.name, name) if "." not in name else None
-            if seen is not None and seen.has_history:
-                tracked.append(f"{describe.name}.{name}")
+    asked = [f"{one.object}.{name}: asked for, and not tracked" for one in findings for name in one.asked]
+    if asked:
+        fix = "`forcelift prepare --execute` switches it on, where the object itself tracks history"
+        return warned("field_history", _ORG, f"{len(asked)} asked for are not tracked", *some(asked), fix=fix)
+    tracked = [f"{one.object}.{name}" for one in findings for name in one.tracked if name not in one.wanted]
     if tracked:
-        fix = "leave it if the load's changes are to be tracked; else switch field history off for the load"
+        fix = "leave it, and name them in `prepare.track_history`, if the load's changes are to be tracked; else switch"
+        fix += " field history off for the load"
         return warned("field_history", _ORG, f"{len(tracked)} fields tracked", *some(tracked), fix=fix)
+    if wanted := [f"{one.object}.{name}" for one in findings for name in one.wanted]:
+        return passed("field_history", _ORG, f"{len(wanted)} tracked, as asked for", *some(wanted))
     return passed("field_history", _ORG, "none tracked", "no field that the plan fills writes history")
 
 
@@ -173,7 +169,9 @@ def _active(name: str, plan: PreparePlan, kinds: Sequence[AutomationKind], noun:
     on = [str(item.item) for item in of_kind if item.decision is Decision.SWITCH]
     changed = [f"{item.item}: changed by somebody" for item in of_kind if item.decision is Decision.CHANGED]
     stays = [
-        f"{item.item}: {item.decision.value}" for item in of_kind if item.decision in (Decision.LEAVE, Decision.MANAGED)
+        f"{item.item}: {item.decision.value}"
+        for item in of_kind
+        if item.decision in (Decision.LEAVE, Decision.LEAVE_OFF, Decision.MANAGED)
     ]
     unplaced = [f"not told whether it is of these objects: {one}" for one in plan.unplaced] if on or stays else []
     if changed:

@@ -102,7 +102,7 @@ class Known:
         return about[-1] if about else None
 
     def _is_of(self, one: Evidence, name: str) -> bool:
-        return one.name == name and one.plan_sha256 == self.plan_sha256 and one.org_id in (None, self.org_id)
+        return one.name == name and one.plan_sha256 == self.plan_sha256 and one.org_id == self.org_id
 
 
 def before_items(known: Known) -> list[Item]:

@@ -48,6 +48,17 @@ class FieldFinding:
     granted: str | None = None
 
 
+def mapped_fields(table: TablePlan, describe: ObjectDescribe) -> list[str]:
+    """Fields that the plan fills, as the plan spells them; a lookup by the parent's key is its own field."""
+    names = [table.external_id, *(rule.field for rule in table.fields.values()), *table.constants, *table.computed]
+    found = []
+    for name in names:
+        relation, dot, _ = name.partition(".")
+        field = describe.relationship(relation) if dot else None
+        found.append(field.name if field is not None else name)
+    return list(dict.fromkeys(found))
+
+
 def find_fields(
     tables: Sequence[TablePlan], describes: Mapping[str, ObjectDescribe], setup: Setup
 ) -> list[FieldFinding]:
@@ -64,8 +75,6 @@ def find_fields(
         if seen is not None:
             words = "the org does not tell of an index"
             notes.append(words if seen.is_indexed is None else "indexed" if seen.is_indexed else "not indexed")
-            if seen.has_history:
-                notes.append("field history is tracked: each change of a load writes a history record")
         if field is None:
             state = FieldState.MISSING if seen is None else FieldState.UNSEEN
         else:

@@ -19,6 +19,7 @@ class Decision(StrEnum):
     SWITCH = "switch off"
     JOIN = "off already, join"  # another batch or prepare switched it off; the last one puts it back
     LEAVE = "left on"  # the plan says so
+    LEAVE_OFF = "off, though the plan leaves it on"  # another batch or prepare switched it off, or somebody meanwhile
     MANAGED = "managed, stays on"
     INACTIVE = "inactive"
     CHANGED = "changed by somebody"  # it is remembered as switched off and is neither that nor as it was
@@ -82,7 +83,9 @@ def _decide(automation: Automation, state: ItemState | None, known: OrgState | N
     if automation.namespace is not None:
         return Decision.INACTIVE if is_active is False else Decision.MANAGED
     if is_left:
-        return Decision.LEAVE
+        if is_active is not False:
+            return Decision.LEAVE
+        return Decision.INACTIVE if known is None else Decision.LEAVE_OFF
     if known is None:
         return Decision.SWITCH if is_active else Decision.INACTIVE
     match compare(known, state):

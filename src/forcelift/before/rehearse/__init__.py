@@ -1,5 +1,13 @@
 """What a twin of the plan's org can foretell of a load, and what it cannot."""
 
-from forcelift.before.rehearse.shape import bare_document, seed_queries, unknowable
+from forcelift.before.rehearse.shape import (
+    LOOKED_UP,
+    Seed,
+    bare_document,
+    narrowed_picklists,
+    seeds,
+    unknowable,
+    users_document,
+)
 
-__all__ = ["bare_document", "seed_queries", "unknowable"]
+__all__ = ["LOOKED_UP", "Seed", "bare_document", "narrowed_picklists", "seeds", "unknowable", "users_document"]
