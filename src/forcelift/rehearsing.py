@@ -241,11 +241,13 @@ def _take(
         with open_org(twin_plan, clock=clock) as twin:
             for seed in seeds(compiled.parent_keys, upserted, describes, rules):
                 told(f"reading the keys of {seed.object}")
-                seeded[seed.object] = _seed(org, twin, seed, clock=clock)
-                if seed.unseen and seeded[seed.object]:
+                if not (taken := _seed(org, twin, seed, clock=clock)):
+                    continue
+                seeded[seed.object] = taken
+                if seed.unseen:
                     document["notes"].append(
-                        f"validation rules {', '.join(seed.unseen)} of {seed.object} {LOOKED_UP} of the "
-                        f"{seeded[seed.object]:,} records that are in the org already"
+                        f"validation rules {', '.join(seed.unseen)} of {seed.object} {LOOKED_UP} of the {taken:,} "
+                        "records that are in the org already"
                     )
         _write(folder / "schema.json", document)
         tables = [work.plan for work in compiled.works.values()]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -130,6 +132,58 @@ def test_nothing_is_overwritten(place: Place) -> None:
     assert place.ask(f'SELECT count(*) FROM "{NAME}"') == [(WITHIN - 1,)]
     back_up(place.plan, BackupSettings(name="sales_second", all_rows=True), clock=Clock(NOON))
     assert place.ask("SELECT count(*) FROM sales_second") == [(ROWS,)]
+
+
+@pytest.mark.parametrize("end", ["1 = 1) ; DROP TABLE sales; --", "1 = 1); CREATE TABLE planted AS SELECT (1"])
+def test_a_condition_is_one_condition(place: Place, end: str) -> None:
+    text = place.plan.read_text(encoding="utf-8").replace("where: sale_id < 60", f'where: "{end}"')
+    place.plan.write_text(text, encoding="utf-8")
+    with pytest.raises(SourceError):
+        back_up(place.plan, clock=Clock(NOON))
+    assert place.ask("SELECT count(*) FROM sales") == [(ROWS,)]
+    assert place.recorded() == []
+    place.ask(f'CREATE TABLE "{NAME}" AS SELECT 1 AS one')  # there is none yet
+    place.ask("CREATE TABLE planted AS SELECT 1 AS one")
+
+
+def test_two_backups_at_once_make_one_copy(place: Place) -> None:
+    started = [_started(place.plan.parent) for _ in range(2)]
+    ends = [one.communicate(timeout=120)[1] for one in started]
+    assert sorted(one.returncode == 0 for one in started) == [False, True], ends
+    ((table, name, rows, is_there),) = place.recorded()
+    assert (table, rows, is_there) == ("sales", WITHIN, 1)
+    assert place.ask(f'SELECT count(*) FROM "{name}"') == [(WITHIN,)]
+    assert not [err for err in ends if "Traceback" in err], ends
+
+
+def test_two_backups_of_files_at_once_make_one_whole_copy(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"COPY (SELECT i AS sale_id, 'x' AS note FROM range({ROWS}) r(i)) TO '{tmp_path}/data/sales.parquet'"
+        )
+    text = PLAN.format(url="files:./data").replace("    where: sale_id < 60\n", "")
+    (tmp_path / "forcelift.yaml").write_text(text, encoding="utf-8")
+    started = [_started(tmp_path) for _ in range(3)]
+    ends = [one.communicate(timeout=120)[1] for one in started]
+    assert sorted(one.returncode == 0 for one in started) == [False, False, True], ends
+    (recorded,) = list_backups(tmp_path / "forcelift.yaml")
+    assert recorded.row_count == ROWS
+    report = drop_backups(
+        tmp_path / "forcelift.yaml", older_than_days=0, clock=Clock(datetime.now(UTC) + timedelta(days=1))
+    )
+    assert [one.decision for one in report.items] == [DropDecision.DROP], "its checksums hold"
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def _started(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "forcelift", "backup"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_old_copies_are_shown_then_dropped_and_changed_ones_are_kept(place: Place) -> None:

@@ -9,6 +9,8 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from forcelift.errors import SourceError
@@ -17,6 +19,11 @@ from forcelift.source.backup_names import NOT_MADE, suffixed
 from forcelift.source.file_table import FileTable, file_state, find_tables
 from forcelift.source.files import FilesSource
 from forcelift.source.names import unknown_table
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]  # the module is missing there
 
 MANIFEST = "manifest.json"
 _PIECE_BYTES = 1 << 20
@@ -59,20 +66,32 @@ class FileBackups:
         final = self._path(name)
         partial = final.with_name(f".{final.name}.tmp")
         try:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(mode=0o700, parents=True)
-            files = {file.name: _copy(file, partial / file.name) for file in found.files}
-            manifest = json.dumps({"table": table, "rows": rows, "sha256": files}, ensure_ascii=False, indent=2)
-            _write(partial / MANIFEST, manifest.encode())
-            partial.rename(final)
-            _sync_folder(final.parent)
+            self.into.mkdir(parents=True, exist_ok=True)
+            with _alone(self.into):
+                if final.exists():
+                    raise SourceError(
+                        f"another process has made `{final}` meanwhile",
+                        state="no copy was made by this one, and what is there was not touched",
+                        hint="give the copy another name by `--name`",
+                    )
+                return self._copy_alone(table, found, rows, partial=partial, final=final)
         except OSError as error:
-            shutil.rmtree(partial, ignore_errors=True)
             raise SourceError(
                 f"table `{table}` cannot be copied to `{final}`: {error.strerror}",
                 state=NOT_MADE,
                 hint="see that the folder may be written and its disk has room",
             ) from error
+
+    def _copy_alone(self, table: str, found: FileTable, rows: int, *, partial: Path, final: Path) -> Copied:
+        """What a process that was killed left of a copy of this name is taken away first; nobody else is at it."""
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(mode=0o700)
+        try:
+            files = {file.name: _copy(file, partial / file.name) for file in found.files}
+            manifest = json.dumps({"table": table, "rows": rows, "sha256": files}, ensure_ascii=False, indent=2)
+            _write(partial / MANIFEST, manifest.encode())
+            partial.rename(final)
+            _sync_folder(final.parent)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -96,7 +115,13 @@ class FileBackups:
         return int(manifest["rows"])
 
     def drop(self, name: str) -> None:
-        shutil.rmtree(self._path(name))
+        """Renamed first: a crash leaves a folder that begins with a dot, and no half of a copy."""
+        path = self._path(name)
+        doomed = path.with_name(f".{path.name}.tmp")
+        with _alone(self.into):
+            shutil.rmtree(doomed, ignore_errors=True)
+            path.rename(doomed)
+            shutil.rmtree(doomed)
 
     def close(self) -> None:
         self._source.close()
@@ -111,6 +136,20 @@ class FileBackups:
         if not name or name.startswith(".") or "/" in name or os.sep in name or "\0" in name:
             raise SourceError(f"`{name}` is no name of a folder", state=NOT_MADE, hint="give another by `--name`")
         return self.into / name
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Be the only process that makes or drops copies below a folder; waits for its turn."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _copy(file: Path, target: Path) -> str:
