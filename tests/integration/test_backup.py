@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -144,6 +145,24 @@ def test_a_condition_is_one_condition(place: Place, end: str) -> None:
     assert place.recorded() == []
     place.ask(f'CREATE TABLE "{NAME}" AS SELECT 1 AS one')  # there is none yet
     place.ask("CREATE TABLE planted AS SELECT 1 AS one")
+
+
+def test_ctrl_c_in_the_middle_of_a_duckdb_copy_leaves_nothing(tmp_path: Path) -> None:
+    place = _duckdb(tmp_path)
+    place.ask("CREATE TABLE digits AS SELECT range AS d FROM range(2000)")
+    # A condition that takes minutes, so that the signal comes while the copy is made.
+    slow = "(SELECT count(*) FROM digits a, digits b, digits c WHERE a.d * b.d % 7 = c.d % 5) > sale_id"
+    text = place.plan.read_text(encoding="utf-8").replace("where: sale_id < 60", f'where: "{slow}"')
+    place.plan.write_text(text, encoding="utf-8")
+    process = _started(tmp_path)
+    assert process.stderr is not None
+    assert "copying sales" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert "bug" not in err
+    assert place.ask("SELECT count(*) FROM duckdb_tables() WHERE table_name LIKE '%BKP%'") == [(0,)]
+    assert place.recorded() == []
 
 
 def test_two_backups_at_once_make_one_copy(place: Place) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,14 @@ import pytest
 from tests.integration.cli_migration import soql_count, wait_until
 from tests.integration.prepare_fixtures import BIG, OBJECTS, PRODUCTION, ROWS, PreparedOrg, prepared_org
 
-from forcelift.before.check import Verdict
+from forcelift.assembly import open_org
+from forcelift.before.check import Verdict, fit
 from forcelift.before.check.machine import BROKER_VARIABLE, airflow_workers, cli_agrees, redis
 from forcelift.checking import CheckReport, check_plan
 from forcelift.checklists import before_checklist, tick, waive
 from forcelift.errors import UsageError
+from forcelift.plan import load_plan
+from forcelift.protocols.clock import SystemClock
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.schema_file import schema_from_dict
 from forcelift.twin.server import TwinServer
@@ -137,6 +141,48 @@ def test_a_required_field_that_nothing_fills_fails(tmp_path: Path, monkeypatch: 
         assert "Sale__c.Need__c (string)" in _result(report, "required_fields")
         _change(migration, "amount: Amount__c", "amount: Amount__c\n    constants: {Need__c: x}")
         assert _verdicts(check_plan(migration.plan, environment={}))["required_fields"] == "pass"
+
+
+def test_an_org_that_is_nearly_used_up_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = {"DataStorageMB": 0, "DailyApiRequests": 900, "DailyBulkApiBatches": 2, "DailyBulkV2QueryJobs": 0}
+    with _org(tmp_path, monkeypatch, limits=limits) as migration:
+        report = check_plan(migration.plan, environment={})
+        verdicts = _verdicts(report)
+        assert (verdicts["data_storage"], verdicts["api_requests"]) == ("fail", "fail")
+        assert "1 MB if all 40 rows become new records" in _result(report, "data_storage")
+        assert "1,000 are left to others" in _result(report, "api_requests")
+        assert (verdicts["salesforce_batches"], verdicts["bulk_queries"]) == ("warn", "warn")
+        _change(migration, "limits: {parallel_jobs: 2}", "limits: {parallel_jobs: 2, api_calls_reserve: 100}")
+        assert _verdicts(check_plan(migration.plan, environment={}))["api_requests"] == "pass"
+
+
+def test_an_external_id_that_is_not_unique_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = {**OBJECTS["Sale__c"]["fields"], "Sale__c": {"type": "string", "length": 20, "externalId": True}}
+    with _org(tmp_path, monkeypatch, objects={"Sale__c": {"fields": fields}}) as migration:
+        report = check_plan(migration.plan, environment={})
+    assert _verdicts(report)["external_ids"] == "warn"
+    assert "not unique: two records with one key make an upsert fail" in _result(report, "external_ids")
+
+
+@pytest.mark.parametrize(
+    ("lacking", "verdict", "said"),
+    [
+        ({"createable": False}, "fail", "may not create"),
+        ({"updateable": False}, "fail", "may not edit"),
+        ({"queryable": False}, "fail", "may not query"),
+        ({"deletable": False}, "warn", "may not delete"),
+    ],
+)
+def test_an_object_that_the_user_may_not_do_all_with_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: dict[str, bool], verdict: str, said: str
+) -> None:
+    with _org(tmp_path, monkeypatch) as migration:
+        loaded = load_plan(migration.plan)
+        with open_org(loaded, clock=SystemClock()) as org:
+            describe = replace(org.describe("Sale__c"), **lacking)
+    result = fit.object_permissions(loaded.plan.tables, {"Sale__c": describe})
+    assert result.verdict.value == verdict
+    assert f"Sale__c: {said}" in result.evidence
 
 
 def test_history_of_a_field_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from forcelift.errors import SourceError, SourceUnavailable
 from forcelift.source.names import UNTOUCHED, quote_text
 
 # These speak of SQL and of names. All other classes may quote a value of the row they failed on.
+_STOPPED = "Query interrupted"
 _ABOUT_SQL = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.SyntaxException)
 
 
@@ -81,6 +82,11 @@ def duckdb_errors(what: str) -> Iterator[None]:
             state="the chunk was not read; nothing of it was sent",
             hint="try the same query in DuckDB's own shell",
         ) from None
+    except RuntimeError as error:
+        # What DuckDB's Python makes of Ctrl-C while a statement runs.
+        if str(error) == _STOPPED:
+            raise KeyboardInterrupt from error
+        raise
     except (pa.ArrowException, OSError) as error:
         raise SourceError(
             f"{what} cannot be read: DuckDB stopped in the middle of the rows ({type(error).__name__})",
