@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forcelift.audit.evidence import Evidence
+from forcelift.audit.records import BatchMode
 from forcelift.backing_up import source_name
 from forcelift.before.checklist import NAMES, TICKED, Item, Known, before_items, not_in_order
 from forcelift.checking import KIND as CHECK
@@ -97,17 +98,22 @@ def refuse_unready(
 
 def _known(loaded: LoadedPlan, state: State, *, clock: Clock, org_id: str | None, prepares: bool = False) -> Known:
     audit, project = state.audit, loaded.plan.project
+    batches = audit.batches(project)
+    dry_runs = [one.batch_id for one in batches if one.mode is BatchMode.DRY_RUN and one.plan_sha256 == loaded.sha256]
+    chosen = {batch_id: audit.plan_document(batch_id).get("chosen_tables") for batch_id in dry_runs}
     return Known(
         plan_sha256=loaded.sha256,
         tables=[table.table for table in loaded.plan.tables],
         org_id=org_id,
         audit_where=audit.where,
         evidence=audit.evidence(project),
-        batches=audit.batches(project),
+        batches=batches,
         backups=audit.backups(source_name(loaded)),
         held=audit.open_states(org_id) if org_id is not None else [],
         now=clock.now(),
         prepares=prepares,
+        chosen={batch_id: tables for batch_id, tables in chosen.items() if tables},
+        samples=audit.sample_percents(dry_runs),
     )
 
 

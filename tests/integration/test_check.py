@@ -270,6 +270,25 @@ def test_nothing_is_said_of_an_org_that_nobody_has_looked_at(production: Prepare
         tick(production.plan, "sign_off", by="Somebody", note="signed")
 
 
+def test_a_dry_run_of_one_table_is_no_dry_run_of_the_plan(production: PreparedOrg) -> None:
+    text = production.plan.read_text(encoding="utf-8")
+    again = text[text.index("  - table: sales") : text.index("chunks:")].replace("table: sales", "table: more_sales")
+    with duckdb.connect(str(production.folder / "source.duckdb")) as connection:
+        connection.execute("CREATE TABLE more_sales AS SELECT sale_id + 1000 AS sale_id, amount FROM sales")
+    production.plan.write_text(text.replace("chunks:", f"{again}chunks:"), encoding="utf-8")
+    assert production.run("run", "--dry-run", "--table", "sales").returncode == 0
+
+    def dry_run() -> tuple[str, str]:
+        (item,) = [one for one in before_checklist(production.plan).items if one.name == "dry_run"]
+        return item.state.value, item.evidence
+
+    state, evidence = dry_run()
+    assert (state, "no dry run of more_sales" in evidence) == ("open", True)
+    assert production.run("run", "--dry-run", "--table", "more_sales", "--sample-percent", "50").returncode == 0
+    state, evidence = dry_run()
+    assert (state, "a sample of 50 %" in evidence) == ("done", True)
+
+
 def test_a_failed_check_is_waived_by_name_only(production: PreparedOrg) -> None:
     assert production.run("check").returncode == 0
     for name in ("data_profiling", "backup", "automations_off", "dry_run", "sign_off"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -75,6 +75,8 @@ class Known:
         backups: Of the plan's source.
         held: What is switched off in the org.
         prepares: Whether the run that asks switches automations off by itself.
+        chosen: Tables of the dry runs that were not of all tables, by batch.
+        samples: Percent of the dry runs that were samples, by batch.
     """
 
     plan_sha256: str
@@ -87,6 +89,8 @@ class Known:
     held: Sequence[OrgState]
     now: datetime
     prepares: bool = False
+    chosen: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    samples: Mapping[str, str] = field(default_factory=dict)
 
     def waiver(self, name: str) -> Evidence | None:
         """The waiver of an item or a check, for this plan and org."""
@@ -185,7 +189,12 @@ def _rehearsed(known: Known) -> tuple[ItemState, str]:
     same = [one for one in runs if one.plan_sha256 == known.plan_sha256]
     if not same:
         return ItemState.STALE, f"{words}; the plan has changed since"
-    return ItemState.DONE, f"batch {same[-1].batch_id} of {same[-1].started_at:%Y-%m-%d %H:%M} UTC"
+    seen = {table for one in same for table in known.chosen.get(one.batch_id, known.tables)}
+    if missing := [table for table in known.tables if table not in seen]:
+        return ItemState.OPEN, f"{words}; no dry run of {', '.join(missing[:5])}{' and more' if missing[5:] else ''}"
+    words = f"batch {same[-1].batch_id} of {same[-1].started_at:%Y-%m-%d %H:%M} UTC"
+    percent = known.samples.get(same[-1].batch_id)
+    return ItemState.DONE, words if percent is None else f"{words}, a sample of {percent} %"
 
 
 def _signed(known: Known) -> tuple[ItemState, str]:
