@@ -95,6 +95,15 @@ class FailureGroup:
     record_ids: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkSpan:
+    """When a chunk that counts was worked on, and the rows of it that the org answered."""
+
+    began_at: datetime
+    ended_at: datetime
+    rows: int
+
+
 _OWN_WORDS = ("FIELD_CUSTOM_VALIDATION_EXCEPTION", "DUPLICATES_DETECTED")
 _EXAMPLES = 5
 _TEXT = sa.String()
@@ -263,6 +272,42 @@ class Readings(Journal):
         with self.read() as connection:
             for table, key, record_id, code in connection.execution_options(stream_results=True).execute(query):
                 yield table, key if key is not None else record_id, code or ""
+
+    def chunk_spans(self, batch_id: str) -> list[ChunkSpan]:
+        """The chunks of a batch that have ended with rows answered."""
+        log, chunk = tables.audit_log, tables.chunk
+        rows = sa.func.coalesce(log.c.loaded_count, 0)
+        query = (
+            sa.select(log.c.start_time, log.c.end_time, rows)
+            .join(chunk, chunk.c.audit_id == log.c.audit_id)
+            .where(chunk.c.batch_id == batch_id, chunk.c.superseded == 0)
+            .where(log.c.start_time.is_not(None), log.c.end_time.is_not(None), rows > 0)
+        )
+        with self.read() as connection:
+            found = connection.execute(query).all()
+        return [ChunkSpan(began_at=began, ended_at=ended, rows=int(count)) for began, ended, count in found]
+
+    def api_calls_used(self, batch_id: str) -> int:
+        """API calls of all processes that ended a run of the batch; one that was killed could not tell its own."""
+        journal = tables.journal
+        query = sa.select(journal.c.payload).where(journal.c.batch_id == batch_id, journal.c.action == "run_ended")
+        with self.read() as connection:
+            payloads = connection.execute(query).scalars().all()
+        return sum(int(json.loads(payload).get("api_calls") or 0) for payload in payloads)
+
+    def resolved(self, batch_id: str, group: FailureGroup) -> tuple[int, list[str]]:
+        """Of a group's rows those that are resolved, and the notes of their resolution."""
+        records, log = tables.failed_records, tables.audit_log
+        query = (
+            sa.select(records.c.resolution_notes, sa.func.count())
+            .join(log, log.c.audit_id == records.c.audit_id)
+            .where(log.c.batch_id == short_batch_id(batch_id), records.c.table_name == group.table_name)
+            .where(records.c.sf_error_code == group.code, records.c.resolved == "Y")
+            .group_by(records.c.resolution_notes)
+        )
+        with self.read() as connection:
+            rows = connection.execute(query).all()
+        return sum(int(count) for _, count in rows), [note for note, _ in rows if note]
 
     def _run(self, query: TextualSelect, batch_id: str) -> list[dict[str, Any]]:
         with self.read() as connection:

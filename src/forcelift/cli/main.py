@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "resume": LazyCommand(module="forcelift.cli.steer", name="resume", help="Let a paused batch go on"),
     "throttle": LazyCommand(module="forcelift.cli.steer", name="throttle", help="Let a running batch have fewer jobs"),
     "validate": LazyCommand(module="forcelift.cli.validate", name="validate", help="Prove what the org has"),
+    "report": LazyCommand(module="forcelift.cli.final_report", name="report", help="Write the final report of a batch"),
     "explain": LazyCommand(module="forcelift.cli.explain", name="explain", help="Explain an error code or message"),
     "config": LazyCommand(module="forcelift.cli.config", name="config", help="Look at the settings"),
     "audit": LazyCommand(module="forcelift.cli.audit", name="audit", help="Look after the audit database"),
