@@ -185,7 +185,8 @@ class OrgClient:
         url: str | None = f"{BASE}/jobs/ingest"
         while url is not None:
             page = self.call("GET", url).json()
-            found |= {job["id"]: job for job in page["records"]}
+            # The list also tells of bulk queries, such as those that take before-images.
+            found |= {job["id"]: job for job in page["records"] if job["jobType"] == "V2Ingest"}
             url = page.get("nextRecordsUrl")
         return found
 
