@@ -85,7 +85,7 @@ def _tables(summary: BatchSummary) -> list[TableFigures]:
         TableFigures(
             table=table.table,
             source=table.source,
-            target=table.created + table.updated,
+            target=table.created + table.updated + table.kept,
             success=table.created + table.updated + table.rolled_back + table.kept,
             refused=table.failed,
             rejected=table.rejected,

@@ -113,6 +113,8 @@ def test_a_difference_and_a_table_that_was_not_looked_at_are_never_passed(migrat
 
 def test_what_was_rolled_back_is_no_target_any_more(migration: Migration) -> None:
     migration.run("run", "--batch", "first")
+    assert migration.run("validate", "first", "--levels", "1,5").returncode == 0
+    assert _tables(migration.run("report", "first").stdout)["Count Match"][0] == "✅ PASS"
     assert migration.run("rollback", "first", "--execute", "--reason", "wrong | data").returncode == 0
     document = migration.document("report", "first", code=1)
     total = document["tables"][-1]
@@ -121,6 +123,14 @@ def test_what_was_rolled_back_is_no_target_any_more(migration: Migration) -> Non
     text = migration.run("report", "first").stdout
     assert "wrong \\| data" in text
     assert f"{GOOD + TENANTS} rows were taken back" in text
+    for check in ("Count Match", "Proof of Every Field"):
+        status, details = _tables(text)[check]
+        assert status == "⏳ NOT CHECKED", "what was validated before the rollback says nothing of now"
+        assert "out of date" in details
+    assert migration.run("run", "--resume", "first").returncode == 1
+    assert _tables(migration.run("report", "first").stdout)["Count Match"][0] == "⏳ NOT CHECKED"
+    assert migration.run("validate", "first", "--levels", "1,5").returncode == 0
+    assert _tables(migration.run("report", "first").stdout)["Count Match"][0] == "✅ PASS"
 
 
 def test_a_dry_run_has_no_report(migration: Migration) -> None:

@@ -40,7 +40,7 @@ class ReportStatus(StrEnum):
 class TableFigures:
     """One table: rows read, records in the org of them, rows accepted, refused by the org, rejected by rules, dropped.
 
-    `target` leaves out what a rollback took back.
+    `target` leaves out what a rollback took back, and has what it kept.
     """
 
     table: str
@@ -140,8 +140,10 @@ def figures_of(
         spans: When each chunk that counts was worked on, and its rows.
     """
     newest = _newest(validations)
-    names = [one.table for one in tables]
-    reconciled = tuple(_reconcile(level, [one for one in newest if one.level == level], names) for level in _LEVELS)
+    names, changed_at = [one.table for one in tables], _changed_at(spans, rollbacks)
+    reconciled = tuple(
+        _reconcile(level, [one for one in newest if one.level == level], names, changed_at) for level in _LEVELS
+    )
     return ReportFigures(
         batch=batch,
         status=_status(batch, statuses, tables, reconciled),
@@ -181,7 +183,15 @@ def _status(
     return ReportStatus.SUCCESS
 
 
-def _reconcile(level: int, checks: Sequence[ValidationRow], tables: Sequence[str]) -> Reconciled:
+def _changed_at(spans: Sequence[ChunkSpan], rollbacks: Sequence[Rollback]) -> datetime | None:
+    """When the batch last changed the org: what was validated before that says nothing of what is there now."""
+    ends = [one.ended_at for one in spans] + [one.ended_at or one.began_at for one in rollbacks]
+    return max(ends, default=None)
+
+
+def _reconcile(
+    level: int, checks: Sequence[ValidationRow], tables: Sequence[str], changed_at: datetime | None
+) -> Reconciled:
     name = _LEVELS[level]
     words = [str(one.details["status"]) for one in checks]
     told = [word for word in words if word != "not_checked"]
@@ -199,6 +209,10 @@ def _reconcile(level: int, checks: Sequence[ValidationRow], tables: Sequence[str
     if left_out := [table for table in tables if table not in looked_at]:
         details += f"; not validated: {', '.join(left_out)}"
         # What was not looked at is never passed.
+        status = ReportStatus.OPEN if status is ReportStatus.PASS else status
+    oldest = min(one.taken_at for one in checks)
+    if changed_at is not None and oldest < changed_at:
+        details += f"; out of date: the batch changed the org after {oldest:%Y-%m-%d %H:%M:%S} UTC"
         status = ReportStatus.OPEN if status is ReportStatus.PASS else status
     return Reconciled(level=level, name=name, status=status, details=details, taken_at=taken_at)
 
