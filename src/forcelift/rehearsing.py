@@ -6,7 +6,6 @@ Writes:  a folder beside the staging folder, removed at the end unless it is to 
 
 from __future__ import annotations
 
-import csv
 import json
 import secrets
 import shutil
@@ -29,6 +28,7 @@ from forcelift.before.rehearse import (
 )
 from forcelift.errors import StorageError, TargetError
 from forcelift.migration import RunOptions, Watcher, run_migration
+from forcelift.people_csv import write_rows
 from forcelift.plan import LoadedPlan, load_plan
 from forcelift.plan.models import AuditSettings, TargetSettings
 from forcelift.protocols.clock import Clock, SystemClock
@@ -40,7 +40,6 @@ from forcelift.summary import BatchSummary
 
 KIND: Final = "rehearsal"
 _POLL_S = 0.2
-_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 Told = Callable[[str], None]
 
@@ -299,7 +298,8 @@ def _foretold(
     with open_state(twin_plan, clock=clock, create=False) as state:
         groups = state.audit.failure_groups(summary.batch.batch_id)
         if settings.export_keys is not None:
-            _export(settings.export_keys, state.audit.failed_keys(summary.batch.batch_id))
+            keys = state.audit.failed_keys(summary.batch.batch_id)
+            write_rows(settings.export_keys, ("table", "key", "code"), keys)
     found = []
     for group in groups:
         name = objects.get(group.table_name, "")
@@ -313,15 +313,3 @@ def _foretold(
             )
         )
     return found
-
-
-def _export(file: Path, rows: Iterator[tuple[str, str, str]]) -> None:
-    """Write keys for people: what a spreadsheet would take for a formula gets an apostrophe in front."""
-    try:
-        with file.open("w", encoding="utf-8-sig", newline="") as target:
-            writer = csv.writer(target)
-            writer.writerow(("table", "key", "code"))
-            for row in rows:
-                writer.writerow([f"'{cell}" if cell.startswith(_FORMULA_SIGNS) else cell for cell in row])
-    except OSError as error:
-        raise StorageError(f"`{file}` cannot be written: {error.strerror}", state="no keys were written") from error

@@ -1,7 +1,7 @@
 """Where rows of findings go: counted, a few kept as examples, and all written out if that is asked.
 
-Writes: with a folder, one CSV file for each finding, and one for the rejected rows of each table. Cells that a
-spreadsheet would take for a formula begin with an apostrophe.
+Writes: with a folder, one CSV file for each finding, and one for the rejected rows of each table. They are
+written for people (`people_csv`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Final
 import polars as pl
 
 from forcelift.before.profile.records import EXAMPLES_MAX, MASK, Action, Example, finding_name
+from forcelift.people_csv import append_frame
 
-FORMULA: Final = r"^[=+\-@\t\r]"
 _VALUE_SHOWN: Final = 120
 
 
@@ -85,21 +85,10 @@ class FindingSink:
 
     def _write(self, name: str, frame: pl.DataFrame) -> None:
         assert self._folder is not None
-        # The mark at the beginning tells spreadsheets that the file is UTF-8. It is opened anew for each batch, as a
-        # profile may have more findings than a process may have files open.
+        # The file is opened anew for each batch: a profile may have more findings than a process may have files open.
         is_new = name not in self._begun
         self._begun.add(name)
-        path = self._folder / f"{file_name(name)}.csv"
-        with path.open("w" if is_new else "a", encoding="utf-8-sig" if is_new else "utf-8", newline="") as file:
-            file.write(neutralised(frame).write_csv(include_header=is_new))
-
-
-def neutralised(frame: pl.DataFrame) -> pl.DataFrame:
-    """Texts that a spreadsheet would take for a formula, with an apostrophe before them."""
-    return frame.with_columns(
-        pl.when(pl.col(name).str.contains(FORMULA)).then(pl.concat_str(pl.lit("'"), name)).otherwise(name).alias(name)
-        for name in frame.columns
-    )
+        append_frame(self._folder / f"{file_name(name)}.csv", frame, is_new=is_new)
 
 
 def file_name(name: str) -> str:
