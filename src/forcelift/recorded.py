@@ -16,7 +16,8 @@ from pathlib import Path
 
 from forcelift.audit import LeaseHolder, OrgState, PerformanceRow
 from forcelift.audit.records import Asked, Batch, Control
-from forcelift.errors import StateConflict, StorageError
+from forcelift.audit.scope import Scope, batch_scope, project_scope
+from forcelift.errors import StateConflict, StorageError, UsageError
 from forcelift.plan import LoadedPlan, load_plan, masked_url
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.state import State, open_state
@@ -39,6 +40,30 @@ def find_batch(loaded: LoadedPlan, state: State, batch_id: str | None) -> Batch:
         name = f"batch `{batch_id}`" if batch_id else "batch of this plan"
         raise StateConflict(f"there is no {name}", hint="begin one with `forcelift run`")
     return batch
+
+
+def scope_of(loaded: LoadedPlan, state: State, batch_id: str | None, *, project: bool = False) -> Scope:
+    """What a command is about: the batch of that name, the plan's newest, or with `project` all of the plan's project.
+
+    A project is all batches of one `project` name that sent rows into the org of the newest of them.
+
+    Raises:
+        StateConflict: There is no such batch, or none of the project has sent rows.
+        UsageError: A batch and the project are both asked for.
+    """
+    if not project:
+        return batch_scope(find_batch(loaded, state, batch_id))
+    if batch_id is not None:
+        raise UsageError(
+            f"both batch `{batch_id}` and the whole project are asked for",
+            state="nothing was read or written",
+            hint="leave out the batch, or `--project`",
+        )
+    name = loaded.plan.project
+    scope = project_scope(state.audit.batches(name))
+    if scope is None:
+        raise StateConflict(f"no batch of project `{name}` has sent rows", hint="begin one with `forcelift run`")
+    return scope
 
 
 def batch_summary(plan_file: str | Path, batch_id: str | None = None) -> BatchSummary:

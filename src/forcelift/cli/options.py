@@ -20,6 +20,12 @@ plan_option = click.option(
     help="The plan file",
 )
 batch_option = click.option("--batch", "batch_id", metavar="BATCH", help="The batch; by default the plan's newest")
+project_option = click.option(
+    "--project",
+    "project",
+    is_flag=True,
+    help="Instead of a batch: all batches of the plan's project, each row counted once",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout")
 
 
