@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from forcelift.audit.records import Batch, BatchMode, BatchState
 from forcelift.audit.scope import Scope, batch_scope, project_scope
 
