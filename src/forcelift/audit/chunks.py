@@ -136,7 +136,12 @@ class Chunks(Holding):
                 "chunk_staged",
                 chunk_values=change,
                 audit_values=audit,
-                payload={"files": files, "changes": dict(staged.changes)},
+                payload={
+                    "files": files,
+                    "changes": dict(staged.changes),
+                    "seconds": staged.seconds,
+                    "clean_seconds": staged.clean_seconds,
+                },
             )
 
     def load_chunk(self, audit_id: int, ledger_file: str, sha256: str) -> Chunk:

@@ -45,6 +45,7 @@ def staged_document(staged: StagedChunk) -> dict[str, Any]:
         "source_checksum": staged.source_checksum,
         "changes": dict(staged.changes),
         "seconds": staged.seconds,
+        "clean_seconds": staged.clean_seconds,
         "bytes": staged.bytes,
         "snapshot": staged.snapshot,
         "link_rows_file": staged.link_rows_file,

@@ -149,8 +149,13 @@ class Jobs(Holding):
         answered: int,
         org_state: str | None,
         error_message: str | None = None,
+        *,
+        seconds: float = 0.0,
     ) -> Job:
-        """The job's answers are sealed in storage; `org_state` is None where the org has forgotten the job."""
+        """The job's answers are sealed in storage; `org_state` is None where the org has forgotten the job.
+
+        `seconds` are those that fetching and joining the answers took.
+        """
         with self.write() as connection:
             now = self.clock.now()
             self._need_claim(connection, job_no)
@@ -164,7 +169,13 @@ class Jobs(Holding):
                 error_message=fit_text(error_message, tables.ERROR_MESSAGE_BYTES),
                 ended_at=now,
             )
-            payload = {"job": job_no, "answered": answered, "org_state": org_state, "results_file": results_file}
+            payload = {
+                "job": job_no,
+                "answered": answered,
+                "org_state": org_state,
+                "results_file": results_file,
+                "seconds": round(seconds, 3),
+            }
             append(connection, now, "job_collected", payload, batch_id=job.batch_id)
             return job
 

@@ -123,6 +123,7 @@ class StagedChunk:
     source_checksum: str
     changes: Mapping[str, int] = field(default_factory=dict)  # "rule:column" -> rows
     seconds: float = 0.0
+    clean_seconds: float = 0.0  # of `seconds` those in rules and files, not waiting for the source
     bytes: int = 0  # of all its files on disk; 0 in records of earlier versions
     snapshot: str | None = None  # the source's state that the rows were read from, where it has names for them
     link_rows_file: str | None = None  # Parquet: what became of each row of the link pass

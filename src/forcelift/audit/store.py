@@ -14,12 +14,14 @@ from forcelift.audit.database import OnStep, no_step, open_database
 from forcelift.audit.evidence import EvidenceRows
 from forcelift.audit.jobs import Jobs
 from forcelift.audit.lease import Lease, Leases
+from forcelift.audit.notes import Notes
 from forcelift.audit.org_states import OrgStates
 from forcelift.audit.profiles import Profiles
 from forcelift.audit.readings import Readings
 from forcelift.audit.reloads import Reloads
 from forcelift.audit.rollbacks import Rollbacks
 from forcelift.audit.shares import LeaseTimes
+from forcelift.audit.step_times import StepTimes
 from forcelift.audit.validations import Validations
 from forcelift.protocols.clock import Clock
 
@@ -32,11 +34,13 @@ class AuditStore(
     Claims,
     EvidenceRows,
     Leases,
+    Notes,
     OrgStates,
     Profiles,
     Readings,
     Reloads,
     Rollbacks,
+    StepTimes,
     Validations,
 ):
     """An open audit database.

@@ -18,6 +18,7 @@ from forcelift.audit.before_tables import org_state as org_state
 from forcelift.audit.before_tables import org_state_holder as org_state_holder
 from forcelift.audit.before_tables import profile as profile
 from forcelift.audit.before_tables import sign_off as sign_off
+from forcelift.audit.note_tables import report_note as report_note
 from forcelift.audit.schema import FILE, HASH, ID, NAME, WORD
 from forcelift.audit.schema import metadata as metadata
 from forcelift.audit.types import (
@@ -32,7 +33,7 @@ from forcelift.audit.types import (
     whole_number,
 )
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 PRODUCT = "forcelift"
 
 BATCH_ID_BYTES = 50

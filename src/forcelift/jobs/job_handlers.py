@@ -194,6 +194,7 @@ class JobHandlers:
 
     def _collect(self, collector: AnswerCollector, job: Job, seen: IngestJob | None, name: str) -> Tally:
         world = self._world
+        began = world.clock.monotonic()
         answers = collector.collect(job, seen)
         if seen is not None and seen.state is JobState.ABORTED:
             self._check_still(job, seen)
@@ -208,6 +209,7 @@ class JobHandlers:
             answered=result.sent - result.open,
             org_state=seen.state.value if seen is not None else None,
             error_message=error,
+            seconds=world.clock.monotonic() - began,
         )
         return result
 

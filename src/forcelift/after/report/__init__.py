@@ -1,6 +1,23 @@
-"""The final report of a batch: its figures, and the page in the structure of the checklist's template."""
+"""The final report: its figures, and its pages in the structure of the checklist's template."""
 
-from forcelift.after.report.figures import Issue, Performance, Reconciled, ReportFigures, ReportStatus, figures_of
+from forcelift.after.report.content import Content, Signed
+from forcelift.after.report.figures import Issue, Performance, Reconciled, ReportFigures, ReportStatus, Said, figures_of
+from forcelift.after.report.html_page import html_page
 from forcelift.after.report.markdown import markdown
+from forcelift.after.report.words import Language, Words
 
-__all__ = ["Issue", "Performance", "Reconciled", "ReportFigures", "ReportStatus", "figures_of", "markdown"]
+__all__ = [
+    "Content",
+    "Issue",
+    "Language",
+    "Performance",
+    "Reconciled",
+    "ReportFigures",
+    "ReportStatus",
+    "Said",
+    "Signed",
+    "Words",
+    "figures_of",
+    "html_page",
+    "markdown",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -14,13 +14,7 @@ from forcelift.audit.readings import ChunkSpan, FailureGroup
 from forcelift.audit.records import Batch, BatchState, ChunkStatus, Rollback
 from forcelift.audit.validations import ValidationRow
 
-_LEVELS: Final[Mapping[int, str]] = {
-    1: "Count Match",
-    2: "Sum Match",
-    3: "Sample Check",
-    4: "Business Rules",
-    5: "Proof of Every Field",
-}
+_LEVELS: Final = (1, 2, 3, 4, 5)
 _SUMS: Final = ("sum of ", "average of ")
 
 
@@ -60,13 +54,20 @@ class TableFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """Something to say in any language: a key of the report's words, and its figures."""
+
+    key: str
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciled:
     """One level of validation over all tables, by its newest checks."""
 
     level: int
-    name: str
     status: ReportStatus
-    details: str
+    said: tuple[Said, ...]
     taken_at: datetime | None
 
 
@@ -192,52 +193,56 @@ def _changed_at(spans: Sequence[ChunkSpan], rollbacks: Sequence[Rollback]) -> da
 def _reconcile(
     level: int, checks: Sequence[ValidationRow], tables: Sequence[str], changed_at: datetime | None
 ) -> Reconciled:
-    name = _LEVELS[level]
     words = [str(one.details["status"]) for one in checks]
     told = [word for word in words if word != "not_checked"]
     taken_at = max((one.taken_at for one in checks), default=None)
     if not told:
-        reason = next((str(one.details["reason"]) for one in checks if one.details.get("reason")), "not validated yet")
-        return Reconciled(level=level, name=name, status=ReportStatus.OPEN, details=reason, taken_at=taken_at)
+        reason = next((str(one.details["reason"]) for one in checks if one.details.get("reason")), None)
+        said = Said(key="not_validated_yet") if reason is None else Said(key="as_told", figures={"text": reason})
+        return Reconciled(level=level, status=ReportStatus.OPEN, said=(said,), taken_at=taken_at)
     status = ReportStatus.PASS
     if "failed" in told:
         status = ReportStatus.FAIL
     elif "drift" in told:
         status = ReportStatus.DRIFT
-    details = _details(level, checks)
+    said_all = [_details(level, checks)]
     looked_at = {one.table_name for one in checks}
     if left_out := [table for table in tables if table not in looked_at]:
-        details += f"; not validated: {', '.join(left_out)}"
+        said_all.append(Said(key="not_validated", figures={"tables": ", ".join(left_out)}))
         # What was not looked at is never passed.
         status = ReportStatus.OPEN if status is ReportStatus.PASS else status
     oldest = min(one.taken_at for one in checks)
     if changed_at is not None and oldest < changed_at:
-        details += f"; out of date: the batch changed the org after {oldest:%Y-%m-%d %H:%M:%S} UTC"
+        said_all.append(Said(key="out_of_date", figures={"moment": oldest}))
         status = ReportStatus.OPEN if status is ReportStatus.PASS else status
-    return Reconciled(level=level, name=name, status=status, details=details, taken_at=taken_at)
+    return Reconciled(level=level, status=status, said=tuple(said_all), taken_at=taken_at)
 
 
-def _details(level: int, checks: Sequence[ValidationRow]) -> str:
+def _details(level: int, checks: Sequence[ValidationRow]) -> Said:
     if level == 1:
         pairs = [one.details for one in checks if one.details["check"] == "records made and records in the org"]
         source, target = _total(pairs, "source"), _total(pairs, "target")
-        return f"{percent(min(source, target), max(source, target))} % match" if source or target else "no records"
+        if not source and not target:
+            return Said(key="count_none")
+        return Said(key="count_match", figures={"percent": percent(min(source, target), max(source, target))})
     if level == 2:
         sums = [one.details for one in checks if str(one.details["check"]).startswith(_SUMS)]
         different = sum(1 for one in sums if one["status"] == "failed")
         shares = [_variance(one) for one in sums]
         widest = max((share for share in shares if share is not None), default=Decimal(0))
-        return f"{len(sums) - different} of {len(sums)} sums and averages agree; widest variance {widest:f} %"
+        agree = len(sums) - different
+        return Said(key="sum_match", figures={"agree": agree, "sums": len(sums), "widest": f"{widest:f}"})
     if level == 3:
         pairs = [one.details for one in checks if one.details["check"] == "sampled records"]
         source, target = _total(pairs, "source"), _total(pairs, "target")
-        return f"{target:,}/{source:,} records matched"
+        return Said(key="sample_match", figures={"found": target, "sampled": source})
     if level == 5:
         pairs = [one.details for one in checks if one.details["check"] == "records"]
         source, target = _total(pairs, "source"), _total(pairs, "target")
-        return f"{percent(min(source, target), source)} % of {source:,} records proved in every field"
+        share = percent(min(source, target), source)
+        return Said(key="proof_match", figures={"percent": share, "records": source})
     passed = sum(1 for one in checks if one.passed)
-    return f"{passed} of {sum(1 for one in checks if one.passed is not None)} rules hold"
+    return Said(key="rules_hold", figures={"held": passed, "rules": sum(1 for one in checks if one.passed is not None)})
 
 
 def _total(details: Sequence[Mapping[str, Any]], side: str) -> int:

@@ -2,53 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from typing import Final
 
-from forcelift.after.report.figures import ReportFigures, ReportStatus, TableFigures
-from forcelift.after.validate.checks import percent
+from forcelift.after.report.content import Content, alarms, details_of
+from forcelift.after.report.figures import ReportStatus, TableFigures
+from forcelift.after.report.told import days, metrics, rate, remarks, resolution, step_rows, verdict
+from forcelift.after.report.words import Language, Words
 
-_MARKS: Final = {
-    ReportStatus.SUCCESS: "✅ SUCCESS",
-    ReportStatus.PARTIAL: "⚠️ PARTIAL",
-    ReportStatus.FAILED: "❌ FAILED",
-    ReportStatus.PASS: "✅ PASS",
-    ReportStatus.FAIL: "❌ FAIL",
-    ReportStatus.DRIFT: "⚠️ DRIFT",
-    ReportStatus.OPEN: "⏳ NOT CHECKED",
+_SIGNS: Final = {
+    ReportStatus.SUCCESS: "✅",
+    ReportStatus.PARTIAL: "⚠️",
+    ReportStatus.FAILED: "❌",
+    ReportStatus.PASS: "✅",
+    ReportStatus.FAIL: "❌",
+    ReportStatus.DRIFT: "⚠️",
+    ReportStatus.OPEN: "⏳",
 }
 
 
-def markdown(report: ReportFigures) -> str:
+def markdown(content: Content, words: Words | None = None) -> str:
     """The whole page."""
-    sections = (_summary, _statistics, _reconciliation, _issues, _performance, _sign_off, _rollbacks, _checks, _basis)
-    return "\n".join(line for section in sections for line in section(report)) + "\n"
+    words = words or Words()
+    sections = (
+        _summary, _statistics, _reconciliation, _issues, _performance, _sign_off,
+        _steps, _quota, _rollbacks, _checks, _basis,
+    )  # fmt: skip
+    return "\n".join(line for section in sections for line in section(content, words)) + "\n"
 
 
-def _summary(report: ReportFigures) -> Iterator[str]:
-    yield from ("# Data Migration Report", "", "## Executive Summary")
-    yield f"- **Project:** {_cell(report.batch.project)}"
-    began = report.performance.began_at or report.batch.started_at
-    ended = report.performance.ended_at or report.batch.ended_at or report.made_at
-    yield f"- **Date:** {began.astimezone(UTC):%Y-%m-%d} to {ended.astimezone(UTC):%Y-%m-%d}"
-    yield f"- **Status:** {_MARKS[report.status]}"
-    yield f"- **Batch:** {_cell(report.batch.batch_id)}"
-    yield from (f"- **Note:** {_cell(note)}" for note in report.notes)
+def _summary(content: Content, words: Words) -> Iterator[str]:
+    report = content.figures
+    yield from (f"# {words('title')}", "")
+    for one in alarms(content, words):
+        yield from (f"> **⚠️ {_cell(one.what)}** {_cell(one.do, code=True)}", "")
+    yield f"## {words('summary')}"
+    yield f"- **{words('project')}:** {_cell(report.batch.project)}"
+    yield f"- **{words('date')}:** {days(report, words)}"
+    yield f"- **{words('status')}:** {_mark(report.status, words)}"
+    yield f"- **{words('batch')}:** {_cell(report.batch.batch_id)}"
+    yield from (f"- **{words('note')}:** {_cell(note)}" for note in remarks(content, words))
     yield ""
 
 
-def _statistics(report: ReportFigures) -> Iterator[str]:
-    yield from ("## Migration Statistics", "")
-    yield "| Table | Source | Target | Success | Failed | Rate |"
+def _mark(status: ReportStatus, words: Words) -> str:
+    return f"{_SIGNS[status]} {verdict(status, words)}"
+
+
+def _statistics(content: Content, words: Words) -> Iterator[str]:
+    yield from (f"## {words('statistics')}", "")
+    yield _row(*(words(key) for key in ("table", "source", "target", "success", "failed", "rate")))
     yield "|-------|--------|--------|---------|--------|------|"
-    for one in report.tables:
-        yield _row(_cell(one.table), *_counts(one), _rate(one))
-    total = report.total
-    yield _row("**TOTAL**", *(f"**{text}**" for text in (*_counts(total), _rate(total))))
+    for one in content.figures.tables:
+        yield _row(_cell(one.table), *_counts(one), rate(one))
+    total = content.figures.total
+    yield _row(f"**{words('total')}**", *(f"**{text}**" for text in (*_counts(total), rate(total))))
     yield ""
-    yield f"Failed: {total.refused:,} refused by Salesforce, {total.rejected:,} rejected by rules of the plan."
-    yield f"Dropped as duplicates: {total.duplicate:,}. Each row of the source is counted once."
+    yield words("split_note", refused=total.refused, rejected=total.rejected)
+    yield words("duplicates_note", duplicate=total.duplicate)
     yield ""
 
 
@@ -56,108 +67,127 @@ def _counts(one: TableFigures) -> tuple[str, ...]:
     return tuple(f"{number:,}" for number in (one.source, one.target, one.success, one.failed))
 
 
-def _rate(one: TableFigures) -> str:
-    return f"{percent(one.success, one.source)}%" if one.source else "-"
-
-
-def _reconciliation(report: ReportFigures) -> Iterator[str]:
-    yield from ("## Reconciliation Results", "", "| Check | Status | Details |", "|-------|--------|---------|")
-    for one in report.reconciled:
-        yield _row(one.name, _MARKS[one.status], _cell(one.details))
+def _reconciliation(content: Content, words: Words) -> Iterator[str]:
+    yield from (f"## {words('reconciliation')}", "")
+    yield _row(words("check"), words("status"), words("details"))
+    yield "|-------|--------|---------|"
+    for one in content.figures.reconciled:
+        yield _row(words(f"level_{one.level}"), _mark(one.status, words), _cell(details_of(one.said, words)))
     yield ""
 
 
-def _issues(report: ReportFigures) -> Iterator[str]:
-    yield from ("## Issues Encountered", "")
-    if not report.issues:
-        yield from ("None: no row was refused or rejected.", "")
-    for number, issue in enumerate(report.issues, start=1):
+def _issues(content: Content, words: Words) -> Iterator[str]:
+    issues = content.figures.issues
+    yield from (f"## {words('issues')}", "")
+    if not issues:
+        yield from (words("no_issues"), "")
+    for number, issue in enumerate(issues, start=1):
         group = issue.group
-        what = f"{group.rows:,} records of {_cell(group.table_name)} failed with {_cell(group.code)}"
-        yield f"{number}. **Issue:** {what}"
-        yield f"   - **Root Cause:** {_cell(issue.cause)}"
-        resolution = "; ".join(issue.notes) if issue.notes else f"open: {issue.remedy}"
-        yield f"   - **Resolution:** {_cell(resolution)}"
-        yield f"   - **Records Fixed:** {issue.fixed:,}"
-    if report.issues:
+        what = words("issue_line", rows=group.rows, table=_cell(group.table_name), code=_cell(group.code))
+        yield f"{number}. **{words('issue')}:** {what}"
+        yield f"   - **{words('cause')}:** {_cell(issue.cause)}"
+        yield f"   - **{words('resolution')}:** {_cell(resolution(issue, words))}"
+        yield f"   - **{words('fixed')}:** {issue.fixed:,}"
+    if issues:
         yield ""
 
 
-def _performance(report: ReportFigures) -> Iterator[str]:
-    figures = report.performance
-    yield from ("## Performance Metrics", "", "| Metric | Value |", "|--------|-------|")
-    yield _row("Total Duration", _duration(figures.seconds))
-    yield _row("Average Throughput", f"{figures.average:,.0f} records/second")
-    yield _row("Peak Throughput", f"{figures.peak:,.0f} records/second")
-    yield _row("SF API Calls Used", f"{figures.api_calls:,}")
+def _performance(content: Content, words: Words) -> Iterator[str]:
+    yield from (f"## {words('performance')}", "", _row(words("metric"), words("value")), "|--------|-------|")
+    for name, value in metrics(content, words):
+        yield _row(name, value)
     yield ""
 
 
-def _sign_off(report: ReportFigures) -> Iterator[str]:
-    yield from ("## Sign-off", "", "| Role | Name | Date | Signature |", "|------|------|------|-----------|")
-    yield from (_row(_cell(role), "", "", "") for role in report.roles)
+def _sign_off(content: Content, words: Words) -> Iterator[str]:
+    yield from (f"## {words('sign_off')}", "")
+    yield _row(*(words(key) for key in ("role", "name", "date", "signature")))
+    yield "|------|------|------|-----------|"
+    for role in content.roles:
+        signed = content.of_role(role)
+        for one in signed:
+            stale = f"**{words('stale_because', why=_cell(one.why_stale or ''))}**" if one.is_stale else ""
+            note = " ".join(text for text in (_cell(one.note or ""), stale) if text)
+            yield _row(_cell(role), _cell(one.name), words.moment(one.at), note)
+        if not signed:
+            yield _row(_cell(role), "", "", "")
     yield ""
 
 
-def _rollbacks(report: ReportFigures) -> Iterator[str]:
-    if not report.rollbacks:
+def _steps(content: Content, words: Words) -> Iterator[str]:
+    rows = step_rows(content, words)
+    if not rows:
         return
-    yield from ("## Rollbacks", "", "| Begun (UTC) | By | Reason | Ended |", "|---|---|---|---|")
-    for one in report.rollbacks:
-        yield _row(_moment(one.began_at), _cell(one.asked_by), _cell(one.reason), _moment(one.ended_at))
-    total = report.total
-    yield from (
-        "",
-        f"{total.rolled_back:,} rows were taken back; {total.kept:,} were kept, as others had built on them.",
-        "",
-    )
+    yield from (f"## {words('time_went')}", "")
+    yield _row(*(words(key) for key in ("step", "seconds", "share", "in_parallel")))
+    yield "|------|------:|------:|------:|"
+    for _, word, *numbers in rows:
+        yield _row(word, *numbers)
+    yield from ("", words("steps_note"), "")
 
 
-def _checks(report: ReportFigures) -> Iterator[str]:
-    if not report.checks:
+def _quota(content: Content, words: Words) -> Iterator[str]:
+    use = content.quota
+    if use is None:
         return
-    yield from ("## Validation in Full", "", "| Level | Table | Check | Status | Source | Target | Reason |")
+    yield from (f"## {words('chart_quota')}", "")
+    for key, used, allowed in (
+        ("quota_rows", use.rows, use.rows_allowed),
+        ("quota_batches", use.batches, use.batches_allowed),
+    ):
+        yield f"- {words(key)}: {words('quota_of', used=used, allowed=allowed, percent=use.share(used, allowed))}"
+    yield ""
+
+
+def _rollbacks(content: Content, words: Words) -> Iterator[str]:
+    if not content.figures.rollbacks:
+        return
+    yield from (f"## {words('rollbacks')}", "")
+    yield _row(*(words(key) for key in ("begun", "by", "reason", "ended")))
+    yield "|---|---|---|---|"
+    for one in content.figures.rollbacks:
+        yield _row(words.moment(one.began_at), _cell(one.asked_by), _cell(one.reason), words.moment(one.ended_at))
+    total = content.figures.total
+    yield from ("", words("rolled_back_note", rolled_back=total.rolled_back, kept=total.kept), "")
+
+
+def _checks(content: Content, words: Words) -> Iterator[str]:
+    checks = content.figures.checks
+    if not checks:
+        return
+    keys = ("level", "table", "check", "status", "source", "target", "reason")
+    yield from (f"## {words('in_full')}", "", _row(*(words(key) for key in keys)))
     yield "|---|---|---|---|---|---|---|"
-    for one in report.checks:
+    for one in checks:
         details = one.details
+        status = str(details["status"])
         yield _row(
             str(one.level),
             _cell(one.table_name or "-"),
             _cell(one.check_name),
-            str(details["status"]).replace("_", " "),
+            words("checks_open" if status == "not_checked" else f"checks_{status}"),
             *(_cell(str(details[side])) if details.get(side) is not None else "-" for side in ("source", "target")),
             _cell(str(details.get("reason") or "")),
         )
     yield ""
 
 
-def _basis(report: ReportFigures) -> Iterator[str]:
-    yield "## Basis"
-    yield ""
-    yield "Every figure is from the audit database and the ledger of the batch. Personal values are masked there."
-    yield f"Journal head: `{report.head}`. Made {_moment(report.made_at)} UTC."
+def _basis(content: Content, words: Words) -> Iterator[str]:
+    report = content.figures
+    yield from (f"## {words('basis')}", "", words("basis_note"))
+    yield words("head_note", head=report.head, moment=report.made_at)
+    if words.language is Language.THAI:
+        yield words("era_be" if words.buddhist_era else "era_ce")
 
 
 def _row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(text: str) -> str:
-    """A text that cannot break out of its cell or line, or be taken for markup."""
+def _cell(text: str, *, code: bool = False) -> str:
+    """A text that cannot break out of its cell or line, or be taken for markup; `code` keeps our own backticks."""
     plain = " ".join(text.split())
     for sign in ("\\", "|", "<", ">", "*", "_", "`", "[", "]"):
-        plain = plain.replace(sign, f"\\{sign}")
+        if not (code and sign == "`"):
+            plain = plain.replace(sign, f"\\{sign}")
     return plain
-
-
-def _moment(moment: datetime | None) -> str:
-    return "-" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-
-
-def _duration(seconds: float) -> str:
-    """As the template has it: `46 hours 23 minutes`; shorter ones in minutes and seconds."""
-    whole = round(seconds)
-    parts: Sequence[tuple[int, str]] = ((whole // 3600, "hour"), (whole % 3600 // 60, "minute"), (whole % 60, "second"))
-    first = next((number for number, (amount, _) in enumerate(parts) if amount), 2)
-    shown = parts[first : first + 2]
-    return " ".join(f"{amount} {word}{'' if amount == 1 else 's'}" for amount, word in shown)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from html import escape
 from typing import Final
 
 from forcelift.before.profile.page_style import STYLE
-from forcelift.before.profile.plots import bars, shares
+from forcelift.before.profile.plots import bars
 from forcelift.before.profile.records import Action, ColumnProfile, Finding, Histogram, Profile, TableProfile
+from forcelift.pages import document, shares, with_code
 
-_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _CLASSES: Final = {
     Action.REJECTED: "bad",
     Action.FAILED: "bad",
@@ -26,13 +25,7 @@ _CLASSES: Final = {
 def html_page(profile: Profile) -> str:
     """The page of a profile; all values in it are escaped, personal ones masked."""
     title = f"Profile of {profile.project}"
-    parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<link rel="icon" href="data:,">',
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>",
+    body = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="soft"><code>{escape(profile.profile_id)}</code> · data as of'
         f" {profile.as_of:%Y-%m-%d %H:%M} UTC · source {escape(profile.source_kind)} · org"
@@ -42,9 +35,9 @@ def html_page(profile: Profile) -> str:
         *(_table(table) for table in profile.tables),
         "<footer><p>Values of personal columns are masked. Counts of different values marked ~ are estimates (standard"
         " error 1.6%); keys are counted exactly. Lengths are in characters. Where a plot is of a sample, it says so."
-        "</p></footer></main></body></html>",
+        "</p></footer>",
     ]
-    return "\n".join(part for part in parts if part) + "\n"
+    return document(title, style=STYLE, body=body)
 
 
 def _tiles(profile: Profile) -> str:
@@ -119,14 +112,9 @@ def _finding(finding: Finding) -> str:
         f'<tr><td class="n">{finding.rows:,}</td><td><span class="word {kind}">{escape(finding.action)}</span></td>'
         f'<td class="name"><code>{escape(finding.column)}</code></td>'
         f'<td class="what">{escape(finding.what)}{more}</td>'
-        f'<td class="do">{_with_code(_sentence(finding.outcome))}'
-        f' <span class="keys">{_with_code(finding.remedy)}</span></td></tr>'
+        f'<td class="do">{with_code(_sentence(finding.outcome))}'
+        f' <span class="keys">{with_code(finding.remedy)}</span></td></tr>'
     )
-
-
-def _with_code(text: str) -> str:
-    """What stands between backticks as code."""
-    return re.sub("`([^`]*)`", r"<code>\1</code>", escape(text))
 
 
 def _sentence(text: str) -> str:

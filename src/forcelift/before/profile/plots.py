@@ -45,19 +45,3 @@ def bars(histogram: Histogram, *, label: str, limit: int | None = None) -> str:
         f'<line class="axis" x1="0" y1="{_HEIGHT}" x2="{_WIDTH:.0f}" y2="{_HEIGHT}"/></svg>'
         f'<div class="edges" style="{used}">{edges}</div>'
     )
-
-
-def shares(parts: list[tuple[str, str, int]]) -> str:
-    """One line cut into shares: class, word and rows of each. A share of few rows stays visible."""
-    total = sum(rows for _, _, rows in parts)
-    if not total:
-        return ""
-    pieces = "".join(
-        f'<span class="{kind}" style="flex-grow:{rows / total:.6f}" title="{escape(word)}: {rows:,}"></span>'
-        for kind, word, rows in parts
-        if rows
-    )
-    legend = "".join(
-        f'<span><i class="{kind}"></i>{escape(word)} <b>{rows:,}</b></span>' for kind, word, rows in parts if rows
-    )
-    return f'<div class="shares">{pieces}</div><div class="legend">{legend}</div>'

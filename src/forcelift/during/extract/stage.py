@@ -86,6 +86,7 @@ class _Found:
     rejected: int = 0
     duplicate: int = 0
     standing: int = 0
+    clean_seconds: float = 0.0
     checksum: ChunkSum = field(default_factory=ChunkSum)
     parts: tuple[Part, ...] = ()
     rows_file: str | None = None
@@ -179,6 +180,7 @@ class ChunkStager:
                 batch_rows=self._batch_rows,
             )
             for batch in self._pace.through(batches):
+                came = self._clock.monotonic()
                 for piece in pieces_of(batch, bytes_max=PIECE_BYTES):
                     with self._turn:
                         frame = frame_of(piece)
@@ -190,11 +192,14 @@ class ChunkStager:
                         self._keep_refused(refused, frame, cleaned, first_row=found.extracted)
                         self._count_up(found, cleaned)
                         del frame, cleaned  # or they would be held until the next batch has come
+                found.clean_seconds += self._clock.monotonic() - came
+            came = self._clock.monotonic()
             cleaner.finish()
             if rows.rows == 0:
                 rows.write(cleaner.clean(self._no_rows()).rows)
             found.parts = parts.finish()
             found.rows_file, found.refused_file, found.links_file = rows.seal(), refused.seal(), links.seal()
+            found.clean_seconds += self._clock.monotonic() - came
         return found
 
     def _no_rows(self) -> pl.DataFrame:
@@ -246,6 +251,7 @@ class ChunkStager:
             source_checksum=str(found.checksum),
             changes=dict(self._changes),
             seconds=round(seconds, 3),
+            clean_seconds=round(found.clean_seconds, 3),
             snapshot=view.source.snapshot(),
             standing=found.standing,
         )

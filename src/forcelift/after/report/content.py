@@ -1,0 +1,93 @@
+"""Everything that a report shows beside its figures: over time, step by step, and what has to be seen first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from forcelift.after.report.curves import Curves, QuotaUse
+from forcelift.after.report.figures import ReportFigures, Said
+from forcelift.after.report.steps import StepShares
+from forcelift.after.report.words import Words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """A sign-off that stands in the report; one that went stale says why."""
+
+    role: str
+    name: str
+    at: datetime
+    note: str | None = None
+    is_stale: bool = False
+    why_stale: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """A whole report.
+
+    Attributes:
+        curves: None while no chunk has ended.
+        quota: None where nothing was reserved.
+        remarks: Of the batch as a whole.
+        switched_off: Automations of the batch's org that are, or may be, switched off, by name.
+        signed: Sign-offs, each role's newest last.
+    """
+
+    figures: ReportFigures
+    steps: StepShares = field(default_factory=StepShares)
+    curves: Curves | None = None
+    quota: QuotaUse | None = None
+    remarks: tuple[Said, ...] = ()
+    switched_off: tuple[str, ...] = ()
+    signed: tuple[Signed, ...] = ()
+
+    def of_role(self, role: str) -> list[Signed]:
+        """The sign-offs of a role."""
+        return [one for one in self.signed if one.role == role]
+
+    @property
+    def roles(self) -> list[str]:
+        """The plan's roles in its order, then others that signed."""
+        return list(dict.fromkeys([*self.figures.roles, *(one.role for one in self.signed)]))
+
+    @property
+    def stale(self) -> list[Signed]:
+        """Sign-offs of data that is not there any more."""
+        return [one for one in self.signed if one.is_stale]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """What a reader must not miss: what is the matter, and what to do."""
+
+    what: str
+    do: str
+
+
+_NAMES_SHOWN = 6
+
+
+def alarms(content: Content, words: Words) -> list[Alarm]:
+    """Automations that are still off, and signatures under data that has changed since."""
+    found = []
+    if content.switched_off:
+        what = words("alarm_automations", count=len(content.switched_off), names=names_of(content.switched_off, words))
+        found.append(Alarm(what=what, do=words("alarm_automations_do")))
+    if content.stale:
+        names = names_of(list(dict.fromkeys(one.name for one in content.stale)), words)
+        found.append(Alarm(what=words("alarm_stale", names=names), do=words("alarm_stale_do")))
+    return found
+
+
+def names_of(names: Sequence[str], words: Words) -> str:
+    """A few names, and how many more."""
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    return shown if len(names) <= _NAMES_SHOWN else words("alarm_more", names=shown, more=len(names) - _NAMES_SHOWN)
+
+
+def details_of(said: Sequence[Said], words: Words) -> str:
+    """Several things in one line."""
+    return "; ".join(words(one.key, **one.figures) for one in said)

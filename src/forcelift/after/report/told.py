@@ -1,0 +1,138 @@
+"""What all forms of the report say in the same words: verdicts, rates, rows of tables, the headline. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from forcelift.after.report.content import Content
+from forcelift.after.report.curves import Curves
+from forcelift.after.report.figures import Issue, ReportFigures, ReportStatus, TableFigures
+from forcelift.after.report.words import Language, Words
+from forcelift.after.validate.checks import percent
+
+KINDS: Final = {
+    ReportStatus.SUCCESS: "good",
+    ReportStatus.PARTIAL: "warn",
+    ReportStatus.FAILED: "bad",
+    ReportStatus.PASS: "good",
+    ReportStatus.FAIL: "bad",
+    ReportStatus.DRIFT: "warn",
+    ReportStatus.OPEN: "told",
+}
+"""How a verdict is coloured."""
+
+_WORDS: Final = {
+    ReportStatus.SUCCESS: "success_word",
+    ReportStatus.PARTIAL: "partial_word",
+    ReportStatus.FAILED: "failed_word",
+    ReportStatus.PASS: "pass_word",
+    ReportStatus.FAIL: "fail_word",
+    ReportStatus.DRIFT: "drift_word",
+    ReportStatus.OPEN: "open_word",
+}
+CHECKS_SHOWN: Final = 400
+"""Lines of the validation in full; a batch of many tables has thousands of checks."""
+
+
+def verdict(status: ReportStatus, words: Words) -> str:
+    """The word of a verdict; in Thai the checklist's own word stands beside it."""
+    word = words(_WORDS[status])
+    if words.language is Language.ENGLISH:
+        return word
+    return f"{word} ({Words()(_WORDS[status])})"
+
+
+def rate(one: TableFigures) -> str:
+    """Success of source in percent, never rounded up to a hundred."""
+    return f"{percent(one.success, one.source)}%" if one.source else "-"
+
+
+def days(report: ReportFigures, words: Words) -> str:
+    """From when to when."""
+    began = report.performance.began_at or report.batch.started_at
+    ended = report.performance.ended_at or report.batch.ended_at or report.made_at
+    return words("date_range", began=words.date(began), ended=words.date(ended))
+
+
+def headline(report: ReportFigures, words: Words) -> str:
+    """What became of the rows, in one or two sentences."""
+    total = report.total
+    parts = [words("headline", target=total.target, source=total.source)]
+    if total.failed:
+        parts.append(words("headline_failed", failed=total.failed))
+    else:
+        parts.append(words("headline_clean"))
+    if fixed := sum(issue.fixed for issue in report.issues):
+        parts.append(words("headline_fixed", fixed=fixed))
+    if total.duplicate:
+        parts.append(words("headline_duplicates", rows=total.duplicate))
+    return " ".join(parts)
+
+
+def remarks(content: Content, words: Words) -> list[str]:
+    """What is to be said of the batch as a whole."""
+    return [*content.figures.notes, *(words(one.key, **one.figures) for one in content.remarks)]
+
+
+def resolution(issue: Issue, words: Words) -> str:
+    """What was done; while nothing was, what to do."""
+    return "; ".join(issue.notes) if issue.notes else words("resolution_open", remedy=issue.remedy)
+
+
+def metrics(content: Content, words: Words) -> list[tuple[str, str]]:
+    """The template's four figures of performance, and what held the batch up most."""
+    figures = content.figures.performance
+    rows = [
+        (words("duration"), words.duration(figures.seconds)),
+        (words("average"), words("per_second", rows=f"{figures.average:,.0f}")),
+        (words("peak"), words("per_second", rows=f"{figures.peak:,.0f}")),
+        (words("api_calls"), f"{figures.api_calls:,}"),
+    ]
+    if (line := bottleneck(content, words)) is not None:
+        rows.append((words("bottleneck"), line))
+    return rows
+
+
+def bottleneck(content: Content, words: Words) -> str | None:
+    """The step that took the most time; None if that is not known."""
+    most = content.steps.bottleneck
+    if most is None:
+        return None
+    share = most.seconds / content.steps.total
+    return words(
+        "bottleneck_line",
+        step=words(f"step_{most.step}"),
+        seconds=seconds_text(most.seconds, words),
+        percent=f"{share * 100:.0f}",
+    )
+
+
+def seconds_text(seconds: float, words: Words) -> str:
+    """A length of time; tenths below a minute."""
+    return words("seconds_n", n=f"{seconds:,.1f}") if seconds < 60 else words.duration(seconds)
+
+
+def step_rows(content: Content, words: Words) -> list[tuple[str, str, str, str, str]]:
+    """Of each step: its name in the code, its word, seconds, share, and seconds of all chunks."""
+    whole = content.steps.total
+    return [
+        (
+            one.step.value,
+            words(f"step_{one.step}"),
+            f"{one.seconds:,.1f}",
+            f"{one.seconds / whole * 100:.1f} %" if whole else "-",
+            f"{one.chunk_seconds:,.1f}",
+        )
+        for one in content.steps.shares
+    ]
+
+
+def times(curves: Curves, words: Words) -> Sequence[str]:
+    """When the plots over time begin, are half way, and end: hours, or days where it took longer than two."""
+    middle = curves.began + (curves.ended - curves.began) / 2
+    whole = (curves.ended - curves.began).total_seconds()
+    if whole > 48 * 3600:
+        return [words.date(one) for one in (curves.began, middle, curves.ended)]
+    form = "%H:%M:%S" if whole < 3600 else "%H:%M"
+    return [f"{one:{form}}" for one in (curves.began, middle, curves.ended)]

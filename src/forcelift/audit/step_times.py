@@ -1,0 +1,97 @@
+"""When each step of a batch's chunks and jobs began and ended, as the journal tells it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from forcelift.audit import tables
+from forcelift.audit.journal import Journal
+
+CHUNK_ACTIONS: Final = (
+    "chunk_started",
+    "chunk_staged",
+    "chunk_loaded",
+    "links_staged",
+    "chunk_settled",
+    "chunk_failed",
+)
+JOB_ACTIONS: Final = ("job_intended", "job_created", "job_closed", "job_collected", "job_abandoned")
+WAIT_ACTIONS: Final = ("governor", "waits", "pause_asked", "resume_asked", "control_cleared")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepEvent:
+    """One move of a chunk or of one of its jobs, or of what a batch waits for, which has no chunk."""
+
+    at: datetime
+    action: str
+    audit_id: int | None
+    job_no: int | None
+    payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservedHour:
+    """Rows and Salesforce batches that were reserved in one hour of an org's day, by all batches of this database."""
+
+    hour: datetime
+    rows: int
+    batches: int
+
+
+class StepTimes(Journal):
+    """Questions about the time that a batch took."""
+
+    def step_events(self, batch_ids: Sequence[str]) -> list[StepEvent]:
+        """All moves of these batches, in the order in which they were made."""
+        journal, job = tables.journal, tables.job
+        query = (
+            sa.select(journal.c.at, journal.c.action, journal.c.payload)
+            .where(journal.c.batch_id.in_(batch_ids))
+            .where(journal.c.action.in_([*CHUNK_ACTIONS, *JOB_ACTIONS, *WAIT_ACTIONS]))
+            .order_by(journal.c.seq)
+        )
+        with self.read() as connection:
+            of_jobs = sa.select(job.c.job_no, job.c.audit_id).where(job.c.batch_id.in_(batch_ids))
+            chunk_of = {row.job_no: row.audit_id for row in connection.execute(of_jobs)}
+            found = []
+            for at, action, text in connection.execute(query):
+                payload = json.loads(text)
+                number = payload.get("job")
+                found.append(
+                    StepEvent(
+                        at=datetime.fromisoformat(at),
+                        action=action,
+                        audit_id=payload.get("audit_id", chunk_of.get(number)),
+                        job_no=number,
+                        payload=payload,
+                    )
+                )
+        return found
+
+    def work_times(self, batch_ids: Sequence[str]) -> list[tuple[datetime, datetime]]:
+        """From when to when processes were at work on these batches; one that was killed, until its last heartbeat."""
+        lease = tables.lease
+        query = sa.select(lease.c.since, lease.c.released_at, lease.c.heartbeat).where(lease.c.batch_id.in_(batch_ids))
+        with self.read() as connection:
+            return sorted((since, released or beat) for since, released, beat in connection.execute(query))
+
+    def reserved_hours(self, org_id: str, began: datetime, ended: datetime) -> list[ReservedHour]:
+        """What was reserved of an org's rolling day, hour by hour, from a day before the first instant on."""
+        budget = tables.budget
+        query = (
+            sa.select(budget)
+            .where(budget.c.org_id == org_id, budget.c.hour > began - timedelta(hours=24), budget.c.hour <= ended)
+            .order_by(budget.c.hour)
+        )
+        with self.read() as connection:
+            return [
+                ReservedHour(hour=row.hour, rows=int(row.rows_reserved), batches=int(row.batches_reserved))
+                for row in connection.execute(query)
+            ]
