@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from forcelift.after.report import Content, Issue, Said, Words, figures_of, html_page, markdown
+from forcelift.after.report import Content, Issue, Said, Words, figures_of, html_page, markdown, pdf_page
 from forcelift.after.report.curves import QuotaUse, curves, quota_use
 from forcelift.after.report.figures import TableFigures
 from forcelift.after.report.steps import step_shares
@@ -28,7 +28,7 @@ from forcelift.remedies import remedy_of
 from forcelift.state import State
 from forcelift.summary import NO_IMAGES, BatchSummary, summarise
 
-FORMS: Final = {".md": "markdown", ".html": "html"}
+FORMS: Final = {".md": "markdown", ".html": "html", ".pdf": "pdf"}
 """The forms of a report by the extension of its file."""
 
 NOTE_BYTES: Final = 4000
@@ -172,6 +172,8 @@ def _exists(out: Path) -> StateConflict:
 def _rendered(report: Content, form: str, words: Words) -> bytes:
     if form == "html":
         return html_page(report, words).encode()
+    if form == "pdf":
+        return pdf_page(report, words)
     return markdown(report, words).encode()
 
 

@@ -4,6 +4,7 @@ from forcelift.after.report.content import Content, Signed
 from forcelift.after.report.figures import Issue, Performance, Reconciled, ReportFigures, ReportStatus, Said, figures_of
 from forcelift.after.report.html_page import html_page
 from forcelift.after.report.markdown import markdown
+from forcelift.after.report.pdf_page import pdf_page
 from forcelift.after.report.words import Language, Words
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "figures_of",
     "html_page",
     "markdown",
+    "pdf_page",
 ]

@@ -11,14 +11,19 @@ from forcelift.after.report.html_charts import codes_chart, levels_chart, quota_
 from forcelift.after.report.html_plots import mark, stacked
 from forcelift.after.report.html_style import STYLE
 from forcelift.after.report.told import (
+    CHECK_KINDS,
     CHECKS_SHOWN,
     KINDS,
+    check_word,
     days,
+    fates,
     headline,
     metrics,
     rate,
     remarks,
     resolution,
+    tiles,
+    value_text,
     verdict,
 )
 from forcelift.after.report.words import Language, Words
@@ -78,18 +83,9 @@ def _top(content: Content, words: Words) -> str:
 
 
 def _tiles(content: Content, words: Words) -> str:
-    report, total = content.figures, content.figures.total
-    speed = report.performance
-    tiles = [
-        (f"{total.source:,}", words("rows_read")),
-        (rate(total), words("rate_tile")),
-        (f"{total.failed:,}", words("failed_tile")),
-        (words.duration(speed.seconds), words("duration_tile")),
-        (f"{speed.average:,.0f}", words("average_tile")),
-        (f"{speed.api_calls:,}", words("calls_tile")),
-    ]
     shown = "".join(
-        f'<div class="tile"><b{_long(value)}>{escape(value)}</b>{escape(word)}</div>' for value, word in tiles
+        f'<div class="tile"><b{_long(value)}>{escape(value)}</b>{escape(word)}</div>'
+        for value, word in tiles(content, words)
     )
     return f'<div class="tiles">{shown}</div>'
 
@@ -107,7 +103,7 @@ def _statistics(content: Content, words: Words) -> str:
     legend = "".join(
         f'<span><svg class="key" viewBox="0 0 10 10" aria-hidden="true"><rect class="{kind}" width="10" height="10"/>'
         f"</svg>{escape(words(key))} <b>{number:,}</b></span>"
-        for kind, key, number in _fates(total)
+        for kind, key, number in fates(total)
         if number
     )
     table = (
@@ -122,20 +118,10 @@ def _statistics(content: Content, words: Words) -> str:
     )
 
 
-def _fates(one: TableFigures) -> list[tuple[str, str, int]]:
-    return [
-        ("good", "in_salesforce", one.target),
-        ("told", "taken_back", one.rolled_back),
-        ("drop", "duplicate", one.duplicate),
-        ("warn", "rejected", one.rejected),
-        ("bad", "refused", one.refused),
-    ]
-
-
 def _counts(one: TableFigures, words: Words, *, is_total: bool = False) -> str:
     name = words("total") if is_total else one.table
     numbers = "".join(f'<td class="n">{number:,}</td>' for number in (one.source, one.target, one.success, one.failed))
-    parts = [(kind, float(rows), f"{words(key)}: {rows:,}") for kind, key, rows in _fates(one)]
+    parts = [(kind, float(rows), f"{words(key)}: {rows:,}") for kind, key, rows in fates(one)]
     label = f"{name}: " + ", ".join(title for _, rows, title in parts if rows)
     return (
         f"<tr{' class=total' if is_total else ''}><th scope=row>{escape(name)}</th>{numbers}"
@@ -230,27 +216,20 @@ def _in_full(content: Content, words: Words) -> str:
     keys = ("level", "table", "check", "status", "source", "target", "reason")
     heads = "".join(f"<th{_n(place, (4, 5))} scope=col>{escape(words(key))}</th>" for place, key in enumerate(keys))
     checks = content.figures.checks
-    kinds = {"passed": "good", "failed": "bad", "drift": "warn", "not_checked": "told"}
-    names = {"not_checked": "checks_open"}
     rows = []
     for one in checks[:CHECKS_SHOWN]:
         details, status = one.details, str(one.details["status"])
-        word = words(names.get(status, f"checks_{status}"))
-        sides = "".join(f'<td class="n">{escape(_value(details.get(side)))}</td>' for side in ("source", "target"))
+        kind, word = CHECK_KINDS[status], check_word(status, words)
+        sides = "".join(f'<td class="n">{escape(value_text(details.get(side)))}</td>' for side in ("source", "target"))
         rows.append(
             f"<tr><td>{one.level}</td><td>{escape(one.table_name or '-')}</td><td>{escape(one.check_name)}</td>"
-            f'<td><span class="verdict {kinds[status]}">{mark(kinds[status])}{escape(word)}</span></td>{sides}'
+            f'<td><span class="verdict {kind}">{mark(kind)}{escape(word)}</span></td>{sides}'
             f"<td>{escape(str(details.get('reason') or ''))}</td></tr>"
         )
     table = f'<table class="full"><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
     more = len(checks) - CHECKS_SHOWN
     under = f'<p class="under">{with_code(words("and_more", rows=more))}</p>' if more > 0 else ""
     return _scroll(table, words("in_full")) + under
-
-
-def _value(value: object) -> str:
-    text = "-" if value is None else str(value)
-    return f"{int(text):,}" if text.isascii() and text.isdigit() and len(text) < 19 else text
 
 
 def _footer(content: Content, words: Words) -> str:

@@ -39,12 +39,13 @@ stroke-linejoin:round}
 .alarm b{display:block;font-size:18px}
 .alarm code{color:inherit;background:rgba(255,255,255,.18);padding:1px 5px;border-radius:4px}
 @media (prefers-color-scheme:dark){.alarm{background:#8f2018}}
-.tiles{grid-template-columns:repeat(auto-fit,minmax(165px,1fr));margin-top:26px;margin-bottom:0}
+.tiles{grid-template-columns:repeat(auto-fit,minmax(250px,1fr));margin-top:26px;margin-bottom:0}
 .tile{padding:16px 18px;border-radius:10px;color:var(--soft);font-size:13.5px}
-.tile b{font-size:27px;color:var(--ink);letter-spacing:-.01em;white-space:nowrap}
-.tile b.long{font-size:19px;line-height:1.7}
+.tile b{font-size:25px;color:var(--ink);letter-spacing:-.015em;overflow-wrap:anywhere}
+.tile b.long{font-size:18px;line-height:1.67}
 section>h2{font-size:21px;margin:46px 0 14px;padding-bottom:8px;border-bottom:1px solid var(--line)}
 h3{font-size:15px;margin:0 0 12px}
+.card.below{margin-top:16px}.card.above{margin-bottom:16px}
 .card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:18px 20px;min-width:0}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(380px,1fr));gap:16px;margin-top:16px}
 .scroll{border-radius:10px}
@@ -61,7 +62,7 @@ td.bar{min-width:150px;vertical-align:middle}
 svg.stacked{display:block;width:100%;height:18px;border-radius:4px;overflow:hidden}
 svg.stacked.thin{height:9px}
 rect.rest{fill:var(--rest)}rect.good{fill:var(--good)}rect.bad{fill:var(--bad)}rect.drop{fill:var(--drop)}
-rect.warn{fill:var(--warn)}rect.told{fill:var(--s8)}rect.bar{fill:var(--bar)}
+rect.warn{fill:var(--s4)}rect.told{fill:var(--s8)}rect.copy{fill:var(--s3)}rect.bar{fill:var(--bar)}
 .step_source{fill:var(--s1)}.step_cleaning{fill:var(--s2)}.step_network{fill:var(--s3)}.step_org{fill:var(--s4)}
 .step_quota{fill:var(--s5)}.step_ledger{fill:var(--s6)}.step_held{fill:var(--s7)}.step_stopped{fill:var(--s8)}
 .step_other{fill:var(--s9)}

@@ -6,8 +6,18 @@ from collections.abc import Iterator
 from typing import Final
 
 from forcelift.after.report.content import Content, alarms, details_of
-from forcelift.after.report.figures import ReportStatus, TableFigures
-from forcelift.after.report.told import days, metrics, rate, remarks, resolution, step_rows, verdict
+from forcelift.after.report.figures import ReportStatus
+from forcelift.after.report.told import (
+    counts,
+    days,
+    metrics,
+    quota_lines,
+    rate,
+    remarks,
+    resolution,
+    step_rows,
+    verdict,
+)
 from forcelift.after.report.words import Language, Words
 
 _SIGNS: Final = {
@@ -54,17 +64,13 @@ def _statistics(content: Content, words: Words) -> Iterator[str]:
     yield _row(*(words(key) for key in ("table", "source", "target", "success", "failed", "rate")))
     yield "|-------|--------|--------|---------|--------|------|"
     for one in content.figures.tables:
-        yield _row(_cell(one.table), *_counts(one), rate(one))
+        yield _row(_cell(one.table), *counts(one), rate(one))
     total = content.figures.total
-    yield _row(f"**{words('total')}**", *(f"**{text}**" for text in (*_counts(total), rate(total))))
+    yield _row(f"**{words('total')}**", *(f"**{text}**" for text in (*counts(total), rate(total))))
     yield ""
     yield words("split_note", refused=total.refused, rejected=total.rejected)
     yield words("duplicates_note", duplicate=total.duplicate)
     yield ""
-
-
-def _counts(one: TableFigures) -> tuple[str, ...]:
-    return tuple(f"{number:,}" for number in (one.source, one.target, one.success, one.failed))
 
 
 def _reconciliation(content: Content, words: Words) -> Iterator[str]:
@@ -127,16 +133,9 @@ def _steps(content: Content, words: Words) -> Iterator[str]:
 
 
 def _quota(content: Content, words: Words) -> Iterator[str]:
-    use = content.quota
-    if use is None:
-        return
-    yield from (f"## {words('chart_quota')}", "")
-    for key, used, allowed in (
-        ("quota_rows", use.rows, use.rows_allowed),
-        ("quota_batches", use.batches, use.batches_allowed),
-    ):
-        yield f"- {words(key)}: {words('quota_of', used=used, allowed=allowed, percent=use.share(used, allowed))}"
-    yield ""
+    lines = quota_lines(content, words)
+    if lines:
+        yield from (f"## {words('chart_quota')}", "", *(f"- {one.name}: {one.told}" for one in lines), "")
 
 
 def _rollbacks(content: Content, words: Words) -> Iterator[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from forcelift.after.report.content import Content
@@ -10,6 +12,7 @@ from forcelift.after.report.curves import Curves
 from forcelift.after.report.figures import Issue, ReportFigures, ReportStatus, TableFigures
 from forcelift.after.report.words import Language, Words
 from forcelift.after.validate.checks import percent
+from forcelift.rules.remedies import PREFIX
 
 KINDS: Final = {
     ReportStatus.SUCCESS: "good",
@@ -31,8 +34,22 @@ _WORDS: Final = {
     ReportStatus.DRIFT: "drift_word",
     ReportStatus.OPEN: "open_word",
 }
+CHECK_KINDS: Final = {"passed": "good", "failed": "bad", "drift": "warn", "not_checked": "told"}
+"""How a single check is coloured, by its status."""
+
+CODES_SHOWN: Final = 10
 CHECKS_SHOWN: Final = 400
 """Lines of the validation in full; a batch of many tables has thousands of checks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A bar with a word before it and one behind: its parts by class, amount and title, and what is a whole bar."""
+
+    name: str
+    parts: tuple[tuple[str, float, str], ...]
+    whole: float
+    told: str
 
 
 def verdict(status: ReportStatus, words: Words) -> str:
@@ -136,3 +153,98 @@ def times(curves: Curves, words: Words) -> Sequence[str]:
         return [words.date(one) for one in (curves.began, middle, curves.ended)]
     form = "%H:%M:%S" if whole < 3600 else "%H:%M"
     return [f"{one:{form}}" for one in (curves.began, middle, curves.ended)]
+
+
+def counts(one: TableFigures) -> tuple[str, ...]:
+    """Source, target, success and failed."""
+    return tuple(f"{number:,}" for number in (one.source, one.target, one.success, one.failed))
+
+
+def fates(one: TableFigures) -> list[tuple[str, str, int]]:
+    """What became of a table's rows: class, key of its word, rows."""
+    return [
+        ("good", "in_salesforce", one.target),
+        ("told", "taken_back", one.rolled_back),
+        ("copy", "duplicate", one.duplicate),
+        ("warn", "rejected", one.rejected),
+        ("bad", "refused", one.refused),
+    ]
+
+
+def tiles(content: Content, words: Words) -> list[tuple[str, str]]:
+    """The figures that are seen first, each with its word."""
+    report, total = content.figures, content.figures.total
+    speed = report.performance
+    return [
+        (f"{total.source:,}", words("rows_read")),
+        (rate(total), words("rate_tile")),
+        (f"{total.failed:,}", words("failed_tile")),
+        (words.duration(speed.seconds), words("duration_tile")),
+        (f"{speed.average:,.0f}", words("average_tile")),
+        (f"{speed.api_calls:,}", words("calls_tile")),
+    ]
+
+
+def check_word(status: str, words: Words) -> str:
+    """How a single check went."""
+    return words("checks_open" if status == "not_checked" else f"checks_{status}")
+
+
+def value_text(value: object) -> str:
+    """What a check compared: whole numbers with separators."""
+    text = "-" if value is None else str(value)
+    return f"{int(text):,}" if text.isascii() and text.isdigit() and len(text) < 19 else text
+
+
+def level_lines(content: Content, words: Words) -> list[Line]:
+    """Of each level, how its checks went."""
+    lines = []
+    for one in content.figures.reconciled:
+        found = Counter(str(check.details["status"]) for check in content.figures.checks if check.level == one.level)
+        whole = sum(found.values())
+        order = ("passed", "drift", "not_checked", "failed")
+        parts = tuple(
+            (CHECK_KINDS[status], float(found[status]), f"{check_word(status, words)}: {found[status]:,}")
+            for status in order
+        )
+        told = words("checks_count", passed=found["passed"], checks=whole)
+        lines.append(Line(name=words(f"level_{one.level}"), parts=parts, whole=whole, told=told))
+    return lines
+
+
+def code_lines(content: Content, words: Words) -> list[Line]:
+    """Rows that failed by code, the most first, with those that were fixed."""
+    failed: Counter[str] = Counter()
+    fixed: Counter[str] = Counter()
+    for issue in content.figures.issues:
+        failed[issue.group.code] += issue.group.rows
+        fixed[issue.group.code] += issue.fixed
+    most = max(failed.values(), default=0)
+    lines = []
+    for code, rows in failed.most_common(CODES_SHOWN):
+        done = min(rows, fixed[code])
+        kind = "warn" if code.startswith(PREFIX) else "bad"
+        origin = words("rejected" if kind == "warn" else "refused")
+        state = words("all_fixed") if done == rows else words("still_open", rows=rows - done)
+        parts = (("good", float(done), f"{words('fixed')}: {done:,}"), (kind, float(rows - done), origin))
+        lines.append(Line(name=code, parts=parts, whole=most, told=f"{rows:,} · {state}"))
+    return lines
+
+
+def quota_lines(content: Content, words: Words) -> list[Line]:
+    """What was used of the org's rolling day."""
+    use = content.quota
+    if use is None:
+        return []
+    return [
+        Line(
+            name=words(key),
+            parts=(("bar", float(used), f"{used:,}"),),
+            whole=allowed,
+            told=words("quota_of", used=used, allowed=allowed, percent=use.share(used, allowed)),
+        )
+        for key, used, allowed in (
+            ("quota_rows", use.rows, use.rows_allowed),
+            ("quota_batches", use.batches, use.batches_allowed),
+        )
+    ]
