@@ -39,7 +39,7 @@ stroke-linejoin:round}
 .alarm b{display:block;font-size:18px}
 .alarm code{color:inherit;background:rgba(255,255,255,.18);padding:1px 5px;border-radius:4px}
 @media (prefers-color-scheme:dark){.alarm{background:#8f2018}}
-.tiles{grid-template-columns:repeat(auto-fit,minmax(250px,1fr));margin-top:26px;margin-bottom:0}
+.tiles{grid-template-columns:repeat(3,1fr);margin-top:26px;margin-bottom:0}
 .tile{padding:16px 18px;border-radius:10px;color:var(--soft);font-size:13.5px}
 .tile b{font-size:25px;color:var(--ink);letter-spacing:-.015em;overflow-wrap:anywhere}
 .tile b.long{font-size:18px;line-height:1.67}
@@ -100,7 +100,7 @@ table.signing .stale{color:var(--bad);font-weight:650}
 .bottleneck b{font-size:18px}
 table.full{font-size:13px}table.full td,table.full th{padding:6px 10px}
 footer{border-top:1px solid var(--line);padding-top:14px;overflow-wrap:anywhere}
-@media (max-width:640px){header.top{padding:26px 22px}header.top h1{font-size:26px}
+@media (max-width:640px){.tiles{grid-template-columns:repeat(2,1fr)}header.top{padding:26px 22px}header.top h1{font-size:26px}
 main>section,main>footer,main>.alarms,main>.tiles{margin-left:14px;margin-right:14px}
 .pair{grid-template-columns:1fr}.issue{grid-template-columns:1fr}.issue .number{grid-row:auto}
 .issue dl{grid-template-columns:1fr;gap:0}.issue dd{margin-bottom:6px}}
