@@ -48,6 +48,7 @@ def look_back(loaded: LoadedPlan, state: State, batch_id: str, *, join: bool) ->
     """
     audit = state.audit
     _refuse_rolling_back(state, batch_id)
+    _refuse_retrying(state, batch_id)
     runners = audit.runners(batch_id)
     if join:
         _check_joinable(loaded, batch_id, can_share=audit.can_share)
@@ -70,6 +71,16 @@ def _refuse_rolling_back(state: State, batch_id: str) -> None:
             f"batch `{batch_id}` is being rolled back since {rollback.began_at:%Y-%m-%d %H:%M:%S} UTC",
             state=_UNTOUCHED,
             hint=f"finish it by `forcelift rollback {batch_id} --execute`, then resume",
+        )
+
+
+def _refuse_retrying(state: State, batch_id: str) -> None:
+    """Refused rows that are being sent again are the retry's to end."""
+    if (retry := state.audit.open_retry(batch_id)) is not None:
+        raise StateConflict(
+            f"refused rows of batch `{batch_id}` are being sent again since {retry.began_at:%Y-%m-%d %H:%M:%S} UTC",
+            state=_UNTOUCHED,
+            hint=f"finish it by `forcelift failed retry --batch {batch_id}`",
         )
 
 

@@ -41,6 +41,16 @@ def refuse_at_work(state: State, batch: Batch) -> None:
         )
 
 
+def refuse_retrying(state: State, batch_id: str) -> None:
+    """Rows that are being sent again have no fate yet that could be undone."""
+    if state.audit.open_retry(batch_id) is not None:
+        raise StateConflict(
+            f"refused rows of batch `{batch_id}` are being sent again, and that is not through",
+            state="nothing was changed",
+            hint=f"finish it by `forcelift failed retry --batch {batch_id}`, then roll back",
+        )
+
+
 def check_same(loaded: LoadedPlan, state: State, batch: Batch, org: Org) -> None:
     if batch.org_id != org.org_id:
         raise StateConflict(

@@ -42,6 +42,7 @@ from forcelift.undo_checks import (
     check_same,
     need_batch,
     refuse_at_work,
+    refuse_retrying,
     refuse_unfinished_reload,
     refuse_unsettled,
     refuse_without_images,
@@ -96,6 +97,7 @@ def roll_back(
     with open_state(loaded, clock=clock, create=False) as state:
         batch = need_batch(loaded, state, options.batch_id)
         refuse_at_work(state, batch)
+        refuse_retrying(state, batch.batch_id)
         open_one = state.audit.open_rollback(batch.batch_id)
         if options.execute and open_one is None and not (options.reason or "").strip():
             raise UsageError(

@@ -54,6 +54,14 @@ def replace_failed(
     missing = [name for name in FAILED_COLUMNS if name not in failed.columns]
     if missing:
         raise ValueError(f"failed records lack the columns {', '.join(missing)}")
+    first, last = insert_failed(connection, failed, audit_id=audit_id, table_name=table_name, now=now)
+    return {"failed_first": first, "failed_last": last}
+
+
+def insert_failed(
+    connection: Connection, failed: pl.DataFrame, *, audit_id: int, table_name: str, now: datetime
+) -> tuple[int, int]:
+    """Write failed records beside those that a chunk has; FAILED_ID of the first and last. Columns as there."""
     _insert_keys(connection, failed, audit_id=audit_id)
     first, last = (_last_id(connection) or 0) + 1, 0
     for start in range(0, failed.height, _SLICE_ROWS):
@@ -61,7 +69,7 @@ def replace_failed(
         made = _insert(connection, part, audit_id=audit_id, table_name=table_name, now=now)
         if made is not None:
             first, last = min(first, made[0]), max(last, made[1])
-    return {"failed_first": first, "failed_last": last or _last_id(connection)}
+    return first, last or _last_id(connection) or 0
 
 
 def _delete_failed(connection: Connection, audit_id: int) -> None:

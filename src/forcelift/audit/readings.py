@@ -187,7 +187,7 @@ class Readings(Journal):
         Files of chunks that were undone since, or settled without counting, are left out.
         """
         query = sa.select(tables.journal.c.payload).where(
-            tables.journal.c.batch_id == batch_id, tables.journal.c.action == "chunk_settled"
+            tables.journal.c.batch_id == batch_id, tables.journal.c.action.in_(["chunk_settled", "chunk_retried"])
         )
         with self.read() as connection:
             payloads = [json.loads(payload) for payload in connection.execute(query).scalars()]

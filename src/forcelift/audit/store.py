@@ -12,6 +12,7 @@ from forcelift.audit.chunks import Chunks
 from forcelift.audit.claims import Claims
 from forcelift.audit.database import OnStep, no_step, open_database
 from forcelift.audit.evidence import EvidenceRows
+from forcelift.audit.failed_marks import FailedMarks
 from forcelift.audit.jobs import Jobs
 from forcelift.audit.lease import Lease, Leases
 from forcelift.audit.notes import Notes
@@ -19,6 +20,7 @@ from forcelift.audit.org_states import OrgStates
 from forcelift.audit.profiles import Profiles
 from forcelift.audit.readings import Readings
 from forcelift.audit.reloads import Reloads
+from forcelift.audit.retries import Retries
 from forcelift.audit.rollbacks import Rollbacks
 from forcelift.audit.shares import LeaseTimes
 from forcelift.audit.step_times import StepTimes
@@ -33,12 +35,14 @@ class AuditStore(
     Jobs,
     Claims,
     EvidenceRows,
+    FailedMarks,
     Leases,
     Notes,
     OrgStates,
     Profiles,
     Readings,
     Reloads,
+    Retries,
     Rollbacks,
     StepTimes,
     Validations,

@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "throttle": LazyCommand(module="forcelift.cli.steer", name="throttle", help="Let a running batch have fewer jobs"),
     "validate": LazyCommand(module="forcelift.cli.validate", name="validate", help="Prove what the org has"),
     "report": LazyCommand(module="forcelift.cli.final_report", name="report", help="Write the final report of a batch"),
+    "failed": LazyCommand(module="forcelift.cli.failed", name="failed", help="Look at refused rows, and mend them"),
     "explain": LazyCommand(module="forcelift.cli.explain", name="explain", help="Explain an error code or message"),
     "config": LazyCommand(module="forcelift.cli.config", name="config", help="Look at the settings"),
     "audit": LazyCommand(module="forcelift.cli.audit", name="audit", help="Look after the audit database"),

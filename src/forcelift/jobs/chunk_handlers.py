@@ -64,7 +64,7 @@ class ChunkHandlers:
         parts = self._parts(chunk, links=command.links)
         staged = pl.concat([read_part(self._world.storage, part) for part in parts])
         key = work.key_field.name
-        answers = merge_answers(self._answers(chunk, links=command.links))
+        answers = merge_answers(self.answers(chunk, links=command.links))
         # Inserting a row again whose record may be its own would only be refused as a duplicate: it stays unknown.
         include_unknown = command.include_unknown and (command.links or work.spec.operation == "upsert")
         keys = open_keys(staged.select(pl.col(key).alias("key")).collect(), answers, include_unknown=include_unknown)
@@ -82,7 +82,8 @@ class ChunkHandlers:
             wanted = keys.select(pl.col("key").alias(key))
             writer.write(staged.join(wanted.lazy(), on=key, how="semi", maintain_order="left").collect())
             sealed = writer.finish()
-        kind = JobKind.LINK if command.links else JobKind.RESEND
+        again = JobKind.RETRY if work.spec.kind is JobKind.RETRY else JobKind.RESEND
+        kind = JobKind.LINK if command.links else again
         drafts = tuple(
             work.spec.draft(audit_id=chunk.audit_id, kind=kind, part=part, attempt=attempt) for part in sealed
         )
@@ -122,7 +123,7 @@ class ChunkHandlers:
             counts=outcomes.counts(chunk.staged),
             ledger_file=sealed.name,
             ledger_sha256=sealed.sha256,
-            failed=self._failed_records(chunk, work, found.refused_lines),
+            failed=self.failed_records(chunk, work, found.refused_lines),
             outcomes=outcomes.outcomes,
             source_checksum=str(found.accepted),
         )
@@ -150,7 +151,7 @@ class ChunkHandlers:
             counts=found.outcomes.counts(chunk.staged),
             ledger_file=sealed.name,
             ledger_sha256=sealed.sha256,
-            failed=self._failed_records(chunk, work, found.refused_lines),
+            failed=self.failed_records(chunk, work, found.refused_lines),
             outcomes=found.outcomes.outcomes,
             source_checksum=str(found.accepted),
             error_message="settled as it stood, to be rolled back",
@@ -234,23 +235,22 @@ class ChunkHandlers:
 
     def _answered(self, chunk: Chunk, *, links: bool) -> list[Job]:
         """The jobs of one pass whose answers are sealed, oldest first."""
-        jobs = self._world.audit.jobs(chunk.batch_id, chunk.audit_id)
         return [
             job
-            for job in sorted(jobs, key=lambda job: job.job_no)
-            if job.kind is not JobKind.UNDO and (job.kind is JobKind.LINK) == links and job.results_file is not None
+            for job in sorted(self._world.jobs(chunk), key=lambda job: job.job_no)
+            if (job.kind is JobKind.LINK) == links and job.results_file is not None
         ]
 
-    def _answers(self, chunk: Chunk, *, links: bool) -> Iterator[pl.DataFrame]:
+    def answers(self, chunk: Chunk, *, links: bool) -> Iterator[pl.DataFrame]:
         """The sealed answers of one pass, oldest job first."""
         for job in self._answered(chunk, links=links):
             assert job.results_file is not None
             yield pl.read_parquet(self._world.storage.path(job.results_file), glob=False)
 
-    def _absent(self, chunk: Chunk, answers: pl.DataFrame) -> pl.Series | None:
+    def absent(self, chunk: Chunk, answers: pl.DataFrame) -> pl.Series | None:
         """Keys with a lost answer that stood for no record before the chunk's first job; None without such proof."""
         lost = answers.filter(pl.col("was_lost")).get_column("key")
-        image = self._world.audit.image(chunk.audit_id) if lost.len() else None
+        image = self._world.image(chunk) if lost.len() else None
         if image is None or image.file is None or image.sha256 is None:
             return None
         self._world.storage.verify(image.file, image.sha256)
@@ -310,8 +310,8 @@ class ChunkHandlers:
         assert chunk.staged is not None
         path = self._world.storage.path
         rows = pl.read_parquet(path(chunk.staged.rows_file), glob=False)
-        answers = merge_answers(self._answers(chunk, links=False))
-        if (absent := self._absent(chunk, answers)) is not None:
+        answers = merge_answers(self.answers(chunk, links=False))
+        if (absent := self.absent(chunk, answers)) is not None:
             answers = prove_created(answers, absent)
         if unsent:
             answers = refuse_unsent(answers, rows.filter(pl.col("outcome").is_null()).get_column("key"))
@@ -322,10 +322,10 @@ class ChunkHandlers:
             rows,
             answers,
             link_rows=pl.read_parquet(path(chunk.staged.link_rows_file), glob=False),
-            link_answers=merge_answers(self._answers(chunk, links=True)),
+            link_answers=merge_answers(self.answers(chunk, links=True)),
         )
 
-    def _failed_records(self, chunk: Chunk, work: TableWork, ledger: pl.DataFrame) -> pl.DataFrame:
+    def failed_records(self, chunk: Chunk, work: TableWork, ledger: pl.DataFrame) -> pl.DataFrame:
         """The rows of MIGRATION_FAILED_RECORDS: rejected ones as they were read, refused ones as they were sent."""
         assert chunk.staged is not None
         rejected = self._refused_records(chunk.staged, ledger.filter(pl.col("outcome") == "rejected"))

@@ -118,7 +118,8 @@ def _staged(board: Board, command: StageChunk, answer: Answer, now: datetime) ->
     table = board.table_of(chunk)
     table.bytes_per_row = max(table.bytes_per_row, staged.staged_bytes / max(staged.extracted, 1))
     chunk.drafts.extend(staged.drafts)
-    if board.settings.dry_run or not staged.drafts:
+    # A retry may have links to send of rows whose records stand already, and nothing else.
+    if board.settings.dry_run or not (staged.drafts or staged.has_links):
         chunk.phase = Phase.SETTLING
     elif board.settings.extract_first:
         extract_first.lay_ready(board, chunk)

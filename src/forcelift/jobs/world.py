@@ -9,7 +9,7 @@ from typing import Protocol
 import polars as pl
 
 from forcelift.audit import AuditStore, Lease
-from forcelift.audit.records import Batch, Chunk
+from forcelift.audit.records import Batch, BeforeImage, Chunk, Job, JobKind
 from forcelift.jobs.shares import Shares
 from forcelift.jobs.work import StagedNames, TableWork, staged_names
 from forcelift.ledger import Ledger
@@ -61,3 +61,12 @@ class JobWorld:
             self.works[chunk.table_name],
             staged_names(chunk.batch_id, chunk.table_name, chunk.chunk_no, fence=self.own_fence),
         )
+
+    def jobs(self, chunk: Chunk) -> list[Job]:
+        """The jobs whose answers decide what becomes of a chunk's staged rows, in the order of their intents."""
+        jobs = self.audit.jobs(chunk.batch_id, chunk.audit_id)
+        return [job for job in jobs if job.kind not in (JobKind.UNDO, JobKind.RETRY)]
+
+    def image(self, chunk: Chunk) -> BeforeImage | None:
+        """The records of these rows' keys as they stood before the first job; None if none was taken."""
+        return self.audit.image(chunk.audit_id)

@@ -9,13 +9,14 @@ Reads:   ledger, before-images.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import polars as pl
 
 from forcelift.audit import AuditStore
 from forcelift.audit.records import BeforeImage, Chunk
+from forcelift.audit.retries import RetryChunk
 from forcelift.ledger import Ledger
 from forcelift.storage import Storage
 
@@ -38,22 +39,35 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origins:
-    """Looks them up for the chunks of one batch. `writers` names the AUDIT_ID of each job."""
+    """Looks them up for the chunks of one batch.
+
+    `writers` names the AUDIT_ID of each job; `retried` what a retry took up of its chunk, of each job of a retry.
+    """
 
     audit: AuditStore
     ledger: Ledger
     storage: Storage
     images: Mapping[int, BeforeImage]
     writers: Mapping[int, int]
+    retried: Mapping[int, RetryChunk] = field(default_factory=dict)
 
     @classmethod
     def of(cls, audit: AuditStore, ledger: Ledger, storage: Storage, batch_id: str) -> Origins:
+        jobs = audit.jobs(batch_id)
+        folders = {retry.retry_no: f"{retry.folder}/" for retry in audit.retries(batch_id)}
+        retried = {
+            job.job_no: one
+            for one in audit.retried_chunks(batch_id)
+            for job in jobs
+            if job.audit_id == one.audit_id and job.part.file.startswith(folders[one.retry_no])
+        }
         return cls(
             audit=audit,
             ledger=ledger,
             storage=storage,
             images=audit.images(batch_id),
-            writers={job.job_no: job.audit_id for job in audit.jobs(batch_id)},
+            writers={job.job_no: job.audit_id for job in jobs},
+            retried=retried,
         )
 
     def rows(self, chunk: Chunk) -> pl.DataFrame:
@@ -71,8 +85,44 @@ class Origins:
             pl.col("job").replace_strict(numbers, default=own, return_dtype=pl.Int64).fill_null(own) if numbers else own
         )
         told = rows.with_columns(writer.alias("writer"))
+        retry = (
+            pl.col("job").replace_strict(
+                {number: one.retry_no for number, one in self.retried.items()}, default=0, return_dtype=pl.Int64
+            )
+            if self.retried
+            else pl.lit(0, dtype=pl.Int64)
+        )
+        told = told.with_columns(retry.fill_null(0).alias("retry"))
         audit_ids = [chunk.audit_id, *sorted(set(told["writer"].unique()) - {chunk.audit_id})]
-        return [self._origin(chunk, audit_id, told.filter(pl.col("writer") == audit_id)) for audit_id in audit_ids]
+        found = []
+        for audit_id in audit_ids:
+            mine = told.filter(pl.col("writer") == audit_id)
+            found.append(self._origin(chunk, audit_id, mine.filter(pl.col("retry") == 0).drop("retry")))
+            for (number,), rows in mine.filter(pl.col("retry") > 0).group_by("retry", maintain_order=True):
+                found.append(self._of_retry(int(number), audit_id, rows.drop("retry")))
+        return found
+
+    def _of_retry(self, number: int, audit_id: int, told: pl.DataFrame) -> Origin:
+        """Rows that a retry wrote: settled with it, and imaged just before it."""
+        one = next(one for one in self.retried.values() if (one.retry_no, one.audit_id) == (number, audit_id))
+        assert one.settled_at is not None
+        image = (
+            None
+            if one.image_file is None or one.image_at is None
+            else BeforeImage(
+                audit_id=audit_id,
+                generation=0,
+                file=one.image_file,
+                sha256=one.image_sha256,
+                rows=one.image_rows or 0,
+                taken_at=one.image_at,
+            )
+        )
+        rows = told.drop("writer")
+        before = image_of(self.storage, image)
+        if before is not None:
+            before = before.join(rows.select(Id="id").drop_nulls().unique(), on="Id", how="semi")
+        return Origin(settled_at=one.settled_at, rows=rows, image=image, before=before)
 
     def _origin(self, chunk: Chunk, audit_id: int, told: pl.DataFrame) -> Origin:
         wrote = chunk if audit_id == chunk.audit_id else self.audit.chunk(audit_id)

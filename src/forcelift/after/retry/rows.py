@@ -1,0 +1,223 @@
+"""Rows read from the source once more, by their keys.
+
+Reads:   the slices of the chunks; where keys may repeat, the key columns of the whole table and all copies of a key.
+Writes:  the decisions on repeated keys, in a folder on the scratch disk, removed by `close`.
+Re-run:  nothing is kept: what the source holds now counts.
+
+Copies of one key may lie in any chunk, and may have come since. They are decided anew, over the whole table, by the
+plan's rule; the row that goes on stands for the first refused row of that key.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import polars as pl
+
+from forcelift.audit.records import Chunk
+from forcelift.errors import SourceChanged
+from forcelift.jobs.repeats import cannot_repeat
+from forcelift.jobs.work import TableWork
+from forcelift.plan.models import DuplicateRule
+from forcelift.protocols.source import Predicate, Source
+from forcelift.rules import DuplicateDecisions, DuplicateScan, frame_of
+
+ONE_CHUNK = 1
+"""All copies of repeated keys are decided as rows of one chunk, wherever they lie."""
+
+Correct = Callable[[str, pl.DataFrame, pl.Series], pl.DataFrame]
+"""Puts corrected values into source rows: table, rows, their normalised keys."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Table:
+    """What is known of one table's rows."""
+
+    repeated: pl.Series  # normalised keys with several copies
+    decisions: DuplicateDecisions | None = None
+    copies: list[pl.DataFrame] = field(default_factory=list)
+    found: list[pl.DataFrame] | None = None  # all wanted rows, where the slices of the chunks cannot be found again
+
+
+class SourceRows:
+    """Gives the rows of a retry.
+
+    Args:
+        chunks: All chunks of each table, which together hold every row once.
+        wanted: By table, the normalised keys of all rows of the retry.
+        correct: Puts corrected values into rows as they are read.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        works: Mapping[str, TableWork],
+        chunks: Mapping[str, Sequence[Chunk]],
+        wanted: Mapping[str, pl.Series],
+        scratch: Path,
+        memory_mb: int,
+        batch_rows: int,
+        correct: Correct | None = None,
+    ) -> None:
+        self._source, self._works, self._chunks, self._wanted = source, works, chunks, wanted
+        self._scratch, self._memory_mb, self._batch_rows = scratch, memory_mb, batch_rows
+        self._correct = correct
+        self._tables: dict[str, _Table] = {}
+        self._locks = {name: threading.Lock() for name in works}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def repeated(self, table: str) -> pl.Series:
+        """Normalised keys of the retry that have several copies in the table now."""
+        return self._known(table).repeated
+
+    def decisions(self, table: str) -> DuplicateDecisions | None:
+        """What becomes of those copies, as rows of `ONE_CHUNK`; None if there are none."""
+        return self._known(table).decisions
+
+    def copies(self, table: str, norms: pl.Series) -> Iterator[pl.DataFrame]:
+        """All copies of these keys, from wherever in the table they lie."""
+        work = self._works[table]
+        for frame in self._known(table).copies:
+            chosen = frame.filter(work.rules.keys(frame)["norm"].is_in(norms.implode()).fill_null(False))
+            if chosen.height:
+                yield chosen
+
+    def of_chunk(self, chunk: Chunk, norms: pl.Series) -> Iterator[pl.DataFrame]:
+        """The rows of a chunk with these keys, whole, as the source holds them now.
+
+        A source whose slices cannot be found again (a file that was written anew) is searched as a whole.
+
+        Raises:
+            SourceUnavailable, SourceError: The source cannot be asked.
+        """
+        known = self._known(chunk.table_name)
+        if known.found is None:
+            try:
+                # Held until the slice is through: one that cannot be read to its end must not be sent in part.
+                yield from list(self._read(chunk.table_name, _slices(chunk), norms))
+                return
+            except SourceChanged:
+                with self._locks[chunk.table_name]:
+                    if known.found is None:
+                        known.found = list(self._whole(chunk.table_name))
+        work = self._works[chunk.table_name]
+        for frame in known.found or ():
+            chosen = frame.filter(work.rules.keys(frame)["norm"].is_in(norms.implode()).fill_null(False))
+            if chosen.height:
+                yield chosen
+
+    def _whole(self, table: str) -> Iterator[pl.DataFrame]:
+        work = self._works[table]
+        slices = self._source.plan_chunks(
+            table, where=work.plan.where, key=work.rules.key_columns, rows_per_chunk=1_000_000
+        )
+        yield from self._read(table, [part.predicate for part in slices], self._wanted[table])
+
+    def _read(self, table: str, slices: Sequence[Predicate], norms: pl.Series) -> Iterator[pl.DataFrame]:
+        """Rows with these keys, corrected; each slice is read once and filtered as it comes."""
+        work = self._works[table]
+        for predicate in slices:
+            batches = self._source.read(
+                table,
+                columns=work.rules.source_columns,
+                where=work.plan.where,
+                predicate=predicate,
+                order_by=work.rules.order_by,
+                batch_rows=self._batch_rows,
+            )
+            for batch in batches:
+                frame = frame_of(batch)
+                keys = work.rules.keys(frame)["norm"]
+                is_wanted = keys.is_in(norms.implode()).fill_null(False)
+                if not is_wanted.any():
+                    continue
+                chosen = frame.filter(is_wanted)
+                if self._correct is not None:
+                    chosen = self._correct(table, chosen, keys.filter(is_wanted))
+                yield chosen
+
+    def _known(self, table: str) -> _Table:
+        with self._locks[table]:
+            if table not in self._tables:
+                self._tables[table] = self._look(table)
+            return self._tables[table]
+
+    def _look(self, table: str) -> _Table:
+        """Which of the wanted keys have several copies in the whole table, and what becomes of these."""
+        work, wanted = self._works[table], self._wanted[table]
+        nothing = pl.Series("norm", [], dtype=pl.String)
+        if cannot_repeat(work) or not wanted.len():
+            return _Table(repeated=nothing)
+        try:
+            slices = unique_slices(self._chunks[table])
+            places = self._places(work, slices, wanted)
+        except SourceChanged:
+            planned = self._source.plan_chunks(
+                table, where=work.plan.where, key=work.rules.key_columns, rows_per_chunk=1_000_000
+            )
+            slices = [part.predicate for part in planned]
+            places = self._places(work, slices, wanted)
+        counted = places.group_by("norm").agg(pl.len().alias("copies")).filter(pl.col("copies") > 1)
+        repeated = counted["norm"]
+        if not repeated.len():
+            return _Table(repeated=nothing)
+        numbers = places.filter(pl.col("norm").is_in(repeated.implode()))["slice"].unique().sort().to_list()
+        copies = list(self._read(table, [slices[number] for number in numbers], repeated))
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="copies-", dir=self._scratch)))
+        scan = self._stack.enter_context(DuplicateScan(folder / "scan", memory_mb=max(64, self._memory_mb // 4)))
+        for frame in copies:
+            scan.add(ONE_CHUNK, work.rules.keys(frame))
+        still = scan.duplicate_norms()
+        if not still.keys:
+            return _Table(repeated=nothing)
+        if work.plan.duplicates is not DuplicateRule.REJECT:
+            for frame in copies:
+                scan.add_content(ONE_CHUNK, work.rules.content(frame))
+        decisions = scan.decide(work.plan.duplicates, work.rules.merges)
+        return _Table(repeated=repeated, decisions=decisions, copies=copies)
+
+    def _places(self, work: TableWork, slices: Sequence[Predicate], wanted: pl.Series) -> pl.DataFrame:
+        """Where the wanted keys are: `norm` and the number of the `slice`, a line for each row."""
+        found = [pl.DataFrame(schema={"norm": pl.String, "slice": pl.UInt32})]
+        for number, predicate in enumerate(slices):
+            for batch in self._source.read(
+                work.plan.table,
+                columns=work.rules.key_columns,
+                where=work.plan.where,
+                predicate=predicate,
+                batch_rows=self._batch_rows,
+            ):
+                norms = work.rules.keys(frame_of(batch))["norm"]
+                mine = norms.filter(norms.is_in(wanted.implode()).fill_null(False))
+                if mine.len():
+                    found.append(mine.alias("norm").to_frame().with_columns(slice=pl.lit(number, dtype=pl.UInt32)))
+        return pl.concat(found)
+
+
+def _slices(chunk: Chunk) -> list[Predicate]:
+    """What the source is asked for: a chunk of a sample stands for rows of several slices, which are read whole."""
+    predicate: dict[str, Any] = dict(chunk.predicate)
+    return [part["slice"] for part in predicate["parts"]] if predicate.get("by") == "sample" else [predicate]
+
+
+def unique_slices(chunks: Sequence[Chunk]) -> list[Predicate]:
+    """The slices of a table's chunks, each once: chunks of a sample share them."""
+    found = {json.dumps(one, sort_keys=True): one for chunk in chunks for one in _slices(chunk)}
+    return list(found.values())

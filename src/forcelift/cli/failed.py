@@ -1,0 +1,137 @@
+"""`forcelift failed`: look at refused rows, send them again, mark them as resolved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from forcelift.cli.options import again, batch_option, json_option, plan_option
+from forcelift.errors import ExitCode, UsageError
+
+tables_option = click.option(
+    "--table", "tables", multiple=True, metavar="TABLE", help="Only this table; may be given several times"
+)
+codes_option = click.option(
+    "--code",
+    "codes",
+    multiple=True,
+    metavar="CODE",
+    help="Only rows refused with this code; may be given several times",
+)
+keys_option = click.option(
+    "--keys",
+    "keys_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Only rows with these keys: a text file with one key in each line, as `failed list --rows` shows them",
+)
+
+
+@click.group()
+def failed() -> None:
+    """Look at refused rows, and mend them"""
+
+
+@failed.command("list")
+@plan_option
+@batch_option
+@tables_option
+@codes_option
+@click.option("--rows", "with_rows", is_flag=True, help="Show the rows themselves, with personal values masked")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="With `--rows`: at most so many"
+)
+@json_option
+def list_failed(
+    plan_file: Path,
+    batch_id: str | None,
+    tables: tuple[str, ...],
+    codes: tuple[str, ...],
+    with_rows: bool,
+    limit: int,
+    as_json: bool,
+) -> int:
+    """Show what was refused, why, and what to do about it
+
+    Grouped by table and code, with an example, the remedy, and how many were mended or marked as resolved since.
+    Exit code 1 means that rows are open. Example:
+
+      forcelift failed list --code STRING_TOO_LONG --rows
+    """
+    from forcelift.cli.failed_view import show_failed
+    from forcelift.cli.output import data, print_json
+    from forcelift.failures import failed_of
+
+    found = failed_of(plan_file, batch_id, tables=tables, codes=codes, rows=limit if with_rows else 0)
+    if as_json:
+        print_json(found.document())
+    else:
+        show_failed(data(), found)
+        if found.open:
+            data().print(f"when the cause is mended:  {again(f'failed retry --batch {found.batch_id}', plan_file)}")
+    return int(ExitCode.ROWS_REFUSED if found.open else ExitCode.DONE)
+
+
+@failed.command()
+@plan_option
+@batch_option
+@tables_option
+@codes_option
+@keys_option
+@click.option(
+    "--with-children/--without-children",
+    default=True,
+    show_default=True,
+    help="Also rows of other tables that were refused for want of a parent among these tables",
+)
+@click.option("--dry-run", is_flag=True, help="Only tell which rows, and what the plan of now makes of them")
+@json_option
+def retry(
+    plan_file: Path,
+    batch_id: str | None,
+    tables: tuple[str, ...],
+    codes: tuple[str, ...],
+    keys_file: Path | None,
+    with_children: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Send refused rows again, as the source and the plan are now
+
+    Rows that the org has accepted are never sent. A changed rule takes effect; where rows go may not have changed. An
+    interrupted retry is gone on with by the same command. Exit code 1 means that rows are still refused. Example:
+
+      forcelift failed retry --code STRING_TOO_LONG
+    """
+    from forcelift.cli.failed_view import show_retry
+    from forcelift.cli.output import data, notes, print_json
+    from forcelift.retrying import RetryOptions, RetryWatcher, Selection, retry_failed
+
+    console = notes()
+    selection = Selection(tables=tables, codes=codes, keys=read_keys(keys_file), with_children=with_children)
+    options = RetryOptions(batch_id=batch_id, selection=selection, dry_run=dry_run)
+    report = retry_failed(plan_file, options, watcher=RetryWatcher(on_step=lambda words: console.print(f"{words} ...")))
+    if as_json:
+        print_json(report.document())
+    else:
+        show_retry(data(), report)
+    return int(report.exit_code)
+
+
+def read_keys(file: Path | None) -> tuple[str, ...]:
+    """The keys of a file, one in each line; blank lines are none."""
+    if file is None:
+        return ()
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the file of keys `{file}` cannot be read", state="nothing was changed") from error
+    keys = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not keys:
+        raise UsageError(
+            f"the file of keys `{file}` holds none",
+            state="nothing was changed",
+            hint="write one key in each line, or leave `--keys` out",
+        )
+    return keys

@@ -1,0 +1,220 @@
+"""`forcelift failed`: refused rows are listed, sent again under mended rules, and settled into the same chunks."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import httpx
+import polars as pl
+import pytest
+from tests.integration.cli_migration import Migration
+
+from forcelift.errors import ExitCode
+from forcelift.migration import open_recorded
+from forcelift.twin.org import TwinOrg
+from forcelift.twin.schema_file import schema_from_dict
+from forcelift.twin.server import TwinServer
+
+NOTES = 300
+LONG = 40
+LENGTH = 20
+BASE = "/services/data/v66.0"
+
+OBJECTS: dict[str, Any] = {
+    "Shop__c": {
+        "fields": {
+            "Name": {"type": "string"},
+            "Code__c": {"type": "string", "externalId": True, "unique": True},
+            "Town__c": {"type": "string", "length": LENGTH},
+        }
+    },
+    "Note__c": {
+        "fields": {
+            "Name": {"type": "string"},
+            "Key__c": {"type": "string", "externalId": True, "unique": True},
+            "Text__c": {"type": "string", "length": LENGTH},
+            "Shop__c": {"type": "reference", "referenceTo": "Shop__c", "relationshipName": "Shop__r"},
+        }
+    },
+}
+
+PLAN = """\
+version: 1
+project: Retries
+source: {{url: "duckdb:///source.duckdb"}}
+target:
+  url: {url}
+  auth: {{flow: token, access_token: "${{CLI_TEST_TOKEN}}"}}
+tables:
+  - table: notes
+    object: Note__c
+    key: note_id
+    external_id: Key__c
+    fields:
+      text: {{field: Text__c, too_long: {too_long}}}
+      shop: {{field: Shop__r.Code__c, parent: shops, missing_parent: {missing_parent}}}
+  - table: shops
+    object: Shop__c
+    key: code
+    external_id: Code__c
+    fields:
+      town: {{field: Town__c, too_long: {too_long}}}
+chunks: {{rows: 100}}
+limits: {{parallel_jobs: 2}}
+"""
+
+
+def write_plan(folder: Path, url: str, *, too_long: str = "reject", missing_parent: str = "reject") -> None:
+    text = PLAN.format(url=url, too_long=too_long, missing_parent=missing_parent)
+    (folder / "forcelift.yaml").write_text(text, encoding="utf-8")
+
+
+def make_source(folder: Path) -> None:
+    """Notes of which every seventh has a long text, in shops of which one has a long town."""
+    with duckdb.connect(str(folder / "source.duckdb")) as connection:
+        connection.execute(
+            "CREATE TABLE shops AS SELECT 'S' || i AS code,"
+            " CASE WHEN i = 3 THEN repeat('x', 40) ELSE 'town' END AS town FROM range(10) AS r(i)"
+        )
+        connection.execute(
+            f"CREATE TABLE notes AS SELECT 'N' || i AS note_id, CASE WHEN i % 7 = 0 THEN repeat('y', {LONG})"
+            f" ELSE 'text ' || i END AS text, 'S' || (i % 10) AS shop FROM range({NOTES}) AS r(i)"
+        )
+
+
+@pytest.fixture
+def migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Migration]:
+    make_source(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    org = TwinOrg.open(None, schema=schema_from_dict({"objects": OBJECTS}))
+    try:
+        with TwinServer(org) as server:
+            write_plan(tmp_path, server.url)
+            monkeypatch.setenv("CLI_TEST_TOKEN", server.access_token)
+            yield Migration(folder=tmp_path, org=org, server=server)
+            assert server.internal_errors == []
+    finally:
+        org.close()
+
+
+def query(migration: Migration, soql: str) -> list[dict[str, Any]]:
+    answer = httpx.get(
+        f"{migration.server.url}{BASE}/query",
+        params={"q": soql},
+        headers={"Authorization": f"Bearer {migration.server.access_token}"},
+    )
+    return list(answer.raise_for_status().json()["records"])
+
+
+def audit(migration: Migration, sql: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(f"file:{migration.audit_file}?mode=ro", uri=True)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def proved(migration: Migration, batch: str) -> dict[str, Any]:
+    """Validation of all levels passes."""
+    document = migration.document("validate", batch, "--levels", "all")
+    assert not document["exit_code"]
+    assert {name for name, count in document["statuses"].items() if count} <= {"passed", "not_checked"}
+    return document
+
+
+def outcomes(migration: Migration, batch: str) -> dict[tuple[str, str], int]:
+    """Lines of the ledgers by table and outcome; the sums of every chunk close."""
+    sums = audit(
+        migration,
+        "SELECT COUNT(*) FROM MIGRATION_AUDIT_LOG WHERE SOURCE_COUNT = EXTRACTED_COUNT AND EXTRACTED_COUNT ="
+        " TRANSFORMED_COUNT + SKIPPED_COUNT AND TRANSFORMED_COUNT = LOADED_COUNT AND LOADED_COUNT = SUCCESS_COUNT"
+        " + FAILED_COUNT",
+    )
+    assert sums == audit(migration, "SELECT COUNT(*) FROM MIGRATION_AUDIT_LOG")
+    found: dict[tuple[str, str], int] = {}
+    with open_recorded(migration.plan) as (_, state):
+        for chunk in state.audit.chunks(batch):
+            assert chunk.ledger_file is not None
+            for outcome, rows in state.ledger.counts([chunk.ledger_file]).items():
+                found[chunk.table_name, outcome] = found.get((chunk.table_name, outcome), 0) + rows
+    return found
+
+
+LONG_NOTES = len([i for i in range(NOTES) if i % 7 == 0])
+ORPHANS = len([i for i in range(NOTES) if i % 7 and i % 10 == 3])
+BOTH = len([i for i in range(NOTES) if i % 7 == 0 and i % 10 == 3])
+
+
+def test_a_mended_rule_takes_effect_and_the_chunks_close(migration: Migration) -> None:
+    first = migration.document("run", "--batch", "first", code=ExitCode.ROWS_REFUSED)
+    assert {table["table"]: table["rejected"] for table in first["tables"]} == {
+        "shops": 1,
+        "notes": LONG_NOTES + ORPHANS,
+    }
+    listed = migration.document("failed", "list", code=ExitCode.ROWS_REFUSED)
+    groups = {(one["table_name"], one["code"]): one["open"] for one in listed["groups"]}
+    assert groups == {
+        ("notes", "REJECTED_TOO_LONG"): LONG_NOTES,
+        ("notes", "REJECTED_MISSING_PARENT"): ORPHANS,
+        ("shops", "REJECTED_TOO_LONG"): 1,
+    }
+    write_plan(migration.folder, migration.server.url, too_long="truncate")
+    told = migration.document("failed", "retry", "--dry-run", code=ExitCode.ROWS_REFUSED)
+    assert (told["executed"], told["rows"], told["to_send"]) == (False, LONG_NOTES + ORPHANS + 1, LONG_NOTES - BOTH + 1)
+    assert "after its parent" in told["notes"][0]
+    assert migration.count("Note__c") == NOTES - LONG_NOTES - ORPHANS
+    assert not list((migration.folder / "state" / "staging" / "retry").glob("*/*/*"))
+    done = migration.document("failed", "retry")
+    assert (done["rows"], done["mended"], done["still_refused"]) == (LONG_NOTES + ORPHANS + 1,) * 2 + (0,)
+    assert done["plan_revision"] == 2
+    assert migration.count("Note__c") == NOTES
+    assert migration.count("Shop__c") == 10
+    cut = query(migration, f"SELECT Key__c FROM Note__c WHERE Text__c = '{'y' * LENGTH}'")
+    assert len(cut) == LONG_NOTES
+    assert outcomes(migration, "first") == {("notes", "created"): NOTES, ("shops", "created"): 10}
+    assert audit(migration, "SELECT DISTINCT STATUS, FAILED_COUNT, SKIPPED_COUNT FROM MIGRATION_AUDIT_LOG") == [
+        ("SUCCESS", 0, 0)
+    ]
+    records = audit(
+        migration,
+        "SELECT RESOLVED, RETRY_COUNT, LAST_RETRY_DATE = RESOLVED_DATE, COUNT(*) FROM MIGRATION_FAILED_RECORDS"
+        " GROUP BY 1, 2, 3",
+    )
+    assert records == [("Y", 1, 1, LONG_NOTES + ORPHANS + 1)]
+    proved(migration, "first")
+    assert migration.document("failed", "list")["open"] == 0
+    assert migration.document("audit", "verify")["is_whole"] is True
+    undone = migration.document("rollback", "first", "--execute", "--reason", "all of it")
+    assert (undone["deleted"], undone["kept"]) == (NOTES + 10, 0)
+    assert migration.count("Note__c") == 0
+
+
+def test_nothing_open_sends_nothing(migration: Migration) -> None:
+    write_plan(migration.folder, migration.server.url, too_long="truncate")
+    migration.document("run", "--batch", "first")
+    done = migration.document("failed", "retry")
+    assert (done["retry"], done["rows"]) == (None, 0)
+    with open_recorded(migration.plan) as (_, state):
+        assert state.audit.retries("first") == []
+
+
+def test_only_what_is_named_and_its_children(migration: Migration) -> None:
+    migration.document("run", "--batch", "first", code=ExitCode.ROWS_REFUSED)
+    write_plan(migration.folder, migration.server.url, too_long="truncate")
+    done = migration.document("failed", "retry", "--table", "shops")
+    assert {(one["table"], one["code"]): one["created"] for one in done["groups"]} == {
+        ("shops", "REJECTED_TOO_LONG"): 1,
+        ("notes", "REJECTED_MISSING_PARENT"): ORPHANS,
+    }
+    listed = migration.document("failed", "list", code=ExitCode.ROWS_REFUSED)
+    assert listed["open"] == LONG_NOTES
+    proved(migration, "first")
+    (migration.folder / "keys.txt").write_text("N0\nN7\n", encoding="utf-8")
+    done = migration.document("failed", "retry", "--keys", "keys.txt")
+    assert (done["retry"], done["rows"], done["mended"]) == (2, 2, 2)
+    assert migration.count("Note__c") == NOTES - LONG_NOTES + 2
+    proved(migration, "first")
+    rows = pl.DataFrame(query(migration, "SELECT Key__c FROM Note__c"))["Key__c"]
+    assert rows.n_unique() == rows.len()
