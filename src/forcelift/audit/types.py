@@ -9,16 +9,22 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import oracle
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import DDLCompiler, SQLCompiler
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-_ORACLE_NUMBER: TypeEngine[Any] = oracle.NUMBER()  # type: ignore[no-untyped-call]  # SQLAlchemy left it untyped
+
+@cache
+def _oracle_number() -> TypeEngine[Any]:
+    from sqlalchemy.dialects.oracle import NUMBER  # a twentieth of a short command, where there is no Oracle
+
+    number: TypeEngine[Any] = NUMBER()  # type: ignore[no-untyped-call]  # SQLAlchemy left it untyped
+    return number
 
 
 class Count(TypeDecorator[int]):
@@ -59,7 +65,7 @@ def _number(dialect: Dialect) -> TypeEngine[Any]:
     if dialect.name == "sqlite":
         return dialect.type_descriptor(sa.REAL())
     if dialect.name == "oracle":
-        return dialect.type_descriptor(_ORACLE_NUMBER)
+        return dialect.type_descriptor(_oracle_number())
     return dialect.type_descriptor(sa.Numeric())
 
 
@@ -157,7 +163,7 @@ def maybe_empty(size_bytes: int) -> TypeEngine[Any]:
 
 def clob() -> TypeEngine[Any]:
     """Text without a limit."""
-    return sa.Text().with_variant(oracle.CLOB(), "oracle")
+    return sa.Text().with_variant(sa.CLOB(), "oracle")
 
 
 def whole_number() -> TypeEngine[Any]:
