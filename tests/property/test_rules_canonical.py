@@ -246,6 +246,16 @@ gate_text = st.text(
     max_size=90,
 )
 
+code = st.text(st.sampled_from("!~aZ09#N/A"), max_size=4) | st.sampled_from(["#N/A", "", "a b", "a\x7f", "~\x80", "ก"])
+
+
+@BATCH
+@given(st.lists(st.none() | code, max_size=8), st.integers(0, 5))
+def test_a_look_at_all_texts_at_once_finds_what_the_pattern_finds(values: list[str | None], start: int) -> None:
+    part = pl.Series(values, dtype=pl.String)[start:]
+    assert texts.suspects(part).to_list() == part.str.contains(texts.GATE).fill_null(False).arg_true().to_list()
+    assert texts.is_plain(part) == all("!" <= letter <= "~" for value in part.to_list() for letter in value or "")
+
 
 @BATCH
 @given(st.lists(st.none() | gate_text | st.sampled_from(["#N/A", "", "ข" * 400]), max_size=30), st.integers(0, 5))

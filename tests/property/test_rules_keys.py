@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.rules_support import AS_OF, compiled, describe_field, object_of, source_column
@@ -148,3 +149,15 @@ def test_duplicates_are_decided_alike_in_any_chunks(
     else:
         assert sorted(line[0].lower() for line in cut) == sorted(set(norms))
         assert outcomes.count("duplicate") == len(norms) - len(set(norms))
+
+
+@pytest.mark.parametrize("hashes", [[b"x" * 15], [b"x" * 17, b"x" * 15], [b""]])
+def test_hashes_of_another_length_are_not_summed(hashes: list[bytes]) -> None:
+    with pytest.raises(ValueError, match="16 bytes"):
+        checksum(pl.Series(hashes, dtype=pl.Binary))
+
+
+def test_a_slice_is_summed_by_itself() -> None:
+    hashes = pl.Series([bytes([number]) * 16 for number in range(9)] + [None], dtype=pl.Binary)
+    assert checksum(hashes.slice(3, 5)) == checksum(pl.Series(hashes.to_list()[3:8], dtype=pl.Binary))
+    assert checksum(hashes.slice(9, 1)) == checksum(hashes.head(0))

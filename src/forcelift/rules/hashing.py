@@ -17,6 +17,7 @@ from forcelift.rules.arrow import series_of
 
 VERSION = "v1"
 _MODULUS = 1 << 128
+HASH_BYTES = 16
 _SEPARATOR = "\x1f"
 
 
@@ -123,14 +124,13 @@ class ChunkSum:
 def checksum(hashes: pl.Series) -> ChunkSum:
     """Sum of 16-byte row hashes; nulls count as nothing."""
     present = hashes.drop_nulls()
-    limbs = present.to_frame("hash").select(
-        pl.col("hash")
-        .bin.slice(4 * place, 4)
-        .bin.reinterpret(dtype=pl.UInt32, endianness="little")
-        .cast(pl.UInt64)
-        .sum()
-        .alias(str(place))
-        for place in range(4)
-    )  # four sums of 32-bit numbers cannot overflow 64 bits below 2^32 rows
-    total = sum(value << (32 * place) for place, value in enumerate(limbs.row(0)))
+    array = present.rechunk().to_arrow()
+    _, offsets, data = array.buffers()
+    places = series_of(pa.Array.from_buffers(pa.int64(), len(array) + 1, [None, offsets], offset=array.offset))
+    if (places.diff().drop_nulls() != HASH_BYTES).any():
+        raise ValueError(f"a row hash does not have {HASH_BYTES} bytes")
+    words = pa.Array.from_buffers(pa.uint32(), 4 * len(array), [None, data], offset=places[0] // 4)
+    # Four sums of 32-bit numbers cannot overflow 64 bits below 2^32 rows.
+    limbs = [int(series_of(words).gather_every(4, place).cast(pl.UInt64).sum()) for place in range(4)]
+    total = sum(value << (32 * place) for place, value in enumerate(limbs))
     return ChunkSum(count=present.len(), total=total % _MODULUS)
