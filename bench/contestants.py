@@ -73,7 +73,7 @@ def forcelift(task: Task) -> Usage:
     folder = task.fresh("forcelift")
 
     def commands(sink: SinkAddress) -> list[list[str]]:
-        return [[*forcelift_command(), "run", "--plan", str(_plan(task, folder, sink))]]
+        return [[*forcelift_command(), "run", "--plan", str(write_plan(task, folder, sink))]]
 
     return _measured(task, commands, folder)
 
@@ -84,7 +84,7 @@ def forcelift_alone(task: Task) -> Usage:
     if task.folder not in _STAGED_AT:
         task.fresh("staged")
         with running_sink() as sink:
-            _stage_all(_plan(task, task.fresh(folder.name), sink), folder, token=sink.token)
+            _stage_all(write_plan(task, task.fresh(folder.name), sink), folder, token=sink.token)
             _STAGED_AT[task.folder] = int(sink.url.rpartition(":")[2])
         staged.rmdir()
         folder.rename(staged)
@@ -236,7 +236,8 @@ def _node() -> Path:
     return next(iter(sorted(_NODE.glob("**/bin/node"))), Path("node"))
 
 
-def _plan(task: Task, folder: Path, sink: SinkAddress) -> Path:
+def write_plan(task: Task, folder: Path, sink: SinkAddress) -> Path:
+    """Forcelift's plan for this table; its state is kept in the folder."""
     path = folder / "forcelift.yaml"
     text = task.plan.format(
         database=task.database.absolute(), url=sink.url, state=folder.absolute(), memory_mb=task.memory_mb

@@ -85,11 +85,13 @@ def running_sink(
                 process.kill()
 
 
-def run(commands: Sequence[Sequence[str]], *, env: Mapping[str, str], log: Path) -> tuple[float, float, float]:
+def run(
+    commands: Sequence[Sequence[str]], *, env: Mapping[str, str], log: Path, timeout_s: float = TIMEOUT_S
+) -> tuple[float, float, float]:
     """Run commands one after the other on the client's cores.
 
     Returns: CPU seconds (children that were waited for included), wall seconds, peak memory in MB of the largest.
-    Raises: RuntimeError if one fails, naming its log, or if all together take longer than `TIMEOUT_S`.
+    Raises: RuntimeError if one fails, naming its log, or if all together take longer than `timeout_s`.
     """
     cpu = peak = 0.0
     began = time.perf_counter()
@@ -103,7 +105,7 @@ def run(commands: Sequence[Sequence[str]], *, env: Mapping[str, str], log: Path)
                 start_new_session=True,  # so that a client ends with the processes that it began
                 preexec_fn=lambda: os.sched_setaffinity(0, client_cores()),
             )
-            late = threading.Timer(began + TIMEOUT_S - time.perf_counter(), os.killpg, (process.pid, signal.SIGKILL))
+            late = threading.Timer(began + timeout_s - time.perf_counter(), os.killpg, (process.pid, signal.SIGKILL))
             late.daemon = True
             late.start()
             try:
@@ -114,8 +116,8 @@ def run(commands: Sequence[Sequence[str]], *, env: Mapping[str, str], log: Path)
             finally:
                 late.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)
-        if time.perf_counter() - began >= TIMEOUT_S:
-            raise RuntimeError(f"`{command[0]}` was ended after {TIMEOUT_S:.0f} s; see {log}")
+        if time.perf_counter() - began >= timeout_s:
+            raise RuntimeError(f"`{command[0]}` was ended after {timeout_s:.0f} s; see {log}")
         if process.returncode != 0:
             raise RuntimeError(f"`{command[0]}` ended with {process.returncode}; see {log}")
         cpu += used.ru_utime + used.ru_stime

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from bench.contestants import client_versions
-from bench.goals import apart, goals
+from bench.figures import SPREAD_MOST, is_near, ratios
+from bench.goals import goals, verdicts
 from bench.measure import Usage
-from bench.suite import JOB_SECONDS, SLOW_PEERS_ROWS, SMALL_MEMORY_MB, Measured
+from bench.suite import SLOW_PEERS_ROWS, SLOW_ROWS_PER_S, SMALL_MEMORY_MB, Measured
 
 _LIBRARIES: Final = ("polars", "duckdb", "pyarrow", "httpx", "isal")
 _FLOOR: Final = "floor"
@@ -21,6 +22,7 @@ _FLOOR: Final = "floor"
 
 def document(measured: Measured) -> str:
     """The whole report as Markdown."""
+    found_goals = goals(measured)
     lines = [
         "# Benchmarks",
         "",
@@ -37,13 +39,19 @@ def document(measured: Measured) -> str:
         f"- jsforce and the Salesforce CLI load {SLOW_PEERS_ROWS:,} rows only, as they take long; other clients get",
         "  CSV files below 110 MB, since they refuse larger ones or fail on them",
         "",
+        "## What was promised",
+        "",
+        "| promise | |",
+        "| --- | --- |",
+        *(f"| {words} | {verdict} |" for words, verdict in verdicts(found_goals)),
+        "",
         "## Goals",
         "",
         "| goal | bound | found | |",
         "| --- | --- | --- | --- |",
         *(
             f"| {goal.what} | {goal.bound} | {goal.found} | {'met' if goal.is_met else '**not met**'} |"
-            for goal in goals(measured)
+            for goal in found_goals
         ),
         "",
     ]
@@ -52,7 +60,11 @@ def document(measured: Measured) -> str:
         lines += [f"| {name} | fails: {why[:100]} | | | | | |" for name, why in measured.failures.get(rows, {}).items()]
         lines.append("")
     lines += _whole_pipe(measured)
+    lines += _starts(measured)
     lines += _earlier(measured)
+    for rows, different in measured.differing.items():
+        if different:
+            lines += [f"**{different:,} of {rows:,} rows were hashed otherwise than by the floor.**", ""]
     if measured.left_out:
         lines += ["Not measured: " + "; ".join(measured.left_out) + ".", ""]
     return "\n".join(lines)
@@ -60,31 +72,58 @@ def document(measured: Measured) -> str:
 
 def _earlier(measured: Measured) -> list[str]:
     """How far a run before, of the same code on the same machine, was from this one."""
-    both = apart(measured)
+    both = ratios(measured)
     if not both or measured.earlier is None:
         return []
     return [
         "## A run before",
         "",
-        f"The same code on the same machine, {measured.earlier['at']}; CPU seconds, medians.",
+        f"On the same machine, {measured.earlier.at}; medians. Marked is what is more than {SPREAD_MOST:.0%} apart.",
         "",
-        "| rows | contestant | then | now | apart |",
+        "| figure | then | now | ratio | |",
         "| --- | --- | --- | --- | --- |",
-        *(f"| {rows:,} | {name} | {then:.2f} | {now:.2f} | {now / then - 1:+.0%} |" for rows, name, then, now in both),
+        *(
+            f"| {name} | {then:,.4g} | {now:,.4g} | {ratio:.2f} | {'' if is_near(ratio) else '**apart**'} |"
+            for name, (then, now, ratio) in both.items()
+        ),
         "",
     ]
+
+
+def _starts(measured: Measured) -> list[str]:
+    if not measured.starts:
+        return []
+    lines = [
+        "## Starts",
+        "",
+        "Wall time in ms, medians; in brackets the longest. Cold: what lies in the environment's folders is read",
+        "from the disk again, but for libraries that another process has mapped.",
+        "",
+        "| command | warm | cold |",
+        "| --- | --- | --- |",
+    ]
+    for name, warm in measured.starts.items():
+        cells = [
+            f"{statistics.median(times) * 1000:.0f} ({max(times) * 1000:.0f})" if times else ""
+            for times in (warm, measured.cold.get(name))
+        ]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def _whole_pipe(measured: Measured) -> list[str]:
     rows = [(f"{size:,} rows of about 250 bytes", usage) for size, usage in measured.memory.items()]
     rows += [(f"{size:,} rows, `memory_mb: {SMALL_MEMORY_MB}`", usage) for size, usage in measured.small.items()]
-    rows += [(f"{size:,} rows in jobs of {JOB_SECONDS:.0f} s", usage) for size, usage in measured.requests.items()]
+    rows += [
+        (f"{size:,} rows into a twin that takes {SLOW_ROWS_PER_S:,.0f} rows/s", slow.usage)
+        for size, slow in measured.slow.items()
+    ]
     if not rows:
         return []
     lines = [
         "## The whole pipe in other places",
         "",
-        "One run each. Narrow rows and slow jobs were measured at the same time, so their times say little.",
+        "One run each. Narrow rows and the slow twin were measured at the same time, so their times say little.",
         "",
         "| load | peak MB | CPU s per million rows | rows/s | requests |",
         "| --- | --- | --- | --- | --- |",
@@ -92,6 +131,13 @@ def _whole_pipe(measured: Measured) -> list[str]:
     for what, usage in rows:
         cpu, pace = usage.cpu_s * 1e6 / usage.rows, usage.rows / usage.wall_s
         lines.append(f"| {what} | {usage.peak_mb:,.0f} | {cpu:.2f} | {pace:,.0f} | {usage.requests:,} |")
+    for size, slow in measured.slow.items():
+        times = slow.job_seconds
+        lines += [
+            "",
+            f"Of the {len(times)} jobs of {size:,} rows each took {times[0]:.0f} to {times[-1]:.0f} s, most often "
+            f"{statistics.median(times):.0f}: {size / slow.usage.requests:,.0f} rows for each call.",
+        ]
     return [*lines, ""]
 
 
@@ -120,12 +166,12 @@ def write(path: Path, text: str, measured: Measured) -> None:
     times = {rows: found for rows, found in measured.times.items() if found}
     if len(times) > 1:
         plot = path.with_suffix(".svg")
-        _plot(times, plot)
+        _plot(times, measured.memory, plot)
         text += f"\n![Rows per second and peak memory against table size]({plot.name})\n"
         path.write_text(text, encoding="utf-8")
 
 
-def _plot(results: dict[int, dict[str, list[Usage]]], path: Path) -> None:
+def _plot(results: dict[int, dict[str, list[Usage]]], narrow: dict[int, Usage], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
@@ -144,6 +190,10 @@ def _plot(results: dict[int, dict[str, list[Usage]]], path: Path) -> None:
         peaks = [statistics.median(usage.peak_mb for usage in usages) for usages in runs]
         speed.plot(sizes, rates, marker="o", label=name)
         memory.plot(sizes, peaks, marker="o", label=name)
+    if len(narrow) > 1:
+        sizes, peaks = [rows / 1e6 for rows in narrow], [usage.peak_mb for usage in narrow.values()]
+        memory.plot(sizes, peaks, marker="o", linestyle="dashed", color="black", label="forcelift, narrow rows")
+        memory.legend()
     for axis, label in ((speed, "rows/s"), (memory, "peak memory, MB")):
         axis.set_xlabel("million rows")
         axis.set_ylabel(label)
