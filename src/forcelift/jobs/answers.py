@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from forcelift.audit.records import Job
 from forcelift.errors import OrgNotFound, TargetError
@@ -47,6 +50,32 @@ FindKeys = Callable[[list[str]], Iterable[tuple[str, str]]]
 """Given keys, those that the org holds: pairs of Id and key as stored."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """The answers of one job as they were fetched. Given the form of `ANSWERS` all at once, they took twice the memory.
+
+    Attributes:
+        job_no: Our number of the job.
+        lines: One line for each row sent, with columns of `ANSWERS`; what they lack is null.
+        keys, order: The keys sent, and where in `lines` the answer to each stands; None where lines have their keys.
+    """
+
+    job_no: int
+    lines: pl.DataFrame
+    keys: pl.Series | None = None
+    order: pl.Series | None = None
+
+    def slices(self, rows: int) -> Iterator[pl.DataFrame]:
+        """The answers in the form of `ANSWERS`, so many at a time, in the order of the rows sent if that is known."""
+        for start in range(0, max(self.lines.height, 1), rows):
+            if self.keys is None or self.order is None:
+                here = self.lines[start : start + rows]
+            else:
+                here = self.lines[self.order[start : start + rows]]
+                here = here.insert_column(0, self.keys[start : start + rows])
+            yield _shape(here).with_columns(job=pl.lit(self.job_no, dtype=pl.Int64))
+
+
 class AnswerCollector:
     """Fetches and reads the answers of one job.
 
@@ -69,20 +98,22 @@ class AnswerCollector:
         self._org, self._refusals, self._work = org, refusals, work
         self._keys, self._find = keys.alias("key"), find
         self._turn = turn or nullcontext()
-        self._places = KeyPlaces(self._keys)
 
-    def collect(self, job: Job, seen: IngestJob | None) -> pl.DataFrame:
+    def collect(self, job: Job, seen: IngestJob | None) -> Gathered:
         """All answers, one line for each row sent; `seen` is None where the org no longer knows the job."""
         frames: list[pl.DataFrame] = []
         if seen is not None and job.sf_id is not None:
+            places = KeyPlaces(self._keys)
             for kind in _kinds(seen):
                 if sum(frame.height for frame in frames) >= self._keys.len():
                     break
                 try:
-                    frames.append(self._read(job.sf_id, kind))
+                    frames.append(self._read(job.sf_id, kind, places))
                 except OrgNotFound:
                     break  # results are kept for 7 days; what they held is asked for by key below
+            del places
         answers = pl.concat([pl.DataFrame(schema={"place": pl.UInt32(), "kind": KIND}), *frames], how="diagonal")
+        frames.clear()
         answered = answers["place"]
         self._refuse_strangers(job, answered)
         if seen is not None and seen.records_processed is None and answers.height < self._keys.len():
@@ -92,15 +123,12 @@ class AnswerCollector:
         if answered.len() < self._keys.len():
             missing = self._missing(answered, ask_org=not touched_none)
             answers = answers.drop("place").insert_column(0, self._keys.gather(answered))
-            answers = pl.concat([_shape(answers), missing])
-        else:
-            # In the order of the rows sent, so that settling finds them without another join. Columns that no answer
-            # has come last: as long as they are constants they take no memory.
-            with self._turn:
-                lines = pl.int_range(answered.len(), dtype=pl.get_index_type(), eager=True)
-                places = lines.clone().scatter(answered, lines)
-                answers = _shape(answers.drop("place")[places].insert_column(0, self._keys))
-        return answers.with_columns(job=pl.lit(job.job_no, dtype=pl.Int64))
+            return Gathered(job_no=job.job_no, lines=pl.concat([_shape(answers), missing]))
+        # In the order of the rows sent, so that settling finds them without another join.
+        with self._turn:
+            lines = pl.int_range(answered.len(), dtype=pl.get_index_type(), eager=True)
+            order = lines.clone().scatter(answered, lines)
+            return Gathered(job_no=job.job_no, lines=answers.drop("place").rechunk(), keys=self._keys, order=order)
 
     def _with_counters(self, seen: IngestJob) -> IngestJob | None:
         """A job that a list showed, which leaves the counters out; None where the org has forgotten it since."""
@@ -109,7 +137,7 @@ class AnswerCollector:
         except OrgNotFound:
             return None
 
-    def _read(self, sf_id: str, kind: ResultKind) -> pl.DataFrame:
+    def _read(self, sf_id: str, kind: ResultKind, places: KeyPlaces) -> pl.DataFrame:
         """One result file, read as it comes: what was read of one that breaks off is dropped with the error."""
         wanted = {ResultKind.SUCCESSFUL: ["sf__Id", "sf__Created"], ResultKind.FAILED: ["sf__Id", "sf__Error"]}
         columns = [*wanted.get(kind, []), self._work.key_field.name]
@@ -129,14 +157,14 @@ class AnswerCollector:
                 named = set(header_of(block))
                 personal = [name for name in self._work.personal_fields if name in named]
             frame = pl.read_csv(block, columns=list(dict.fromkeys([*columns, *personal])), infer_schema=False)
-            frames.append(self._told(kind, frame, personal))
+            frames.append(self._told(kind, frame, personal, places))
         if not frames:
             return pl.DataFrame(schema={"place": pl.UInt32()})
         return pl.concat(frames).with_columns(evidence=pl.lit("result"))
 
-    def _told(self, kind: ResultKind, frame: pl.DataFrame, personal: list[str]) -> pl.DataFrame:
+    def _told(self, kind: ResultKind, frame: pl.DataFrame, personal: list[str], places: KeyPlaces) -> pl.DataFrame:
         """What a block of a result file says: for each row its place among those sent, and columns of `ANSWERS`."""
-        place = self._places.of(canonical_from_org(self._work.key_field, frame[self._work.key_field.name]))
+        place = places.of(canonical_from_org(self._work.key_field, frame[self._work.key_field.name]))
         if kind is ResultKind.SUCCESSFUL:
             created = pl.col("sf__Created").str.to_lowercase() == "true"
             told = pl.when(created).then(pl.lit("created", dtype=KIND)).otherwise(pl.lit("updated", dtype=KIND))
@@ -218,6 +246,16 @@ def _shape(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(columns).select(ANSWERS.names())
 
 
+def answers_writer(path: Path) -> pq.ParquetWriter:
+    """A file for answers, slice by slice. It is read once more and then removed: packing would cost more than it saves.
+
+    Returns: A writer of the columns of `ANSWERS`, to be closed by its `with` block.
+    """
+    schema = pl.DataFrame(schema=ANSWERS).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+    words = [name for name in ANSWERS if name not in ("key", "id", "message")]
+    return pq.ParquetWriter(path, schema, compression="none", use_dictionary=words, write_statistics=False)
+
+
 def doubt_duplicates(answers: pl.DataFrame) -> pl.DataFrame:
     """Answers to an insert that was sent again: a duplicate may be the row's own record, from the time before."""
     own = (pl.col("kind") == "failed") & (pl.col("code") == "DUPLICATE_VALUE")
@@ -225,7 +263,7 @@ def doubt_duplicates(answers: pl.DataFrame) -> pl.DataFrame:
 
 
 def tally(answers: pl.DataFrame, *, job_error: str | None, passes: bool) -> Tally:
-    """Count the answers of one job."""
+    """Count the answers of one job, or a part of them."""
     kinds = dict(answers.group_by("kind").len().iter_rows())
     return Tally(
         sent=answers.height,

@@ -7,10 +7,12 @@ Re-run:  a step is marked after it took effect; a crash between the two leaves a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial, reduce
+from operator import add
 
 import polars as pl
 
@@ -22,7 +24,7 @@ from forcelift.audit.records import (
 )
 from forcelift.audit.shares import IntentRefused
 from forcelift.errors import LeaseLost, OrgNotFound, OrgRefused, OrgUnavailable, TargetError
-from forcelift.jobs.answers import AnswerCollector, doubt_duplicates, tally
+from forcelift.jobs.answers import AnswerCollector, answers_writer, doubt_duplicates, tally
 from forcelift.jobs.late_strays import NOT_SHOWN
 from forcelift.jobs.messages import (
     AbandonJob,
@@ -198,11 +200,12 @@ class JobHandlers:
         answers = collector.collect(job, seen)
         if seen is not None and seen.state is JobState.ABORTED:
             self._check_still(job, seen)
-        if job.operation == "insert" and job.attempt > 1:
-            answers = doubt_duplicates(answers)
-        sealed = self._seal(name, answers)
         error = seen.error_message if seen is not None and seen.state is JobState.FAILED else None
-        result = tally(answers, job_error=error, passes=error is None or world.refusals.job_error_passes(error))
+        passes = error is None or world.refusals.job_error_passes(error)
+        lines = answers.slices(SLICE_ROWS)
+        if job.operation == "insert" and job.attempt > 1:
+            lines = map(doubt_duplicates, lines)
+        sealed, result = self._seal(name, lines, partial(tally, job_error=error, passes=passes))
         world.audit.job_collected(
             job.job_no,
             results_file=sealed,
@@ -267,12 +270,22 @@ class JobHandlers:
         self._world.audit.job_abandoned(job.job_no, reason)
         return None
 
-    def _seal(self, name: str, frame: pl.DataFrame) -> str:
+    def _seal(
+        self, name: str, slices: Iterator[pl.DataFrame], count: Callable[[pl.DataFrame], Tally]
+    ) -> tuple[str, Tally]:
+        """Seal answers that come in slices, and count them. There is always a slice, if only one without rows."""
+        counted: list[Tally] = []
         with self._world.storage.write(name) as file:
-            with self._world.shares.turn:
-                # Read once more and then removed: packing it would cost more than it saves.
-                frame.write_parquet(file.path, compression="uncompressed", statistics=False, row_group_size=SLICE_ROWS)
-            return str(file.commit().name)
+            with answers_writer(file.path) as writer:
+                while True:
+                    with self._world.shares.turn:
+                        lines = next(slices, None)
+                        if lines is None:
+                            break
+                        counted.append(count(lines))
+                        writer.write_table(lines.to_arrow(compat_level=pl.CompatLevel.oldest()))
+                    del lines  # or it would be held while others have the turn
+            return str(file.commit().name), reduce(add, counted)
 
 
 def _pieces(storage: Storage, name: str) -> Iterator[bytes]:

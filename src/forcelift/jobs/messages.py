@@ -7,7 +7,7 @@ command is answered by exactly one `Answer`, with a result of the type named in 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from forcelift.audit.records import Chunk, ChunkStatus, Control, JobDraft
@@ -255,6 +255,11 @@ class Tally:
     unknown: int
     job_error: str | None = None
     job_error_transient: bool = False
+
+    def __add__(self, other: Tally) -> Tally:
+        """Both parts of one job's answers together."""
+        counts = ("sent", "created", "updated", "failed", "transient", "locked", "open", "unknown")
+        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in counts})
 
     @property
     def is_clean(self) -> bool:
