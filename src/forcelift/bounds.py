@@ -26,6 +26,7 @@ SENDERS_MORE = 3
 _PROGRAM_MB = 224  # the interpreter with its libraries, before the first row, and what is too small to be counted
 _READER_MB = 50  # what a thread that reads has from the source beside its batch
 _BATCH_MB_PER_1000_ROWS = 2.25  # a batch in each form that the rules give it, on its way from the source to files
+_SOURCE_MOST_MB = 40
 _JOINER_MB = 60  # answers of a job, joined to its keys
 
 
@@ -54,10 +55,10 @@ class MemoryShares:
     def of(cls, memory_mb: int, *, senders: int) -> MemoryShares:
         """Divide so much memory; at least one reader and one joiner work, however little there is."""
         scan_mb = max(64, memory_mb // 4)
-        source_mb = max(32, memory_mb // 16)  # a table is read once, from end to end: a cache is of little use
-        batch_rows = 50_000 if memory_mb >= 2048 else 30_000 if memory_mb >= 1024 else 20_000
-        if memory_mb < 512:
-            batch_rows = 10_000
+        # A table is read once, from end to end: a larger cache only fills up, and saves no time that could be measured.
+        source_mb = max(32, min(memory_mb // 16, _SOURCE_MOST_MB))
+        # Larger batches cost page faults instead of saving time: what is new each time is not in the cores' caches.
+        batch_rows = 25_000 if memory_mb >= 1024 else 20_000 if memory_mb >= 512 else 10_000
         left = memory_mb - _PROGRAM_MB - source_mb
         reader_mb = math.ceil(_READER_MB + _BATCH_MB_PER_1000_ROWS * batch_rows / 1000)
         readers = max(1, (left - _JOINER_MB) // reader_mb)
@@ -74,6 +75,14 @@ class MemoryShares:
             turns=turns,
             room_mb=room_mb,
         )
+
+    def holders(self, readers: int) -> int:
+        """How many of so many readers and of the joiners may be at work at once.
+
+        With all of them a large table's peak would be where all happen to meet, once in some minutes; this many meet in
+        a small table too. There is always room for one reader and one joiner.
+        """
+        return max(readers + math.ceil(self.joiners / 2), self.joiners + 1)
 
 
 def check_room(loaded: LoadedPlan, state: State, source: Source, compiled: Compiled) -> None:

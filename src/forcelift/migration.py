@@ -373,7 +373,7 @@ class _World:
         self._jobs = job_handlers(self._job_world)
 
     def run(self, watcher: Watcher, *, is_joined: bool) -> Coordinator:
-        limits, audit = self.loaded.plan.limits, self.state.audit
+        limits, audit, shares = self.loaded.plan.limits, self.state.audit, _shares(self.loaded)
         governor = Governor(
             jobs_max=limits.parallel_jobs,
             api_calls_reserve=limits.api_calls_reserve,
@@ -390,7 +390,8 @@ class _World:
             on_progress=lambda coordinator: self._on_progress(coordinator, watcher),
             readers=self.settings.readers,
             senders=limits.parallel_jobs + SENDERS_MORE,
-            joiners=_shares(self.loaded).joiners,
+            joiners=shares.joiners,
+            holders=shares.holders(self.settings.readers),
             disk=self._disk,
         )
         watcher.on_runner(runner.stop)

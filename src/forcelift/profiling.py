@@ -84,7 +84,7 @@ def profile_plan(
         _make_export(settings.export)
     with (
         open_state(loaded, clock=clock, create=True) as state,
-        open_source(loaded, memory_mb=shares.source_mb) as source,
+        open_source(loaded, memory_mb=max(shares.source_mb, limits.memory_mb // 16)) as source,
         open_org(loaded, clock=clock) as org,
         tempfile.TemporaryDirectory(dir=state.storage.root, prefix="profile-") as scratch,
     ):
@@ -103,7 +103,8 @@ def profile_plan(
             as_of=as_of,
             scratch=Path(scratch),
             memory_mb=limits.memory_mb,
-            batch_rows=2 * shares.batch_rows,
+            # Nothing is sent meanwhile, so a batch may be larger than a load's: each column is looked at on its own.
+            batch_rows=max(2 * shares.batch_rows, min(100_000, 50 * limits.memory_mb)),
             slice_rows=_slice_rows(loaded),
             sample_percent=None if percent is None or percent.is_whole else percent.value,
             all_columns=settings.all_columns,

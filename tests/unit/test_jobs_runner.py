@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from forcelift.jobs.board import EngineSettings
 from forcelift.jobs.coordinator import Coordinator
 from forcelift.jobs.governor import Governor
 from forcelift.jobs.holds import DiskSeen
-from forcelift.jobs.messages import PlanTable, SkipChunks, TablePlanned
+from forcelift.jobs.messages import CheckTable, PlanTable, SkipChunks, TablePlanned
 from forcelift.jobs.runner import Runner
 from forcelift.jobs.tracks import TableSpec
 from forcelift.protocols.clock import SystemClock
@@ -149,3 +150,52 @@ def test_a_wish_asked_before_is_heard_before_anything_begins() -> None:
     ).run()
     assert order[:4] == ["asked", "asked", "asked", "planned"]
     assert coordinator.is_complete
+
+
+def new_runner(handlers: Any, *, holders: int) -> Runner:
+    governor = Governor(jobs_max=1, api_calls_reserve=0, rng=random.Random(1))
+    return Runner(
+        Coordinator([SPEC], settings=EngineSettings(dry_run=True), governor=governor),
+        handlers,
+        clock=SystemClock(),
+        control=Control,
+        api_requests_left=lambda: None,
+        on_progress=lambda coordinator: None,
+        readers=2,
+        joiners=2,
+        holders=holders,
+        senders=1,
+    )
+
+
+def test_no_more_are_at_work_with_rows_than_may_be() -> None:
+    began, leave, done = threading.Semaphore(0), threading.Semaphore(0), threading.Semaphore(0)
+    at_work: list[str] = []
+    seen: list[int] = []
+
+    def work(command: PlanTable | CheckTable) -> None:
+        at_work.append(command.table)
+        seen.append(len(at_work))
+        began.release()
+        assert leave.acquire(timeout=60)
+        at_work.remove(command.table)
+        done.release()
+        raise ValueError(command.table)
+
+    runner = new_runner({PlanTable: work, CheckTable: work}, holders=3)
+    runner._start([PlanTable(table="A"), CheckTable(table="B"), PlanTable(table="C"), CheckTable(table="D")])
+    for _ in range(3):
+        assert began.acquire(timeout=60)
+    assert len(at_work) == 3
+    leave.release()  # one goes with an error, and the fourth has its place
+    assert done.acquire(timeout=60)
+    assert began.acquire(timeout=60)
+    leave.release(3)
+    for _ in range(3):
+        assert done.acquire(timeout=60)
+    assert max(seen) == 3
+
+
+def test_readers_and_joiners_cannot_keep_each_other_out() -> None:
+    with pytest.raises(ValueError, match="keep the others out"):
+        new_runner({}, holders=2)

@@ -15,7 +15,7 @@ from forcelift.storage import SealedWriter, Storage
 PART_BYTES_MAX = 100_000_000
 """Bulk API 2.0 takes 150 MB after base64 and asks for at most 100 MB before it (developer guide, "Upload Job Data")."""
 
-PIECE_ROWS = 10_000
+PIECE_ROWS = 5_000
 """So many rows become text at once: a larger text costs twice the CPU, as its memory is new each time."""
 
 

@@ -7,8 +7,10 @@ touches the coordinator. Signals and the operator's wishes come in as events, to
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -53,6 +55,8 @@ class Runner:
         on_progress: Called in the calling thread after each turn of the loop.
         readers, joiners, senders: Threads for reading and cleaning, for collecting and settling, and for all else. Each
             of the first two holds a good part of a chunk in memory; by default there are as many joiners as senders.
+        holders: Readers and joiners at work at once; more than of either alone, so that neither keeps the other out. By
+            default all. Joiners come in force when fewer chunks are read, which is so at a small table's end as well.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Runner:
         readers: int,
         senders: int,
         joiners: int | None = None,
+        holders: int | None = None,
         disk: Callable[[], DiskSeen] | None = None,
     ) -> None:
         self._coordinator, self._handlers, self._clock = coordinator, handlers, clock
@@ -76,6 +81,11 @@ class Runner:
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="reader")
         self._joiners = ThreadPoolExecutor(joiners or senders, thread_name_prefix="joiner")
         self._senders = ThreadPoolExecutor(senders, thread_name_prefix="sender")
+        self._holders: AbstractContextManager[object] = nullcontext()
+        if holders is not None:
+            if holders <= max(readers, joiners or senders):
+                raise ValueError(f"{holders} at work at once would let readers or joiners keep the others out")
+            self._holders = threading.BoundedSemaphore(holders)
         self._asked: Control | None = None
         self._began, self._began_monotonic = clock.now(), clock.monotonic()
 
@@ -147,20 +157,25 @@ class Runner:
         return self._joiners if isinstance(command, _JOINS) else self._senders
 
     def _carry_out(self, command: Command) -> None:
-        result: Any
-        error: Exception | None
-        try:
-            result, error = dispatch(self._handlers, command), None
-        except Exception as caught:  # noqa: BLE001 - handed to the coordinator, which decides; nothing is dropped
-            result, error = None, caught
-        except BaseException as panic:  # noqa: BLE001 - unanswered, the run would wait for this command for ever
-            result, error = None, RuntimeError(f"{type(panic).__name__} in {type(command).__name__}")
-            error.__cause__ = panic
         if isinstance(command, (*_READS, *_JOINS)):
-            give_back()
+            with self._holders:
+                result, error = self._try(command)
+                give_back()
+        else:
+            result, error = self._try(command)
         self._answers.put(
             Answer(command=command, result=result, error=error, api_requests_left=self._api_requests_left())
         )
+
+    def _try(self, command: Command) -> tuple[Any, Exception | None]:
+        try:
+            return dispatch(self._handlers, command), None
+        except Exception as caught:  # noqa: BLE001 - handed to the coordinator, which decides; nothing is dropped
+            return None, caught
+        except BaseException as panic:  # noqa: BLE001 - unanswered, the run would wait for this command for ever
+            error = RuntimeError(f"{type(panic).__name__} in {type(command).__name__}")
+            error.__cause__ = panic
+            return None, error
 
 
 def _stronger(asked: Control | None, recorded: Control) -> Control:
