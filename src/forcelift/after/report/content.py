@@ -90,4 +90,4 @@ def names_of(names: Sequence[str], words: Words) -> str:
 
 def details_of(said: Sequence[Said], words: Words) -> str:
     """Several things in one line."""
-    return "; ".join(words(one.key, **one.figures) for one in said)
+    return "; ".join(words.told(words(one.key, **one.figures)) for one in said)

@@ -14,6 +14,7 @@ from forcelift.after.report.told import (
     CHECK_KINDS,
     CHECKS_SHOWN,
     KINDS,
+    cause,
     check_word,
     days,
     fates,
@@ -133,7 +134,7 @@ def _counts(one: TableFigures, words: Words, *, is_total: bool = False) -> str:
 def _reconciliation(content: Content, words: Words) -> str:
     rows = "".join(
         f"<tr><th scope=row>{escape(words(f'level_{one.level}'))}</th><td>{_verdict(one.status, words)}</td>"
-        f"<td>{escape(details_of(one.said, words))}</td></tr>"
+        f"<td>{with_code(details_of(one.said, words))}</td></tr>"
         for one in content.figures.reconciled
     )
     head = "".join(f"<th scope=col>{escape(words(key))}</th>" for key in ("check", "status", "details"))
@@ -158,7 +159,7 @@ def _issues(content: Content, words: Words) -> str:
             "\x02", f"<code>{escape(group.code)}</code>"
         )
         entries = [
-            (words("cause"), with_code(issue.cause)),
+            (words("cause"), with_code(cause(issue, words))),
             (words("resolution"), with_code(resolution(issue, words))),
             (words("fixed"), f"{issue.fixed:,}"),
         ]
@@ -222,9 +223,9 @@ def _in_full(content: Content, words: Words) -> str:
         kind, word = CHECK_KINDS[status], check_word(status, words)
         sides = "".join(f'<td class="n">{escape(value_text(details.get(side)))}</td>' for side in ("source", "target"))
         rows.append(
-            f"<tr><td>{one.level}</td><td>{escape(one.table_name or '-')}</td><td>{escape(one.check_name)}</td>"
+            f"<tr><td>{one.level}</td><td>{escape(one.table_name or '-')}</td><td>{escape(words.told(one.check_name))}</td>"
             f'<td><span class="verdict {kind}">{mark(kind)}{escape(word)}</span></td>{sides}'
-            f"<td>{escape(str(details.get('reason') or ''))}</td></tr>"
+            f"<td>{with_code(words.told(str(details.get('reason') or '')))}</td></tr>"
         )
     table = f'<table class="full"><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
     more = len(checks) - CHECKS_SHOWN

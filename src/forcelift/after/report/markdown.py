@@ -8,6 +8,7 @@ from typing import Final
 from forcelift.after.report.content import Content, alarms, details_of
 from forcelift.after.report.figures import ReportStatus
 from forcelift.after.report.told import (
+    cause,
     counts,
     days,
     metrics,
@@ -91,7 +92,7 @@ def _issues(content: Content, words: Words) -> Iterator[str]:
         group = issue.group
         what = words("issue_line", rows=group.rows, table=_cell(group.table_name), code=_cell(group.code))
         yield f"{number}. **{words('issue')}:** {what}"
-        yield f"   - **{words('cause')}:** {_cell(issue.cause)}"
+        yield f"   - **{words('cause')}:** {_cell(cause(issue, words))}"
         yield f"   - **{words('resolution')}:** {_cell(resolution(issue, words))}"
         yield f"   - **{words('fixed')}:** {issue.fixed:,}"
     if issues:
@@ -163,10 +164,10 @@ def _checks(content: Content, words: Words) -> Iterator[str]:
         yield _row(
             str(one.level),
             _cell(one.table_name or "-"),
-            _cell(one.check_name),
+            _cell(words.told(one.check_name)),
             words("checks_open" if status == "not_checked" else f"checks_{status}"),
             *(_cell(str(details[side])) if details.get(side) is not None else "-" for side in ("source", "target")),
-            _cell(str(details.get("reason") or "")),
+            _cell(words.told(str(details.get("reason") or ""))),
         )
     yield ""
 

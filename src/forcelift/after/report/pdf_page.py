@@ -21,6 +21,7 @@ from forcelift.after.report.told import (
     KINDS,
     Line,
     bottleneck,
+    cause,
     check_word,
     code_lines,
     counts,
@@ -170,7 +171,7 @@ def _issues(content: Content, words: Words) -> list[dict[str, Any]]:
             "number": number,
             "line": words("issue_line", rows=one.group.rows, table=one.group.table_name, code=f"`{one.group.code}`"),
             "entries": [
-                [words("cause"), one.cause],
+                [words("cause"), cause(one, words)],
                 [words("resolution"), resolution(one, words)],
                 [words("fixed"), f"{one.fixed:,}"],
             ],
@@ -249,14 +250,14 @@ def _in_full(content: Content, words: Words) -> dict[str, Any]:
         "head": [words(key) for key in ("level", "table", "check", "status", "source", "target", "reason")],
         "rows": [
             {
-                "before": [str(one.level), one.table_name or "-", one.check_name],
+                "before": [str(one.level), one.table_name or "-", words.told(one.check_name)],
                 "verdict": {
                     "kind": CHECK_KINDS[str(one.details["status"])],
                     "word": check_word(str(one.details["status"]), words),
                 },
                 "after": [
                     *(value_text(one.details.get(side)) for side in ("source", "target")),
-                    str(one.details.get("reason") or ""),
+                    words.told(str(one.details.get("reason") or "")),
                 ],
             }
             for one in checks[:CHECKS_SHOWN]

@@ -89,12 +89,23 @@ def headline(report: ReportFigures, words: Words) -> str:
 
 def remarks(content: Content, words: Words) -> list[str]:
     """What is to be said of the batch as a whole."""
-    return [*content.figures.notes, *(words(one.key, **one.figures) for one in content.remarks)]
+    return [
+        *(words.told(one) for one in content.figures.notes),
+        *(words(one.key, **one.figures) for one in content.remarks),
+    ]
+
+
+def cause(issue: Issue, words: Words) -> str:
+    """Why the rows failed: a person's words, a rule's, or the org's."""
+    return words.told(issue.cause)
 
 
 def resolution(issue: Issue, words: Words) -> str:
     """What was done; while nothing was, what to do."""
-    return "; ".join(issue.notes) if issue.notes else words("resolution_open", remedy=issue.remedy)
+    if issue.notes:
+        return "; ".join(issue.notes)
+    remedy = words.remedy(issue.group.code, issue.remedy)
+    return words("resolution_open", remedy=remedy) if issue.fixed < issue.group.rows else remedy
 
 
 def metrics(content: Content, words: Words) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -58,6 +59,20 @@ class Words:
         shown = {name: self.moment(value) if isinstance(value, datetime) else value for name, value in figures.items()}
         return _FIGURES.vformat(catalogue()[key][self.language], (), shown)
 
+    def told(self, text: str) -> str:
+        """What Forcelift said in English elsewhere, such as a rule's reason; what others said stays as it is."""
+        if self.language is Language.ENGLISH:
+            return text
+        whole = _in_thai(text)
+        return whole if whole is not None else "; ".join(_in_thai(part) or part for part in text.split("; "))
+
+    def remedy(self, code: str, text: str) -> str:
+        """What to do about rows that were refused with a code; `text` says it in English."""
+        if self.language is Language.ENGLISH:
+            return text
+        said = thai()["remedies"].get(code) or self.told(text)
+        return said if said != text else self("remedy_unknown", code=code)
+
     def date(self, moment: datetime) -> str:
         """A day, in UTC."""
         at = moment.astimezone(UTC)
@@ -94,9 +109,41 @@ class Words:
         return at.year + (_BUDDHIST_YEARS if self.buddhist_era else 0)
 
 
+def _in_thai(text: str) -> str | None:
+    """One sentence; where it begins with a column's name and a colon, the name stays. None if it is none of ours."""
+    for pattern, said in _phrases():
+        found = pattern.fullmatch(text)
+        if found is not None:
+            before, *parts, fields = found.groups()
+            for part in parts:
+                said = said.replace("{}", part, 1)
+            return f"{before or ''}{said}{f' ({fields})' if fields else ''}"
+    return None
+
+
+@cache
+def _phrases() -> Sequence[tuple[re.Pattern[str], str]]:
+    """Each phrase as a pattern: a column's name, what stands for its braces, and fields in brackets at its end."""
+    found = []
+    for phrase in thai()["phrases"]:
+        inner = "(.*?)".join(re.escape(part) for part in phrase["en"].split("{}"))
+        found.append((re.compile(rf"([\w$#, ]+: )?{inner}(?: \(([\w$#,. ]+)\))?", re.DOTALL), phrase["th"]))
+    return found
+
+
+@cache
+def thai() -> Mapping[str, Any]:
+    """Phrases with their English, and remedies by code."""
+    return _loaded("thai.yaml")
+
+
 @cache
 def catalogue() -> Mapping[str, Mapping[str, str]]:
     """Every key's text by language. The file keeps every scalar as text."""
-    text = resources.files("forcelift.after.report").joinpath("words.yaml").read_text(encoding="utf-8")
-    loaded: Mapping[str, Mapping[str, str]] = YAML(typ="base", pure=True).load(text)
+    return _loaded("words.yaml")
+
+
+def _loaded(name: str) -> Mapping[str, Any]:
+    text = resources.files("forcelift.after.report").joinpath(name).read_text(encoding="utf-8")
+    loaded: Mapping[str, Any] = YAML(typ="base", pure=True).load(text)
     return loaded
