@@ -25,9 +25,9 @@ from tests.integration.cli_migration import (
     write_plan,
 )
 
-from forcelift.after.report import figures_of
+from forcelift.after.report import Content, Words, figures_of, markdown
 from forcelift.after.report.figures import TableFigures
-from forcelift.after.report.markdown import _cell, _duration
+from forcelift.after.report.markdown import _cell
 from forcelift.audit.readings import ChunkSpan
 from forcelift.audit.records import Batch, BatchMode, BatchState, ChunkStatus
 from forcelift.twin.org import TwinOrg
@@ -179,11 +179,9 @@ def _figures(*, state: BatchState = BatchState.DONE, statuses: Any = None, spans
 
 def test_the_checklists_rate_never_rounds_up_to_a_hundred() -> None:
     report = _figures(source=481_000_000, target=480_995_432, success=480_995_432, refused=4_568)
-    from forcelift.after.report import markdown
-
-    text = markdown(report)
+    text = markdown(Content(figures=report))
     assert "| t | 481,000,000 | 480,995,432 | 480,995,432 | 4,568 | 99.999% |" in text
-    nearly = markdown(_figures(source=481_000_000, target=480_999_999, success=480_999_999, refused=1))
+    nearly = markdown(Content(figures=_figures(source=481_000_000, target=480_999_999, success=480_999_999, refused=1)))
     assert "99.9999%" in nearly
     assert "100%" not in nearly
 
@@ -221,7 +219,7 @@ def test_average_and_peak() -> None:
     ],
 )
 def test_durations_as_in_the_template(seconds: float, text: str) -> None:
-    assert _duration(seconds) == text
+    assert Words().duration(seconds) == text
 
 
 def test_a_text_cannot_leave_its_cell() -> None:

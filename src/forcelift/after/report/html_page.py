@@ -223,7 +223,8 @@ def _in_full(content: Content, words: Words) -> str:
         kind, word = CHECK_KINDS[status], check_word(status, words)
         sides = "".join(f'<td class="n">{escape(value_text(details.get(side)))}</td>' for side in ("source", "target"))
         rows.append(
-            f"<tr><td>{one.level}</td><td>{escape(one.table_name or '-')}</td><td>{escape(words.told(one.check_name))}</td>"
+            f"<tr><td>{one.level}</td><td>{escape(one.table_name or '-')}</td>"
+            f"<td>{escape(words.told(one.check_name))}</td>"
             f'<td><span class="verdict {kind}">{mark(kind)}{escape(word)}</span></td>{sides}'
             f"<td>{with_code(words.told(str(details.get('reason') or '')))}</td></tr>"
         )

@@ -100,7 +100,8 @@ table.signing .stale{color:var(--bad);font-weight:650}
 .bottleneck b{font-size:18px}
 table.full{font-size:13px}table.full td,table.full th{padding:6px 10px}
 footer{border-top:1px solid var(--line);padding-top:14px;overflow-wrap:anywhere}
-@media (max-width:640px){.tiles{grid-template-columns:repeat(2,1fr)}header.top{padding:26px 22px}header.top h1{font-size:26px}
+@media (max-width:640px){.tiles{grid-template-columns:repeat(2,1fr)}
+header.top{padding:26px 22px}header.top h1{font-size:26px}
 main>section,main>footer,main>.alarms,main>.tiles{margin-left:14px;margin-right:14px}
 .pair{grid-template-columns:1fr}.issue{grid-template-columns:1fr}.issue .number{grid-row:auto}
 .issue dl{grid-template-columns:1fr;gap:0}.issue dd{margin-bottom:6px}}
