@@ -75,7 +75,7 @@ def _top(content: Content, words: Words) -> str:
     shown = "".join(f"<span>{escape(name)} <b>{escape(value)}</b></span>" for name, value in about)
     notes = "".join(f'<p class="note">{escape(one)}</p>' for one in remarks(content, words))
     return (
-        f'<header class="top {kind}"><p class="eyebrow">{escape(words("title"))}</p>'
+        f'<header class="top {kind}"><p class="eyebrow">{escape(words("title"))} · {escape(words("summary"))}</p>'
         f'<div class="title"><h1>{escape(report.batch.project)}</h1>'
         f'<span class="pill {kind}">{mark(kind)}{escape(verdict(report.status, words))}</span></div>'
         f'<p class="headline">{escape(headline(report, words))}</p><p class="about">{shown}</p></header>'
@@ -154,9 +154,12 @@ def _issues(content: Content, words: Words) -> str:
     shown = []
     for number, issue in enumerate(report.issues, start=1):
         group = issue.group
-        line = escape(words("issue_line", rows=group.rows, table="\x01", code="\x02"))
-        line = line.replace("\x01", f"<b>{escape(group.table_name)}</b>").replace(
-            "\x02", f"<code>{escape(group.code)}</code>"
+        # The words themselves hold no sign that means something in HTML.
+        line = words(
+            "issue_line",
+            rows=group.rows,
+            table=f"<b>{escape(group.table_name)}</b>",
+            code=f"<code>{escape(group.code)}</code>",
         )
         entries = [
             (words("cause"), with_code(cause(issue, words))),

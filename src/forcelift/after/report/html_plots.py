@@ -8,7 +8,7 @@ from typing import Final
 
 _WIDTH: Final = 600.0
 _HEIGHT: Final = 180.0
-_LEAST: Final = 0.4  # percent of a bar's width: one row among millions can still be seen
+_LEAST: Final = 0.6  # percent of a bar's width: one row among millions can still be seen
 
 
 def ticks(most: float, count: int = 4) -> list[float]:
@@ -80,19 +80,25 @@ def area(
     )
 
 
+def widths(amounts: Sequence[float], whole: float) -> list[float]:
+    """Each part's width in percent of a bar. The smallest part can be seen, and all together never exceed the bar."""
+    found = [max(_LEAST, amount / whole * 100) if amount > 0 and whole > 0 else 0.0 for amount in amounts]
+    excess = sum(found) - 100
+    if excess > 0:
+        found[found.index(max(found))] -= excess
+    return found
+
+
 def stacked(parts: Sequence[tuple[str, float, str]], *, whole: float, label: str, thin: bool = False) -> str:
     """One bar of parts: class, amount and title of each; what is left of `whole` stays empty."""
     shapes, at = [], 0.0
-    for kind, amount, title in parts:
-        if amount <= 0 or whole <= 0:
-            continue
-        width = max(_LEAST, amount / whole * 100)
-        width = min(width, 100 - at)
-        shapes.append(
-            f'<rect class="{kind}" x="{at:.3f}" y="0" width="{width:.3f}" height="10"><title>{escape(title)}</title>'
-            "</rect>"
-        )
-        at += width
+    for (kind, _, title), width in zip(parts, widths([amount for _, amount, _ in parts], whole), strict=True):
+        if width:
+            shapes.append(
+                f'<rect class="{kind}" x="{at:.3f}" y="0" width="{width:.3f}" height="10">'
+                f"<title>{escape(title)}</title></rect>"
+            )
+            at += width
     return (
         f'<svg class="stacked{" thin" if thin else ""}" viewBox="0 0 100 10" preserveAspectRatio="none" role="img"'
         f' aria-label="{escape(label)}"><rect class="rest" x="0" y="0" width="100" height="10"/>{"".join(shapes)}</svg>'

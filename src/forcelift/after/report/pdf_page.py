@@ -14,7 +14,7 @@ from typing import Any, Final
 from forcelift.after.report.content import Content, alarms, details_of
 from forcelift.after.report.curves import Curves
 from forcelift.after.report.figures import ReportStatus
-from forcelift.after.report.html_plots import short, ticks
+from forcelift.after.report.html_plots import short, ticks, widths
 from forcelift.after.report.told import (
     CHECK_KINDS,
     CHECKS_SHOWN,
@@ -45,7 +45,7 @@ from forcelift.errors import UsageError
 
 ISSUES_SHOWN: Final = 60
 _HEADINGS: Final = (
-    "statistics", "reconciliation", "issues", "performance", "sign_off", "rollbacks", "in_full", "basis",
+    "summary", "statistics", "reconciliation", "issues", "performance", "sign_off", "rollbacks", "in_full", "basis",
     "chart_checks", "chart_codes", "chart_progress", "chart_rate", "chart_quota", "time_went", "bottleneck",
 )  # fmt: skip
 
@@ -118,11 +118,7 @@ def document(content: Content, words: Words) -> dict[str, Any]:
         },
         "plots": _plots(content, content.curves, words) if content.curves is not None else None,
         "steps": _steps(content, words) if content.steps.total else None,
-        "quota": [
-            {"name": one.name, "used": one.parts[0][1], "allowed": one.whole, "told": one.told}
-            for one in quota_lines(content, words)
-        ]
-        or None,
+        "quota": [_line(one) for one in quota_lines(content, words)] or None,
         "sign_off": _sign_off(content, words),
         "rollbacks": _rollbacks(content, words) if report.rollbacks else None,
         "in_full": _in_full(content, words) if report.checks else None,
@@ -137,10 +133,15 @@ def _verdict(status: ReportStatus, words: Words) -> dict[str, str]:
 def _line(one: Line) -> dict[str, Any]:
     return {
         "name": one.name,
-        "parts": [[kind, amount] for kind, amount, _ in one.parts],
-        "whole": one.whole,
+        "parts": _parts([(kind, amount) for kind, amount, _ in one.parts], one.whole),
         "told": one.told,
     }
+
+
+def _parts(parts: Sequence[tuple[str, float]], whole: float) -> list[list[Any]]:
+    """Kind and width in percent of each part that there is any of."""
+    shares = widths([amount for _, amount in parts], whole)
+    return [[kind, share] for (kind, _), share in zip(parts, shares, strict=True) if share]
 
 
 def _statistics(content: Content, words: Words) -> dict[str, Any]:
@@ -152,8 +153,7 @@ def _statistics(content: Content, words: Words) -> dict[str, Any]:
             {
                 "cells": [name, *counts(one), rate(one)],
                 "is_total": is_total,
-                "parts": [[kind, rows] for kind, _, rows in fates(one)],
-                "whole": one.source,
+                "parts": _parts([(kind, rows) for kind, _, rows in fates(one)], one.source),
             }
             for name, one, is_total in rows
         ],
@@ -208,8 +208,7 @@ def _steps(content: Content, words: Words) -> dict[str, Any]:
     return {
         "head": [words(key) for key in ("step", "seconds", "share", "in_parallel")],
         "bottleneck": bottleneck(content, words),
-        "parts": [[f"step_{one.step}", one.seconds] for one in content.steps.shares],
-        "whole": content.steps.total,
+        "parts": _parts([(f"step_{one.step}", one.seconds) for one in content.steps.shares], content.steps.total),
         "rows": [{"kind": f"step_{step}", "cells": cells} for step, *cells in step_rows(content, words)],
         "note": words("steps_note"),
     }

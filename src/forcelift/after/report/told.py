@@ -236,7 +236,7 @@ def code_lines(content: Content, words: Words) -> list[Line]:
         done = min(rows, fixed[code])
         kind = "warn" if code.startswith(PREFIX) else "bad"
         origin = words("rejected" if kind == "warn" else "refused")
-        state = words("all_fixed") if done == rows else words("still_open", rows=rows - done)
+        state = words("all_fixed" if done == rows else "still_open" if done else "none_fixed", rows=rows - done)
         parts = (("good", float(done), f"{words('fixed')}: {done:,}"), (kind, float(rows - done), origin))
         lines.append(Line(name=code, parts=parts, whole=most, told=f"{rows:,} · {state}"))
     return lines
