@@ -302,9 +302,12 @@ class Readings(Journal):
             sa.select(records.c.resolution_notes, sa.func.count())
             .join(log, log.c.audit_id == records.c.audit_id)
             .where(log.c.batch_id == short_batch_id(batch_id), records.c.table_name == group.table_name)
-            .where(records.c.sf_error_code == group.code, records.c.resolved == "Y")
+            .where(_is(records.c.sf_error_code, group.code), _is(records.c.sf_error_fields, group.fields))
+            .where(records.c.resolved == "Y")
             .group_by(records.c.resolution_notes)
         )
+        if group.code in _OWN_WORDS:
+            query = query.where(_is(records.c.sf_error_message, group.message))
         with self.read() as connection:
             rows = connection.execute(query).all()
         return sum(int(count) for _, count in rows), [note for note, _ in rows if note]
@@ -314,6 +317,11 @@ class Readings(Journal):
             rows = connection.execute(query, {"current_batch_id": short_batch_id(batch_id)})
             names = [column.name for column in query.selected_columns]
             return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _is(column: sa.ColumnElement[Any], text: str | None) -> sa.ColumnElement[bool]:
+    """Whether it holds that text; no text is null, as Oracle has no empty one."""
+    return column == text if text else column.is_(None)
 
 
 @cache

@@ -73,7 +73,10 @@ _NAMES_SHOWN = 6
 def alarms(content: Content, words: Words) -> list[Alarm]:
     """Automations that are still off, and signatures under data that has changed since."""
     found = []
-    if content.switched_off:
+    if len(content.switched_off) == 1:
+        what = words("alarm_automation", names=content.switched_off[0])
+        found.append(Alarm(what=what, do=words("alarm_automations_do")))
+    elif content.switched_off:
         what = words("alarm_automations", count=len(content.switched_off), names=names_of(content.switched_off, words))
         found.append(Alarm(what=what, do=words("alarm_automations_do")))
     if content.stale:

@@ -34,7 +34,7 @@ stroke-linejoin:round}
 .pill .sign path{stroke:#fff}
 .sign.good{color:var(--good)}.sign.bad{color:var(--bad)}.sign.warn{color:var(--drop)}.sign.told{color:var(--s8)}
 .pill .sign{color:inherit}
-.alarms{margin-top:22px}
+.alarms{margin-top:22px}.alarms+header.top{border-radius:14px}
 .alarm{background:var(--bad);color:#fff;border-radius:10px;padding:16px 20px;margin:0 0 12px;font-size:16px}
 .alarm b{display:block;font-size:18px}
 .alarm code{color:inherit;background:rgba(255,255,255,.18);padding:1px 5px;border-radius:4px}

@@ -1,0 +1,116 @@
+"""What the report asks of the audit database: which rows were fixed, the steps' moves, notes, and the day's hours."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import polars as pl
+import pytest
+import sqlalchemy as sa
+from tests.unit.audit_fixtures import (
+    BEGAN,
+    ORG,
+    StillClock,
+    make_draft,
+    make_failed,
+    make_staged,
+    open_store,
+    plan_chunks,
+    settle,
+)
+
+from forcelift.audit import AuditStore, tables
+from forcelift.audit.readings import FailureGroup
+from forcelift.errors import StateConflict
+
+RULE = "FIELD_CUSTOM_VALIDATION_EXCEPTION"
+
+
+def _resolve(store: AuditStore, keys: list[str], note: str) -> None:
+    records = tables.failed_records
+    with store.write() as connection:
+        values = {"resolved": "Y", "resolution_notes": note}
+        connection.execute(records.update().where(records.c.record_id.in_(keys)).values(**values))
+
+
+def test_rows_that_were_fixed_count_for_their_own_group() -> None:
+    """One code with other fields, and a rule's code with another message, are other issues."""
+    store = open_store(StillClock())
+    (chunk,) = plan_chunks(store)
+    name = pl.lit("Name").alias("fields")
+    failed = pl.concat(
+        [
+            make_failed(["a", "b", "c"]).with_columns(name),
+            make_failed(["d", "e"]),
+            make_failed(["f"], code=RULE, message="no discount"),
+            make_failed(["g", "h"], code=RULE, message="no night"),
+        ]
+    ).with_columns(row=pl.int_range(8, dtype=pl.UInt32))
+    settle(store, chunk.audit_id, staged=make_staged(rejected=0), failed=failed)
+    _resolve(store, ["a", "b", "d", "g"], "cut")
+    found = {(one.code, one.fields, one.message): store.resolved("B1", one) for one in store.failure_groups("B1")}
+    assert found == {
+        ("STRING_TOO_LONG", "Name", "too long"): (2, ["cut"]),
+        ("STRING_TOO_LONG", None, "too long"): (1, ["cut"]),
+        (RULE, None, "no discount"): (0, []),
+        (RULE, None, "no night"): (1, ["cut"]),
+    }
+    strange = FailureGroup(table_name="other", code="", fields=None, message="", rows=0, record_ids=())
+    assert store.resolved("B1", strange) == (0, [])
+
+
+def test_the_moves_of_a_chunk_and_its_job_in_order() -> None:
+    clock = StillClock()
+    store = open_store(clock)
+    (chunk,) = plan_chunks(store)
+    with store.lease("B1", owner="me") as lease:
+        store.start_chunk(chunk.audit_id)
+        clock.move(seconds=10)
+        store.stage_chunk(chunk.audit_id, make_staged())
+        job = store.intend_job(make_draft(chunk.audit_id), org_id=ORG, rows_per_day=1000, fence=lease.fence)
+        clock.move(seconds=1)
+        store.job_created(job.job_no, "750000000000001AAA")  # type: ignore[union-attr]  # the day has room for it
+        store.job_uploaded(1)
+        store.job_closed(1)
+        clock.move(seconds=5)
+        store.job_collected(1, "answers", 90, "JobComplete", seconds=1.25)
+    events = store.step_events(["B1"])
+    assert [(one.action, one.audit_id, (one.at - BEGAN).total_seconds()) for one in events] == [
+        ("chunk_started", chunk.audit_id, 0),
+        ("chunk_staged", chunk.audit_id, 10),
+        ("job_intended", chunk.audit_id, 10),
+        ("job_created", chunk.audit_id, 11),
+        ("job_closed", chunk.audit_id, 11),
+        ("job_collected", chunk.audit_id, 16),
+    ]
+    assert events[1].payload["seconds"] == 1.5
+    assert events[1].payload["clean_seconds"] == 0.0
+    assert events[-1].payload["seconds"] == 1.25
+    assert store.work_times(["B1"]) == [(BEGAN, BEGAN + timedelta(seconds=16))]
+    assert store.step_events(["other"]) == []
+    (hour,) = store.reserved_hours(ORG, BEGAN, clock.now())
+    assert (hour.rows, hour.batches) == (90, 1)
+    assert store.reserved_hours("00D000000000002AAA", BEGAN, clock.now()) == []
+    assert store.reserved_hours(ORG, BEGAN + timedelta(hours=26), BEGAN + timedelta(hours=30)) == []
+
+
+def test_notes_stand_until_they_are_removed() -> None:
+    store = open_store(StillClock())
+    plan_chunks(store)
+    plan_chunks(store, batch_id="B2")
+    first = store.add_note("B1", code="X", table_name=None, cause="why", resolution=None, by="me")
+    second = store.add_note("B2", code="X", table_name="T", cause=None, resolution="what", by="you")
+    assert store.notes(["B1"]) == [first]
+    assert store.notes(["B1", "B2"]) == [first, second]
+    with pytest.raises(StateConflict, match="no note 2"):
+        store.remove_note("B1", second.note_no, by="me")
+    store.remove_note("B1", first.note_no, by="me")
+    assert store.notes(["B1", "B2"]) == [second]
+    with pytest.raises(StateConflict):
+        store.remove_note("B1", first.note_no, by="me")
+    with pytest.raises(StateConflict):
+        store.add_note("B3", code="X", table_name=None, cause="why", resolution=None, by="me")
+    with store.read() as connection:
+        rows = connection.execute(sa.select(tables.report_note.c.removed_by)).scalars().all()
+    assert rows == ["me", None], "a removed note stays, with who removed it"
+    assert store.verify_journal() == []
