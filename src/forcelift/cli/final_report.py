@@ -216,5 +216,7 @@ def _document(content: Content, digests: dict[Path, str]) -> dict[str, Any]:
         "rollbacks": len(figures.rollbacks),
         "notes": [*figures.notes, *(words(one.key, **one.figures) for one in content.remarks)],
         "journal_head": figures.head,
+        "file": next((str(out) for out in digests), None),
+        "sha256": next(iter(digests.values()), None),
         "files": [{"file": str(out), "sha256": digest} for out, digest in digests.items()],
     }
