@@ -177,6 +177,8 @@ def test_what_oracle_has_the_org_has_or_it_is_refused_with_the_reason(project: M
 
 
 THAI = "ร้านกาแฟ ๑๒๓"
+STORY = "".join(f"เรื่องที่ {at} " for at in range(1000))[:1999] + "ฯ"
+"""2,000 bytes in windows-874; a multiple of it is what UTL_RAW gives in pieces only."""
 
 
 @pytest.mark.parametrize("charset", ["US7ASCII", "WE8ISO8859P1"])
@@ -186,14 +188,22 @@ def test_thai_bytes_in_a_database_that_knows_no_thai(
     oracle.store.charset = charset
     with connect(oracle) as connection:
         cursor = connection.cursor()
-        cursor.execute("CREATE TABLE shops (code VARCHAR2(10) PRIMARY KEY, name VARCHAR2(40), note NVARCHAR2(40))")
+        cursor.execute(
+            "CREATE TABLE shops (code VARCHAR2(10) PRIMARY KEY, name VARCHAR2(40), note NVARCHAR2(40),"
+            " story VARCHAR2(4000), tale CLOB)"
+        )
         for code, raw in (("A", THAI.encode("cp874")), ("B", b"caf\xdb\xff"), ("C", None)):
             text = "NULL" if raw is None else f"UTL_RAW.CAST_TO_VARCHAR2(HEXTORAW('{raw.hex()}'))"
-            cursor.execute(f"INSERT INTO shops VALUES ('{code}', {text}, N'โน้ต')")
+            cursor.execute(f"INSERT INTO shops (code, name, note) VALUES ('{code}', {text}, N'โน้ต')")
+        part = f"UTL_RAW.CAST_TO_VARCHAR2(HEXTORAW('{STORY[:2000].encode('cp874').hex()}'))"
+        cursor.execute(
+            f"UPDATE shops SET story = {part} || {part}, tale = TO_CLOB({part}) || {part} || {part} || {part}"
+            " WHERE code = 'A'"
+        )
         connection.commit()
         (plain,) = cursor.execute("SELECT name FROM shops WHERE code = 'A'").fetchone()
         assert plain != THAI, "read as text it is lost"
-    schema = {"Shop__c": {"fields": {"Name": TEXT, "Code__c": KEY, "Note__c": TEXT}}}
+    schema = {"Shop__c": {"fields": {"Name": TEXT, "Code__c": KEY, "Note__c": TEXT, "Story__c": LONG, "Tale__c": LONG}}}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ORACLE_PASSWORD", PASSWORD)
     org = TwinOrg.open(None, schema=schema_from_dict({"objects": schema}))
@@ -212,21 +222,23 @@ tables:
     key: CODE
     external_id: Code__c
     encoding: windows-874
-    fields: {{CODE: Code__c, NAME: Name, NOTE: Note__c}}
+    fields: {{CODE: Code__c, NAME: Name, NOTE: Note__c, STORY: Story__c, TALE: Tale__c}}
 """
             )
             migration = Migration(folder=tmp_path, org=org, server=server)
             migration.document("run", "--batch", "thai", code=ExitCode.ROWS_REFUSED)
             answer = httpx.get(
                 f"{server.url}/services/data/v66.0/query",
-                params={"q": "SELECT Code__c, Name, Note__c FROM Shop__c WHERE Code__c = 'A'"},
+                params={"q": "SELECT Code__c, Name, Note__c, Story__c, Tale__c FROM Shop__c WHERE Code__c = 'A'"},
                 headers={"Authorization": f"Bearer {server.access_token}"},
             )
             (record,) = answer.raise_for_status().json()["records"]
             assert (record["Name"], record["Note__c"]) == (THAI, "โน้ต")
+            assert (record["Story__c"], record["Tale__c"]) == (STORY * 2, STORY * 4)
             with closing(sqlite3.connect(migration.audit_file)) as audit:
                 refused = audit.execute("SELECT RECORD_ID, SF_ERROR_CODE FROM MIGRATION_FAILED_RECORDS").fetchall()
             assert refused == [("B", "REJECTED_ENCODING_ERROR")]
+            assert migration.run("validate", "thai", "--levels", "all").returncode == ExitCode.DONE
     finally:
         org.close()
 
@@ -234,6 +246,6 @@ tables:
 def test_objects_are_refused_by_name() -> None:
     column = oracle_column(
         Declared(name="SHAPE", type="SDO_GEOMETRY", owner="MDSYS", length=1, precision=None, scale=None, nullable=True),
-        raw_text=False,
+        stored=None,
     ).column
     assert (column.kind, column.declared) == ("unsupported", "MDSYS.SDO_GEOMETRY")

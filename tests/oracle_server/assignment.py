@@ -6,18 +6,20 @@ import re
 
 from tests.oracle_server.errors import OracleError
 from tests.oracle_server.expressions import Value, as_double, as_text, coarse, fine, raw_number, wall
+from tests.oracle_server.session_state import SessionState
 from tests.oracle_server.types import ZONED, OraType
 
 
-def assigned(value: Value, kind: OraType, offset_minutes: int) -> tuple[str, str | None]:
+def assigned(value: Value, kind: OraType, state: SessionState) -> tuple[str, str | None]:
     """SQL of the value as the column keeps it, and a condition under which it does not fit (then the SQL is null)."""
+    offset_minutes = state.offset_minutes
     if value.is_null:
         return f"CAST(NULL AS {kind.stored})", None
     source = value.type
     if kind.is_number:
         return _number(value, kind)
     if kind.is_text:
-        return _text(value, kind)
+        return _text(value, kind, state)
     if kind.is_binary_float:
         if source.is_number or source.is_text or source.is_binary_float:
             # Minus zero becomes zero, as documented.
@@ -59,13 +61,13 @@ def _number(value: Value, kind: OraType) -> tuple[str, str | None]:
     return sql, f"({fitted} IS NULL AND {raw} IS NOT NULL)"
 
 
-def _text(value: Value, kind: OraType) -> tuple[str, str | None]:
+def _text(value: Value, kind: OraType, state: SessionState) -> tuple[str, str | None]:
     sql = as_text(value)
     if kind.is_lob or kind.kind == "LONG":
         return sql, None
     sql = f"nullif({sql}, '')"
     by_char = kind.by_char or kind.is_national
-    size = f"length({sql})" if by_char else f"strlen({sql})"
+    size = f"length({sql})" if by_char else state.store.bytes_of(sql)
     if kind.kind in ("CHAR", "NCHAR"):
         padded = f"{sql} || repeat(' ', greatest({kind.length} - {size}, 0))"
         # Blanks beyond the length are not cut off: ORA-12899, as for any other letter.

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from tests.oracle_server.compiler import Compiler
 
 RAW = OraType(kind="RAW", length=2000)
+# What PL/SQL says of a value that its buffer does not hold.
+_TOO_LONG = "error('ORA-06502: PL/SQL: numeric or value error: {}')"
 _INTEGER = "BIGINT"
 
 
@@ -266,7 +268,7 @@ def _length(compiler: Compiler, values: list[Value]) -> Value:
 
 @_taught("LENGTHB", 1)
 def _length_bytes(compiler: Compiler, values: list[Value]) -> Value:
-    return Value(f"strlen({as_text(values[0])})", NUMBER, _INTEGER)
+    return Value(compiler.state.store.bytes_of(as_text(values[0])), NUMBER, _INTEGER)
 
 
 @_taught("SUBSTR", 2, 3)
@@ -283,7 +285,12 @@ def _substr(compiler: Compiler, values: list[Value]) -> Value:
 
 @_taught("DBMS_LOB.SUBSTR", 3)
 def _lob_substr(compiler: Compiler, values: list[Value]) -> Value:
-    return _substr(compiler, [values[0], values[2], values[1]])
+    if values[0].type.kind not in ("CLOB", "NCLOB"):
+        raise not_taught(f"DBMS_LOB.SUBSTR of {values[0].type.name}")
+    part, limit = _substr(compiler, [values[0], values[2], values[1]]).sql, compiler.state.store.varchar_max
+    size = compiler.state.store.bytes_of(part)
+    sql = f"CASE WHEN {size} > {limit} THEN {_TOO_LONG.format('character string buffer too small')} ELSE {part} END"
+    return Value(sql, varchar(limit))
 
 
 @_taught("DBMS_LOB.GETLENGTH", 1)
@@ -548,14 +555,23 @@ def _hex_to_raw(compiler: Compiler, values: list[Value]) -> Value:
 
 @_taught("UTL_RAW.CAST_TO_RAW", 1)
 def _cast_to_raw(compiler: Compiler, values: list[Value]) -> Value:
-    function = "encode" if compiler.state.store.charset == "AL32UTF8" else "ora_bytes"
-    return Value(f"{function}({as_text(values[0])})", RAW.sized(min(values[0].type.length * 4 or 2000, 2000)))
+    store = compiler.state.store
+    if values[0].type.is_lob or values[0].type.kind == "LONG":
+        raise OracleError(932, "CHAR", values[0].type.name)
+    text = as_text(values[0])
+    raw = f"{'ora_utf8_bytes' if store.charset == 'AL32UTF8' else 'ora_bytes'}({text})"
+    limit = store.raw_max
+    problem = _TOO_LONG.format("raw variable length too long")
+    return Value(f"CASE WHEN octet_length({raw}) > {limit} THEN {problem} ELSE {raw} END", RAW.sized(limit))
 
 
 @_taught("UTL_RAW.CAST_TO_VARCHAR2", 1)
 def _cast_to_text(compiler: Compiler, values: list[Value]) -> Value:
-    function = "decode" if compiler.state.store.charset == "AL32UTF8" else "ora_of_bytes"
-    return Value(f"{function}({values[0].sql})", varchar(4000))
+    store = compiler.state.store
+    if store.charset != "AL32UTF8":
+        return Value(f"ora_of_bytes({values[0].sql})", varchar(4000))
+    store.has_broken_text = True
+    return Value(f"ora_of_utf8_bytes({values[0].sql})", varchar(4000))
 
 
 @_taught("XMLTYPE", 1)

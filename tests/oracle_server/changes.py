@@ -199,7 +199,7 @@ class Changes:
             value = null_of(column.type)
             if column.default is not None:
                 value = Compiler(self.state).value(column.default, Scope())
-        sql, problem = assigned(value, column.type, self.state.offset_minutes)
+        sql, problem = assigned(value, column.type, self.state)
         return _Staged(column, sql, problem)
 
     def _stage(self, writer: duckdb.DuckDBPyConnection, staged: list[_Staged], source: str) -> None:
@@ -293,7 +293,7 @@ class Changes:
                 raise OracleError(32796, detail="cannot update a generated always identity column")
             node = changes[column.name] or column.default
             value = null_of(column.type) if node is None else compiler.value(node, scope)
-            sql, problem = assigned(value, column.type, self.state.offset_minutes)
+            sql, problem = assigned(value, column.type, self.state)
             staged.append(_Staged(column, sql, problem))
 
         def work(writer: duckdb.DuckDBPyConnection) -> Done:

@@ -18,7 +18,7 @@ from tests.oracle_server.encode import encode_rows, one_value
 from tests.oracle_server.errors import OracleError, not_taught
 from tests.oracle_server.expressions import Value, null_of
 from tests.oracle_server.faults import Fault, Faults
-from tests.oracle_server.functions import oracle_error
+from tests.oracle_server.functions import BROKEN_LETTERS, oracle_error, utf8_bytes
 from tests.oracle_server.lobs import Lobs
 from tests.oracle_server.parser import parsed_query
 from tests.oracle_server.requests import BATCH_ERRORS, COMMIT, DESCRIBE, EXECUTE, FETCH, PARSE, Descriptor, Execute
@@ -256,6 +256,10 @@ class Cursors:
         if kind.is_text and not kind.is_national and self._state.store.charset == "US7ASCII":
             # What is no ASCII means nothing to the server, which tells the client so, letter by letter.
             array = pc.replace_substring_regex(array, "[^\\x00-\\x7f]", "\ufffd")
+        if kind.is_text and self._state.store.has_broken_text:
+            is_broken = pc.match_substring_regex(array, BROKEN_LETTERS)
+            if pc.any(is_broken).as_py():
+                array = pa.array([None if one is None else utf8_bytes(one) for one in array.to_pylist()], pa.binary())
         if kind.kind in ("LONG", "LONG RAW"):
             return array, kind, "long"
         if not kind.is_lob:

@@ -48,7 +48,7 @@ RESERVED = frozenset(_RESERVED_WORDS.split())
 _INTEGERS = ("INTEGER", "INT", "SMALLINT")
 
 
-def type_of(words: tuple[str, int | None, int | None, bool]) -> OraType:
+def type_of(words: tuple[str, int | None, int | None, bool], *, extended: bool = False) -> OraType:
     """The type that was declared."""
     name, first, second, by_char = words
     if name in ("NUMBER", "DECIMAL", "NUMERIC", *_INTEGERS):
@@ -65,7 +65,10 @@ def type_of(words: tuple[str, int | None, int | None, bool]) -> OraType:
     if kind in ("VARCHAR2", "NVARCHAR2", "RAW") and first is None:
         raise OracleError(906, detail="missing left parenthesis")
     length = first or (1 if kind in ("CHAR", "NCHAR") else 0)
-    limit = {"CHAR": 2000, "NCHAR": 1000, "RAW": 32767, "VARCHAR2": 32767, "NVARCHAR2": 16383}.get(kind)
+    limits = {"CHAR": 2000, "NCHAR": 1000, "RAW": 2000, "VARCHAR2": 4000, "NVARCHAR2": 2000}
+    if extended:
+        limits |= {"RAW": 32767, "VARCHAR2": 32767, "NVARCHAR2": 16383}
+    limit = limits.get(kind)
     if limit is not None and length > limit:
         raise OracleError(910, detail="specified length too long for its datatype")
     return OraType(kind=kind, length=length, by_char=by_char)
@@ -187,7 +190,9 @@ class Definitions:
         parser = self.parser
         if parser.here.kind == "word" and parser.here.text in RESERVED:
             raise OracleError(904, parser.here.text, position=parser.here.at)
-        column = ColumnDef(name=parser.identifier(), type=type_of(parser.type_words()))
+        column = ColumnDef(
+            name=parser.identifier(), type=type_of(parser.type_words(), extended=self.store.extended_strings)
+        )
         named = None
         while True:
             if parser.takes("DEFAULT"):

@@ -79,6 +79,22 @@ def _of_double(value: float) -> bytes:
     return number_bytes(Decimal(repr(value)))
 
 
+# Bytes that are no UTF-8 are kept as private letters, one for each, since DuckDB holds no text that is broken.
+_BROKEN = 0x10FF00
+BROKEN_LETTERS = f"[{chr(_BROKEN + 0x80)}-{chr(_BROKEN + 0xFF)}]"
+
+
+def _of_utf8_bytes(raw: bytes) -> str:
+    text = raw.decode("utf-8", "surrogateescape")
+    return "".join(chr(_BROKEN + ord(one) - 0xDC00) if "\udc80" <= one <= "\udcff" else one for one in text)
+
+
+def utf8_bytes(text: str) -> bytes:
+    """A text's bytes in a database in AL32UTF8, broken ones too."""
+    parts = (chr(0xDC00 + ord(one) - _BROKEN) if ord(one) >= _BROKEN + 0x80 else one for one in text)
+    return "".join(parts).encode("utf-8", "surrogateescape")
+
+
 _FUNCTIONS: dict[str, tuple[Callable[..., Any], list[str], str]] = {
     "ora_num": (of_text, ["VARCHAR"], "BLOB"),
     "ora_num_double": (_of_double, ["DOUBLE"], "BLOB"),
@@ -96,6 +112,8 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Any], list[str], str]] = {
     "ora_sum": (_sum, ["BLOB[]"], "BLOB"),
     "ora_bytes": (lambda text: text.encode("latin-1", "replace"), ["VARCHAR"], "BLOB"),
     "ora_of_bytes": (lambda raw: raw.decode("latin-1"), ["BLOB"], "VARCHAR"),
+    "ora_utf8_bytes": (utf8_bytes, ["VARCHAR"], "BLOB"),
+    "ora_of_utf8_bytes": (_of_utf8_bytes, ["BLOB"], "VARCHAR"),
     "ora_rowid": (values.rowid_value, ["VARCHAR"], "BIGINT"),
     "ora_rowid_text": (values.rowid_text, ["BIGINT"], "VARCHAR"),
     "ora_rowid_create": (values.pack_rowid, ["BIGINT", "BIGINT", "BIGINT", "BIGINT"], "BIGINT"),

@@ -65,6 +65,8 @@ class Store:
         self.undo_retention_s = 900
         self.is_standby = False
         self.charset = "AL32UTF8"
+        self.extended_strings = False  # MAX_STRING_SIZE
+        self.has_broken_text = False
         self.withheld: set[str] = set()  # packages that PUBLIC may not run here
         self.tasks: dict[tuple[str, str], list[tuple[int, ...]]] = {}
         self._database = duckdb.connect(":memory:", config={"threads": 2})
@@ -81,6 +83,20 @@ class Store:
     def role(self) -> tuple[str, str]:
         """OPEN_MODE and DATABASE_ROLE."""
         return ("READ ONLY WITH APPLY", "PHYSICAL STANDBY") if self.is_standby else ("READ WRITE", "PRIMARY")
+
+    @property
+    def varchar_max(self) -> int:
+        """Bytes of the longest VARCHAR2."""
+        return 32_767 if self.extended_strings else 4_000
+
+    @property
+    def raw_max(self) -> int:
+        """Bytes of the longest RAW."""
+        return 32_767 if self.extended_strings else 2_000
+
+    def bytes_of(self, text: str) -> str:
+        """SQL of a text's length in the database's bytes; but for AL32UTF8 its character sets have one for a letter."""
+        return f"{'strlen' if self.charset == 'AL32UTF8' else 'length'}({text})"
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own, so that its result stays open beside others."""

@@ -465,6 +465,7 @@ def _parameters(state: SessionState) -> Iterator[Row]:
     yield ("processes", "300")
     yield ("db_block_size", str(BLOCK_BYTES))
     yield ("compatible", "19.0.0")
+    yield ("max_string_size", "EXTENDED" if state.store.extended_strings else "STANDARD")
 
 
 def _sessions(state: SessionState) -> Iterator[Row]:

@@ -30,7 +30,9 @@ from forcelift.protocols.source import (
 from forcelift.source.names import UNTOUCHED, quote
 from forcelift.source.oracle_address import Address
 from forcelift.source.oracle_advice import slow_statement
+from forcelift.source.oracle_bytes import cut_lob, joined
 from forcelift.source.oracle_catalog import Shape, describe_shape, extents, find_relation, relations, undo_seconds
+from forcelift.source.oracle_columns import OracleColumn
 from forcelift.source.oracle_cuts import cut_again, cut_by_extents, cut_by_key, cut_by_package
 from forcelift.source.oracle_errors import CallTimeout, oracle_errors
 from forcelift.source.oracle_session import (
@@ -43,7 +45,7 @@ from forcelift.source.oracle_session import (
     fetch_exact,
 )
 from forcelift.source.oracle_slices import count_rows, slice_tail
-from forcelift.source.oracle_types import OracleColumn, decoded
+from forcelift.source.oracle_types import decoded
 from forcelift.source.types import schema_of
 
 # What the driver fetches in one reply: enough rows to hide the way there and back, in bounded memory.
@@ -220,11 +222,9 @@ class OracleSource:
         picked = shape.pick(columns)
         shape.pick(order_by)
         tail = slice_tail(shape, scn=self._scn, where=where, predicate=predicate, picked=_among(shape, among))
-        if order_by:
-            tail += " ORDER BY " + ", ".join(
-                f"{quote(shape.relation.name)}.{quote(one)} NULLS LAST" for one in order_by
-            )
-        return self._stream(table, picked, tail=tail, batch_rows=batch_rows, where=where)
+        order = ", ".join(f"{quote(shape.relation.name)}.{quote(one)} NULLS LAST" for one in order_by)
+        end = f" ORDER BY {order}" if order else ""
+        return self._stream(table, picked, tail=tail, end=end, batch_rows=batch_rows, where=where)
 
     def locate(
         self,
@@ -249,8 +249,8 @@ class OracleSource:
         with self._sessions.session() as connection:
             shape = self._shape(connection, table)
             picked = shape.pick(columns)
+            whole = slice_tail(shape, scn=self._scn, where=None, predicate=None)
             with oracle_errors(table):
-                whole = slice_tail(shape, scn=self._scn, where=None, predicate=None)
                 total = shape.table.rows_estimate or count_rows(connection, whole)
         percent = 200.0 * rows / max(total, 1) if shape.relation.is_table else 100.0
         schema = schema_of([one.column for one in picked])
@@ -260,8 +260,11 @@ class OracleSource:
             by_block = total >= _BLOCKS_FROM and percent < 1.0
             tail = slice_tail(shape, scn=self._scn, where=where, predicate=None, percent=percent, by_block=by_block)
             # Statistics may be old: more than this is never taken.
-            tail += f" FETCH FIRST {8 * rows} ROWS ONLY"
-            parts = list(self._stream(table, picked, tail=tail, batch_rows=max(rows, 1), where=where))
+            end = f" FETCH FIRST {8 * rows} ROWS ONLY"
+            stream = self._stream(
+                table, picked, tail=tail, end=end, all_rows=whole, batch_rows=max(rows, 1), where=where
+            )
+            parts = list(stream)
             found = pa.Table.from_batches(parts, schema)
             if found.num_rows >= rows or percent >= 100.0:
                 break
@@ -303,17 +306,39 @@ class OracleSource:
         return self._shapes.setdefault(table, shape)
 
     def _stream(
-        self, table: str, columns: Sequence[OracleColumn], *, tail: str, batch_rows: int, where: str | None
+        self,
+        table: str,
+        columns: Sequence[OracleColumn],
+        *,
+        tail: str,
+        batch_rows: int,
+        where: str | None,
+        end: str = "",
+        all_rows: str = "",
     ) -> Iterator[pa.RecordBatch]:
+        """Rows of a query.
+
+        Args:
+            tail: FROM and WHERE.
+            end: What follows them.
+            all_rows: FROM and WHERE of all rows that it may deliver, where that is not `tail`.
+        """
         schema = schema_of([one.column for one in columns])
-        # A query needs a column even where none is wanted, and the driver's schema needs distinct names.
-        expressions = ", ".join(f'{one.expression} AS "c{at}"' for at, one in enumerate(columns)) or '1 AS "c"'
-        fields = [pa.field(f"c{at}", one.asked) for at, one in enumerate(columns)] or [pa.field("c", pa.int64())]
-        width = sum(one.width for one in columns) or 8
-        size = max(1, min(batch_rows, _REPLY_ROWS_MAX, _REPLY_BYTES // width))
-        query, limit = f"SELECT {expressions} {tail}", self._address.statement_seconds
+        limit = self._address.statement_seconds
         with self._sessions.session() as connection, self._guarded(table, where):
-            for batch in batches(connection, query, pa.schema(fields), size=size, seconds=limit):
+            columns = _with_lobs_cut(connection, columns, tail=all_rows or tail)
+            # A query needs a column even where none is wanted, and the driver's schema needs distinct names.
+            parts = [
+                (expression, kind)
+                for one in columns
+                for expression, kind in ((one.expression, one.asked), *((piece, pa.binary()) for piece in one.pieces))
+            ] or [("1", pa.int64())]
+            expressions = ", ".join(f'{expression} AS "c{at}"' for at, (expression, _) in enumerate(parts))
+            asked = pa.schema([pa.field(f"c{at}", kind) for at, (_, kind) in enumerate(parts)])
+            width = sum(one.width for one in columns) or 8
+            size = max(1, min(batch_rows, _REPLY_ROWS_MAX, _REPLY_BYTES // width))
+            query = f"SELECT {expressions} {tail}{end}"
+            for batch in batches(connection, query, asked, size=size, seconds=limit):
                 if batch.num_rows:
                     yield _built(batch, columns, schema)
 
@@ -326,16 +351,33 @@ class SharingOracleSource(OracleSource):
         return str(self._scn)
 
 
+def _with_lobs_cut(
+    connection: oracledb.Connection, columns: Sequence[OracleColumn], *, tail: str
+) -> Sequence[OracleColumn]:
+    """Columns whose LOBs are in as many pieces as the longest value of these rows needs."""
+    lobs = [one for one in columns if one.lob]
+    if not lobs:
+        return columns
+    (longest,) = fetch(connection, f"SELECT {', '.join(f'MAX({one.expression})' for one in lobs)} {tail}")
+    selected = sum(1 + len(one.pieces) for one in columns)
+    cut = {}
+    for one, length in zip(lobs, longest, strict=True):
+        made = cut_lob(one, longest=int(length or 0), others=selected)
+        selected += len(made.pieces)
+        cut[one.column.name] = made
+    return [cut.get(one.column.name, one) for one in columns]
+
+
 def _built(batch: pa.RecordBatch, columns: Sequence[OracleColumn], schema: pa.Schema) -> pa.RecordBatch:
     if not columns:
         return pa.RecordBatch.from_struct_array(pa.array([{}] * batch.num_rows, pa.struct([])))
-    arrays = [decoded(array, one) for array, one in zip(batch.columns, columns, strict=True)]
-    built = pa.RecordBatch.from_arrays(arrays, schema=schema)
-    for array in built.columns:
-        if pa.types.is_string(array.type):
-            # The driver hands text on without looking at it.
-            array.validate(full=True)
-    return built
+    arrived = iter(batch.columns)
+    arrays = []
+    for one in columns:
+        first = next(arrived)
+        pieces = [next(arrived) for _ in one.pieces]
+        arrays.append(joined(first, pieces, one) if pieces else decoded(first, one))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _require_rowids(shape: Shape) -> None:

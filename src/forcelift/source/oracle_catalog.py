@@ -9,9 +9,11 @@ import oracledb
 
 from forcelift.protocols.source import Column, SourceTable
 from forcelift.source.names import pick_columns, quote, unknown_table
+from forcelift.source.oracle_bytes import stored_in
+from forcelift.source.oracle_columns import Declared, OracleColumn
 from forcelift.source.oracle_errors import code_of
 from forcelift.source.oracle_session import fetch
-from forcelift.source.oracle_types import Declared, OracleColumn, oracle_column
+from forcelift.source.oracle_types import oracle_column
 
 _TABLES = """
 SELECT owner, table_name, 'TABLE', iot_type FROM all_tables WHERE temporary = 'N'
@@ -27,7 +29,8 @@ _OWN_SCHEMAS = frozenset((
 ))
 # fmt: on
 _COLUMNS = """
-SELECT column_name, data_type, data_type_owner, data_length, data_precision, data_scale, nullable
+SELECT column_name, data_type, data_type_owner, data_length, data_precision, data_scale, nullable,
+    char_length
 FROM all_tab_cols WHERE owner = :owner AND table_name = :name AND hidden_column = 'NO' ORDER BY column_id
 """
 _KEYS = """
@@ -37,6 +40,7 @@ JOIN all_cons_columns k ON k.owner = c.owner AND k.constraint_name = c.constrain
 WHERE c.owner = :owner AND c.table_name = :name AND c.constraint_type IN ('P', 'U') AND c.status = 'ENABLED'
 ORDER BY c.constraint_name, k.position
 """
+_CHARSET = "SELECT value FROM nls_database_parameters WHERE parameter = 'NLS_CHARACTERSET'"
 _SIZES = "SELECT num_rows, avg_row_len FROM all_tables WHERE owner = :owner AND table_name = :name"
 _LEADING = """
 SELECT DISTINCT column_name FROM all_ind_columns
@@ -132,6 +136,8 @@ def find_relation(connection: oracledb.Connection, table: str, *, place: str) ->
 def describe_shape(connection: oracledb.Connection, relation: Relation, *, table: str, raw_text: bool) -> Shape:
     """Columns, keys and estimates of a relation."""
     names = {"owner": relation.owner, "name": relation.name}
+    stored = stored_in(fetch(connection, _CHARSET)[0][0]) if raw_text else None
+    found = fetch(connection, _COLUMNS, **names)
     columns = tuple(
         oracle_column(
             Declared(
@@ -142,10 +148,11 @@ def describe_shape(connection: oracledb.Connection, relation: Relation, *, table
                 precision=None if precision is None else int(precision),
                 scale=None if scale is None else int(scale),
                 nullable=nullable == "Y",
+                characters=int(characters or 0),
             ),
-            raw_text=raw_text,
+            stored=stored,
         )
-        for name, declared, owner, length, precision, scale, nullable in fetch(connection, _COLUMNS, **names)
+        for name, declared, owner, length, precision, scale, nullable, characters in found
     )
     keys: dict[str, list[str]] = {}
     primary = ""

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import oracledb
+import pyarrow as pa
 
 from forcelift.errors import SourceError
 from forcelift.protocols.source import ChunkPredicate, ColumnKind, Predicate
@@ -154,6 +155,8 @@ def _literal_kind(shape: Shape, column: str) -> tuple[str, str]:
         return "number", "TO_CHAR({}, 'TM9', 'NLS_NUMERIC_CHARACTERS=''.,''')"
     if described.declared == "DATE":
         return "moment", f"TO_CHAR({{}}, '{MOMENT}')"
+    if described.kind is ColumnKind.TEXT and pa.types.is_binary(described.arrow):
+        return "bytes", "RAWTOHEX(UTL_RAW.CAST_TO_RAW({}))"  # as a text it might come back as another one
     if described.kind is ColumnKind.TEXT:
         return "text", "{}"
     raise SourceError(

@@ -113,6 +113,8 @@ def _literal(text: str, kind: str) -> str:
         if not _NUMBER.fullmatch(text):
             raise ValueError("no number")
         return text
+    if kind == "bytes":
+        return f"UTL_RAW.CAST_TO_VARCHAR2(HEXTORAW('{bytes.fromhex(text).hex()}'))"
     if kind == "moment":
         return f"TO_DATE({quote_text(text)}, '{MOMENT}')"
     return quote_text(text)

@@ -7,52 +7,33 @@ hold travels as text.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pyarrow as pa
 
 from forcelift.protocols.source import Column, ColumnKind
+from forcelift.source.broken_text import as_utf8
 from forcelift.source.names import quote
+from forcelift.source.oracle_bytes import Stored, byte_column
+from forcelift.source.oracle_columns import Declared, OracleColumn
 
 _INT64_DIGITS, _DECIMAL_DIGITS = 18, 38
 # TM9 writes every digit, and turns to an exponent only past 64 characters.
 _NUMBER_TEXT = "TO_CHAR({}, 'TM9', 'NLS_NUMERIC_CHARACTERS=''.,''')"
 _TEXTS = ("VARCHAR2", "NVARCHAR2", "CHAR", "NCHAR", "LONG")
-_NATIONAL = ("NVARCHAR2", "NCHAR")
 _SIZES = {"CLOB": 4_000, "NCLOB": 4_000, "BLOB": 4_000, "LONG": 4_000}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Declared:
-    """A column as ALL_TAB_COLS has it."""
-
-    name: str
-    type: str
-    owner: str | None
-    length: int
-    precision: int | None
-    scale: int | None
-    nullable: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OracleColumn:
-    """A column, the SQL that delivers it, the Arrow type asked of the driver, and about how many bytes it takes."""
-
-    column: Column
-    expression: str
-    asked: pa.DataType
-    width: int
-
-
-def oracle_column(one: Declared, *, raw_text: bool) -> OracleColumn:
+def oracle_column(one: Declared, *, stored: Stored | None) -> OracleColumn:
     """A column by its declared type.
 
     Args:
         one: The dictionary's row.
-        raw_text: Text is delivered as the bytes that the database stores, for a rule to decode. National texts and what
-            the server writes itself have no such bytes, and come as text.
+        stored: Text is delivered as the bytes that the database stores, which can be had so; None: as text.
     """
+    made = _as_text(one)
+    return made if stored is None else byte_column(one, made, stored)
+
+
+def _as_text(one: Declared) -> OracleColumn:
     quoted, word = quote(one.name), one.type.partition("(")[0]
 
     def of(kind: ColumnKind, arrow: pa.DataType, expression: str, asked: pa.DataType | None = None) -> OracleColumn:
@@ -68,11 +49,7 @@ def oracle_column(one: Declared, *, raw_text: bool) -> OracleColumn:
     if one.type == "FLOAT":
         return of(ColumnKind.TEXT, pa.string(), _NUMBER_TEXT.format(quoted))
     if one.type in _TEXTS:
-        if not raw_text or one.type in _NATIONAL:
-            return of(ColumnKind.TEXT, pa.string(), quoted)
-        if one.type == "LONG":
-            return of(ColumnKind.UNSUPPORTED, pa.null(), "NULL")
-        return of(ColumnKind.TEXT, pa.binary(), f"UTL_RAW.CAST_TO_RAW({quoted})")
+        return of(ColumnKind.TEXT, pa.string(), quoted)
     if one.type in ("CLOB", "NCLOB", "XMLTYPE", "JSON", "ROWID", "UROWID"):
         expression = {
             "XMLTYPE": f"XMLSERIALIZE(CONTENT {quoted} AS CLOB)",
@@ -80,9 +57,6 @@ def oracle_column(one: Declared, *, raw_text: bool) -> OracleColumn:
             "ROWID": f"ROWIDTOCHAR({quoted})",
             "UROWID": f"ROWIDTOCHAR({quoted})",
         }.get(one.type, quoted)
-        if raw_text and one.type in ("CLOB", "XMLTYPE"):
-            # SQL alone cannot give the bytes of a LOB, and converted by the server they might be bent.
-            return of(ColumnKind.UNSUPPORTED, pa.null(), "NULL")
         return of(ColumnKind.TEXT, pa.string(), expression)
     if word.startswith("INTERVAL"):
         return of(ColumnKind.TEXT, pa.string(), f"TO_CHAR({quoted})")
@@ -147,4 +121,6 @@ def decoded(array: pa.Array, one: OracleColumn) -> pa.Array:
     if pa.types.is_float32(array.type):
         # The shortest decimal of a 32-bit float is lost when it is widened bit by bit: 0.1 would become 0.10000000149.
         return array.cast(pa.string()).cast(pa.float64())
-    return array if array.type == one.column.arrow else array.cast(one.column.arrow)
+    array = array if array.type == one.column.arrow else array.cast(one.column.arrow)
+    # The driver hands text on without looking at it.
+    return as_utf8(array) if pa.types.is_string(array.type) else array
