@@ -31,7 +31,7 @@ PINS: Final = ROOT / "requirements"
 NPM_PINS: Final = PINS / "clients-npm.json"
 NODE: Final = "node"
 ENVIRONMENTS: Final = (NODE, "simple-salesforce", "cumulusci", "airflow")
-NPM_CLIENTS: Final = ("@salesforce/cli", "jsforce")
+NPM_CLIENTS: Final = ("@salesforce/cli", "jsforce", "oracledb")
 # What npm needs to lay out and check the packages. Addresses are left out: any registry or mirror serves as well.
 NPM_KEYS_KEPT: Final = (
     "name", "version", "integrity", "dependencies", "optionalDependencies", "peerDependencies", "peerDependenciesMeta",

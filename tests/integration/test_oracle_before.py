@@ -9,6 +9,8 @@ from tests.integration.cli_migration import Migration
 from tests.oracle_server.server import OracleServer
 from tests.oracle_support import PASSWORD, connect, oracle
 
+from forcelift.source.backup_oracle import OracleBackups
+
 __all__ = ["oracle"]
 
 TENANTS, SALES, WITHIN = 5, 200, 150
@@ -87,6 +89,32 @@ def test_backup_copies_within_the_plans_filter_and_as_of_an_scn(oracle: OracleSe
     assert "no state of that time" in unknown.stderr
     assert migration.run("backup", "--drop-older-than", "0", "--execute").returncode == 0
     assert _rows(oracle, "SELECT COUNT(*) FROM user_tables") == [(2,)]
+
+
+def test_backup_looks_for_room_first(oracle: OracleServer, migration: Migration) -> None:
+    oracle.store.free_blocks = 1
+    refused = migration.run("backup", "--table", "KPS_T_SALES")
+    assert refused.returncode == 3
+    assert "the user's default tablespace has 0.0 MB free" in refused.stderr
+    assert _rows(oracle, "SELECT COUNT(*) FROM user_tables") == [(2,)]
+    assert migration.document("backup", "--table", "KPS_T_SALES", "--no-space-check")["backups"][0]["rows"] == WITHIN
+    oracle.store.free_blocks = 0
+    assert migration.run("backup", "--table", "KPS_M_TENANT").returncode == 3, "a full tablespace has no free extents"
+    oracle.store.free_blocks = 1_000
+    assert migration.document("backup", "--table", "KPS_M_TENANT")["backups"][0]["rows"] == TENANTS
+
+
+def test_room_is_unknown_where_the_views_are_not_to_be_seen(oracle: OracleServer, migration: Migration) -> None:
+    """Of another user's table only a DBA sees the size; a copy is made without."""
+    oracle.add_user("PLAIN", PASSWORD)
+    with connect(oracle) as session:
+        session.cursor().execute("GRANT SELECT ON KPS_M_TENANT TO plain")
+    url = f"oracle://{oracle.dsn}"
+    for user, known in (("KPS", True), ("PLAIN", False)):
+        backups = OracleBackups(url, user=user, password=PASSWORD)
+        room = backups.room("KPS.KPS_M_TENANT")
+        assert (room.needed is not None, room.free) == (known, None)
+        backups.close()
 
 
 def test_check_knows_undo_grants_and_characters(oracle: OracleServer, migration: Migration) -> None:

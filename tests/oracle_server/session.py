@@ -137,8 +137,7 @@ class Session:
         while True:
             kind = self._reader.u8()
             if kind == _PROTOCOL:
-                self._reader.raw(2)
-                self._reader.until_zero()
+                self._read_protocol()
                 self._reply(self._protocol(), end=False)
                 return True
             if kind == _DATA_TYPES:
@@ -161,7 +160,7 @@ class Session:
     def _protocol(self) -> Writer:
         self._has_end = self._is_23ai
         compile_caps = bytearray(55)
-        compile_caps[7] = self._version
+        compile_caps[7] = _NEW_VERSION if self._is_23ai else _OLD_VERSION
         compile_caps[40] = 0x20 if self._is_23ai else 0
         runtime_caps = bytearray(7)
         runtime_caps[6] = 0x04
@@ -171,11 +170,21 @@ class Session:
         out.extend(bytes(9) + struct.pack(">H", 2000))
         return out.clr(bytes(compile_caps)).clr(bytes(runtime_caps))
 
+    def _read_protocol(self) -> None:
+        """The versions that the client speaks, the newest first, and its name."""
+        self._reader.until_zero()
+        self._reader.until_zero()
+
     def _read_data_types(self) -> None:
         reader = self._reader
         reader.raw(5)
-        reader.clr()
-        reader.clr()
+        compile_caps = reader.clr() or b""
+        if len(compile_caps) > 7:
+            self._version = min(self._version, compile_caps[7])
+        runtime_caps = reader.clr() or b""
+        if len(runtime_caps) > 1 and runtime_caps[1] & 1:
+            # The client's zone, as an interval. This server has not that capability, so its reply has none.
+            reader.raw(11)
         while reader.u16():
             if reader.u16():
                 reader.raw(4)
@@ -183,8 +192,8 @@ class Session:
     def _fast_auth(self) -> bool:
         reader = self._reader
         reader.raw(3)
-        reader.raw(3)
-        reader.until_zero()
+        reader.u8()
+        self._read_protocol()
         reader.raw(6)
         reader.u8()
         self._read_data_types()
@@ -293,7 +302,11 @@ class Session:
         )
         self._cursors = Cursors(self.state, self._server.faults, self.watch, self.lobs)
         if "AUTH_ALTER_SESSION" in given:
-            control(self.state, given["AUTH_ALTER_SESSION"])
+            try:
+                control(self.state, given["AUTH_ALTER_SESSION"])
+            except OracleError as error:
+                self.state = None
+                return self._end(error)
         version = (23 << 24 | 4 << 16) if self._is_23ai else (19 << 24 | 3 << 16)
         out = auth.pairs(
             [

@@ -64,6 +64,7 @@ class Store:
         self.moments: list[tuple[int, datetime]] = [(FIRST_SCN, utc_now())]
         self.undo_retention_s = 900
         self.is_standby = False
+        self.free_blocks = 1_000_000  # of the tablespace USERS
         self.charset = "AL32UTF8"
         self.extended_strings = False  # MAX_STRING_SIZE
         self.has_broken_text = False

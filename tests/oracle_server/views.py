@@ -468,6 +468,16 @@ def _parameters(state: SessionState) -> Iterator[Row]:
     yield ("max_string_size", "EXTENDED" if state.store.extended_strings else "STANDARD")
 
 
+def _free_extents(state: SessionState) -> Iterator[Row]:
+    """Two in the only tablespace for tables, and one in another; a full one has no rows at all."""
+    half = state.store.free_blocks // 2
+    for at, (space, blocks) in enumerate(
+        (("USERS", half), ("USERS", state.store.free_blocks - half), ("TEMP2", 9_999))
+    ):
+        if blocks:
+            yield (space, 7 if space == "USERS" else 8, 128 + at * 100_000, blocks * BLOCK_BYTES, blocks)
+
+
 def _sessions(state: SessionState) -> Iterator[Row]:
     given = state.attributes
     yield (
@@ -513,6 +523,16 @@ _FIXED: dict[str, tuple[list[tuple[str, OraType]], FixedRows, bool]] = {
             ("END_ROWID", ROWID),
         ],
         chunk_rows,
+        True,
+    ),
+    "USER_USERS": (
+        [("USERNAME", _TEXT), ("DEFAULT_TABLESPACE", _TEXT)],
+        lambda s: iter([(s.user.name, "USERS")]),
+        True,
+    ),
+    "USER_FREE_SPACE": (
+        [("TABLESPACE_NAME", _TEXT), ("FILE_ID", NUMBER), ("BLOCK_ID", NUMBER), ("BYTES", NUMBER), ("BLOCKS", NUMBER)],
+        _free_extents,
         True,
     ),
     "V$PARAMETER": ([("NAME", _TEXT), ("VALUE", _LONG)], _parameters, False),

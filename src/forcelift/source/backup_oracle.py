@@ -65,23 +65,22 @@ class OracleBackups:
         return bool(found)
 
     def room(self, table: str) -> Room:
-        """The table's segments, and the free extents of the user's default tablespace, which may yet grow."""
-        try:
-            with self._errors(self._place):
-                query = "SELECT SUM(bytes) FROM user_segments WHERE segment_name = :name"
-                ((needed,),) = fetch(self._connection, query, name=table.rpartition(".")[2])
-                query = (
-                    "SELECT SUM(bytes) FROM user_free_space WHERE tablespace_name ="
+        """The table's segments, and the free extents of the user's default tablespace, which may yet grow.
+
+        Of a table in another schema the first needs DBA_SEGMENTS, and the second is not known: the copy goes there.
+        """
+        owner, _, last = table.rpartition(".")
+        with self._errors(self._place):
+            if owner:
+                query = "SELECT SUM(bytes) FROM dba_segments WHERE owner = :owner AND segment_name = :name"
+                needed, free = self._bytes(query, owner=owner, name=last), None
+            else:
+                needed = self._bytes("SELECT SUM(bytes) FROM user_segments WHERE segment_name = :name", name=last)
+                free = self._bytes(
+                    "SELECT NVL(SUM(bytes), 0) FROM user_free_space WHERE tablespace_name ="
                     " (SELECT default_tablespace FROM user_users)"
                 )
-                ((free,),) = fetch(self._connection, query)
-        except SourceError:  # views that not every user sees; a backup can do without
-            needed = free = None
-        return Room(
-            needed=None if needed is None else int(needed),
-            free=None if free is None else int(free),
-            where="the user's default tablespace",
-        )
+        return Room(needed=needed, free=free, where="the user's default tablespace")
 
     def copy(self, table: str, *, name: str, where: str | None, as_of: str | None) -> Copied:
         flashback = "" if as_of is None else f" AS OF {_moment(as_of)}"
@@ -115,6 +114,15 @@ class OracleBackups:
     def _number(self, query: str) -> int:
         ((number,),) = fetch(self._connection, query)
         return int(number)
+
+    def _bytes(self, query: str, **names: str) -> int | None:
+        try:
+            ((found,),) = fetch(self._connection, query, **names)
+        except oracledb.DatabaseError as error:
+            if code_of(error) not in (942, 1031):  # a view that this user may not see; a backup can do without
+                raise
+            return None
+        return None if found is None else int(found)
 
     def _run(self, statement: str) -> None:
         with self._connection.cursor() as cursor:
