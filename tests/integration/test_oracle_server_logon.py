@@ -71,7 +71,7 @@ def test_a_listener_that_says_nothing_holds_a_connect_until_it_is_closed(oracle:
     def try_it() -> None:
         try:
             connect(oracle, tcp_connect_timeout=1)
-        except oracledb.Error as error:
+        except (oracledb.Error, OSError) as error:
             failures.append(error)
 
     waiting = threading.Thread(target=try_it)

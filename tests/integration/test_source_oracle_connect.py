@@ -10,6 +10,7 @@ import pytest
 from tests.oracle_server.faults import Fault
 from tests.oracle_server.server import PROFILES, OracleServer
 from tests.oracle_support import PASSWORD, oracle
+from tests.oracle_wallet_support import write_wallet
 
 from forcelift.errors import PlanError, SourceError, SourceUnavailable
 from forcelift.plan import load_plan
@@ -17,6 +18,8 @@ from forcelift.source import open_source
 from forcelift.twin.tls import Certificate, own_certificate
 
 __all__ = ["oracle"]
+
+WALLET_PASSWORD = "Wallet_Secret_1"
 
 
 def tables(url: str, user: str | None = "KPS", password: str | None = PASSWORD) -> list[str]:
@@ -92,6 +95,52 @@ def test_tcps_by_a_wallet(secure: tuple[OracleServer, Certificate], tmp_path: Pa
     assert tables(f"{url}&ssl_server_dn_match=false") == []
     with pytest.raises(SourceError):
         tables(f"{url}x")
+
+
+@pytest.fixture(params=PROFILES)
+def asking(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[OracleServer, Path]]:
+    """A server that asks its clients for a certificate, and the folder of the wallets that it trusts."""
+    made = own_certificate(tmp_path / "server")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.cert_file, made.key_file)
+    context.verify_mode = ssl.CERT_REQUIRED
+    for name, password in (("kps", None), ("stranger", None), ("hidden", WALLET_PASSWORD)):
+        shown = write_wallet(tmp_path / name, trusts=made.cert_file, common_name=name, password=password)
+        context.load_verify_locations(shown)
+    with OracleServer(request.param, tls=context) as server:
+        server.add_user("KPS", PASSWORD, "DBA").external = "CN=kps"
+        server.add_user("OTHER", PASSWORD, "DBA").external = "CN=hidden"
+        yield server, tmp_path
+
+
+def test_the_certificate_of_a_wallet_says_who_signs_in(asking: tuple[OracleServer, Path]) -> None:
+    server, folder = asking
+    url = f"oracle://localhost:{server.port}/KPCPROD?protocol=tcps&external=true&wallet_location={folder}"
+    source = open_source(f"{url}/kps", user=None, password=None)
+    assert source.tables() == []
+    assert isinstance(source.snapshot(), str)
+    source.close()
+    with pytest.raises(SourceError, match="ORA-01017") as error:
+        tables(f"{url}/stranger", None, None)
+    assert not isinstance(error.value, SourceUnavailable)
+    with pytest.raises(SourceError):
+        tables(f"{url}/none", None, None)
+    with pytest.raises(SourceError, match="no password"):
+        tables(f"{url}/kps", None, PASSWORD)
+
+
+def test_a_wallet_under_a_password(asking: tuple[OracleServer, Path]) -> None:
+    server, folder = asking
+    url = f"oracle://localhost:{server.port}/KPCPROD?protocol=tcps&wallet_location={folder / 'hidden'}"
+    assert tables(f"{url}&wallet_password={WALLET_PASSWORD}") == []
+    assert tables(f"{url}&external=true&wallet_password={WALLET_PASSWORD}", None, None) == []
+    for wrong in (f"{url}&wallet_password=wrong", url):
+        with pytest.raises(SourceError, match="wallet") as error:
+            tables(wrong)
+        assert not isinstance(error.value, SourceUnavailable), "trying again opens no wallet"
+        assert WALLET_PASSWORD not in str(error.value)
+    with pytest.raises(SourceError, match="wallet"):
+        tables(f"{url}x&wallet_password={WALLET_PASSWORD}")
 
 
 def test_a_proxy_user_acts_as_another(oracle: OracleServer) -> None:

@@ -110,13 +110,17 @@ class Sequence:
 
 @dataclass(slots=True, kw_only=True)
 class User:
-    """A user with a password and grants: words (`CREATE SESSION`, `DBA`), or (privilege, owner, table)."""
+    """A user with a password and grants: words (`CREATE SESSION`, `DBA`), or (privilege, owner, table).
+
+    One with `external` is identified by a certificate of that name (IDENTIFIED EXTERNALLY AS 'CN=...').
+    """
 
     name: str
     password: str
     granted: set[str] = field(default_factory=set)
     granted_on: set[tuple[str, str, str]] = field(default_factory=set)
     locked: bool = False
+    external: str | None = None
 
     def may(self, privilege: str) -> bool:
         return "DBA" in self.granted or privilege in self.granted

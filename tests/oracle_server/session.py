@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tests.oracle_server import auth, replies
+from tests.oracle_server import auth, network_services, replies
+from tests.oracle_server.catalog import User
 from tests.oracle_server.control import control
 from tests.oracle_server.cursors import Cursor, Cursors
 from tests.oracle_server.errors import OracleError, not_taught
@@ -146,6 +147,10 @@ class Session:
                 return True
             if kind == _FAST_AUTH:
                 return self._fast_auth()
+            if kind == network_services.MAGIC[0] and self.state is None:
+                network_services.read(self._reader)
+                self._packets.send_data(network_services.answer(self._packets.subject))
+                return True
             if kind not in (_FUNCTION, _PIGGYBACK):
                 raise Disconnected
             function = self._reader.u8()
@@ -197,11 +202,13 @@ class Session:
         reader.raw(6)
         reader.u8()
         self._read_data_types()
-        if reader.raw(2)[1] != auth.PHASE_ONE:
+        function = reader.raw(2)[1]
+        if function not in (auth.PHASE_ONE, auth.PHASE_TWO):
             raise Disconnected
         reader.u8()
         out = self._protocol()
-        out += Writer().u8(_DATA_TYPES).u16(0) + self._challenge()
+        out += Writer().u8(_DATA_TYPES).u16(0)
+        out += self._challenge() if function == auth.PHASE_ONE else self._log_on()
         self._reply(out)
         return True
 
@@ -277,18 +284,21 @@ class Session:
 
     def _log_on(self) -> Writer:
         name, given = auth.read_request(self._reader)
-        name = (name or self._user).upper()
+        name, users = (name or self._user).upper(), self._server.store.catalog.users
         try:
-            proof = self._logon.prove(given)
-            user = self._server.store.catalog.users[name]
+            if not name and "AUTH_PASSWORD" not in given:
+                proof, user = None, self._shown(self._packets.subject)
+            else:
+                proof = self._logon.prove(given)
+                user = users[name]
             if user.locked:
                 raise OracleError(28000, detail="The account is locked.")
             if not user.may("CREATE SESSION"):
                 raise OracleError(1045, detail="user lacks CREATE SESSION privilege; logon denied")
             if client := given.get("PROXY_CLIENT_NAME", "").strip('"').upper():
-                if f"CONNECT THROUGH {client}" not in user.granted or client not in self._server.store.catalog.users:
+                if f"CONNECT THROUGH {client}" not in user.granted or client not in users:
                     raise OracleError(28150)
-                user = self._server.store.catalog.users[client]
+                user = users[client]
         except OracleError as error:
             return self._end(error)
         self.state = SessionState(
@@ -310,7 +320,7 @@ class Session:
         version = (23 << 24 | 4 << 16) if self._is_23ai else (19 << 24 | 3 << 16)
         out = auth.pairs(
             [
-                ("AUTH_SVR_RESPONSE", proof, 0),
+                *([] if proof is None else [("AUTH_SVR_RESPONSE", proof, 0)]),
                 ("AUTH_VERSION_NO", str(version), 0),
                 ("AUTH_SESSION_ID", str(self.state.session_id), 0),
                 ("AUTH_SERIAL_NUM", str(self.state.serial), 0),
@@ -323,6 +333,13 @@ class Session:
         )
         out += self._end()
         return out
+
+    def _shown(self, subject: str | None) -> User:
+        """The user whom a certificate is of."""
+        for user in self._server.store.catalog.users.values():
+            if subject is not None and user.external == subject:
+                return user
+        raise OracleError(1017)
 
     def _piggyback(self, function: int) -> None:
         if self.state is None or self._cursors is None:

@@ -9,6 +9,8 @@ import select
 import socket
 import struct
 
+from tests.oracle_server.network_services import subject_of
+
 CONNECT, ACCEPT, REFUSE, DATA, MARKER = 1, 2, 4, 6, 12
 FLAG_EOF, FLAG_END_OF_RESPONSE = 0x0040, 0x2000
 BREAK, RESET, INTERRUPT = 1, 2, 3
@@ -30,6 +32,7 @@ class Packets:
         self._received = bytearray()
         self.long_lengths = False
         self.sdu = 8192
+        self.subject = subject_of(sock)
 
     def receive(self) -> tuple[int, bytes]:
         """The next packet's type and body."""

@@ -91,6 +91,10 @@ class Address:
             )
         else:
             self.options |= {"user": self.user, "password": password}
+        if wallet := given.get("wallet_location"):
+            _check_wallet(wallet, given.get("wallet_password", ""))
+        # Without any, OpenSSL would ask for the password of a wallet's key on the terminal, and wait.
+        self.options.setdefault("wallet_password", "")
         if ca_file is not None:
             self.options["ssl_context"] = _trusting(ca_file)
         if "sid" in self.options:
@@ -159,6 +163,28 @@ def _trusting(ca_file: str) -> ssl.SSLContext:
             f"the file of certificates `{ca_file}` cannot be read ({error.reason})",
             state=UNTOUCHED,
             hint="it holds certificates in PEM form, one after the other",
+        ) from None
+
+
+def _check_wallet(folder: str, password: str) -> None:
+    """See that a wallet can be opened: the driver goes on without what it cannot open."""
+    file = Path(folder) / "ewallet.pem"
+    try:
+        has_key = b"PRIVATE KEY" in file.read_bytes()
+        if has_key:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(file, password=password)
+    except ssl.SSLError as error:
+        reason = "its password is another one" if not error.reason else error.reason
+        raise SourceError(
+            f"the wallet `{file}` cannot be opened ({reason})",
+            state=UNTOUCHED,
+            hint="give its password by `wallet_password=${ENV}`",
+        ) from None
+    except OSError as error:
+        raise SourceError(
+            f"the wallet `{file}` cannot be read: {error.strerror}",
+            state=UNTOUCHED,
+            hint="name by `wallet_location` the folder of an `ewallet.pem`; thin mode reads no other form of wallet",
         ) from None
 
 
