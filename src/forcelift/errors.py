@@ -119,6 +119,10 @@ class SourceUnavailable(SourceError, TransientError):
     """The source did not answer; it may later."""
 
 
+class SourceFaulty(SourceUnavailable):
+    """The source failed inside itself, which may not pass: the same is asked of it once more, and no oftener."""
+
+
 class ReadingStopped(SourceError, TransientError):
     """A read was given up between two pieces, since the batch stops or its hours have ended: nothing of it was kept."""
 

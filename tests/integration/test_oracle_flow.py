@@ -170,6 +170,9 @@ def test_killed_resumed_validated_and_rolled_back(migration: OracleMigration) ->
     migration.check_end("main")
     validated = migration.document("validate", "main", "--levels", "all")
     assert validated["exit_code"] == 0, validated
+    assert {one["level"] for one in validated["checks"]} == {1, 2, 3, 4, 5}
+    fifth = {one["table"]: one["status"] for one in validated["checks"] if one["level"] == 5}
+    assert fifth == {"tenants": "passed", "sales": "passed"}
     proved = migration.audit("SELECT count(*), count(SOURCE_CHECKSUM), count(TARGET_CHECKSUM) FROM MIGRATION_AUDIT_LOG")
     assert proved[0][0] == proved[0][1] == proved[0][2]
     migration.document("rollback", "main", "--execute", "--reason", "back")

@@ -1,16 +1,25 @@
-"""After a rollback that kept records, `run --resume` loads what was taken back, and only that; the org is asked."""
+"""After a rollback that kept records, `run --resume` loads what was taken back, and only that; the org is asked.
+
+With the audit database on SQLite, and, as slow tests, on PostgreSQL and on the Oracle test server.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
 import polars as pl
+import psycopg
 import pytest
 from tests.integration.cli_migration import ORPHANS, SALES, TENANTS, Migration, cli_schema, make_source, write_plan
+from tests.oracle_audit_support import RIGHTS, audit_url
+from tests.oracle_server.server import OracleServer
+from tests.oracle_support import PASSWORD, connect
 
 from forcelift.audit.readings import dashboard_sql
 from forcelift.errors import ExitCode
@@ -18,19 +27,118 @@ from forcelift.migration import open_recorded
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.server import TwinServer
 
+if TYPE_CHECKING:
+    from tests.postgres_support import Postgres
+
+pytest_plugins = ["tests.postgres_support"]
+
 GOOD = SALES - ORPHANS
 BASE = "/services/data/v66.0"
 ROLL_BACK = ("rollback", "first", "--execute", "--reason", "wrong prices")
 
 
+class Books(Protocol):
+    """An audit database, as a client of its own sees it."""
+
+    url: str
+
+    def ask(self, statement: str, parameters: Mapping[str, str]) -> tuple[Sequence[str], list[Any]]:
+        """Names of the columns, and the rows."""
+
+    def change(self, statement: str) -> None: ...
+
+    later: str  # SQL of a moment that is decades after END_TIME
+
+
+@dataclass
+class SqliteBooks:
+    file: Path
+    url: str = "sqlite:///state/audit.db"
+    later: str = "replace(END_TIME, '20', '21')"
+
+    def ask(self, statement: str, parameters: Mapping[str, str]) -> tuple[Sequence[str], list[Any]]:
+        with closing(sqlite3.connect(self.file)) as audit:
+            found = audit.execute(statement, parameters)
+            return [one[0] for one in found.description], found.fetchall()
+
+    def change(self, statement: str) -> None:
+        with closing(sqlite3.connect(self.file)) as audit:
+            audit.execute(statement)
+            audit.commit()
+
+
+@dataclass
+class PostgresBooks:
+    dsn: str
+    url: str
+    later: str = "END_TIME + INTERVAL '90 years'"
+
+    def ask(self, statement: str, parameters: Mapping[str, str]) -> tuple[Sequence[str], list[Any]]:
+        for name in parameters:
+            statement = statement.replace(f":{name}", f"%({name})s")
+        with psycopg.connect(self.dsn) as audit:
+            found = audit.execute(statement, parameters)  # type: ignore[call-overload]  # the checklist's SQL, no literal
+            return [one.name for one in found.description], found.fetchall()
+
+    def change(self, statement: str) -> None:
+        with psycopg.connect(self.dsn) as audit:
+            audit.execute(statement)  # type: ignore[call-overload]  # as above
+
+
+@dataclass
+class OracleBooks:
+    server: OracleServer
+    user: str
+    url: str
+    later: str = "END_TIME + INTERVAL '90' YEAR"
+
+    def ask(self, statement: str, parameters: Mapping[str, str]) -> tuple[Sequence[str], list[Any]]:
+        with connect(self.server, self.user) as audit, audit.cursor() as cursor:
+            cursor.execute(statement.rstrip().removesuffix(";"), dict(parameters))
+            return [one.name for one in cursor.description], cursor.fetchall()
+
+    def change(self, statement: str) -> None:
+        with connect(self.server, self.user) as audit, audit.cursor() as cursor:
+            cursor.execute(statement)
+            audit.commit()
+
+
+def books_on(kind: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[Books]:
+    """An empty audit database of that kind."""
+    if kind == "sqlite":
+        yield SqliteBooks(folder / "state" / "audit.db")
+    elif kind == "postgresql":
+        postgres: Postgres = request.getfixturevalue("postgres")
+        database: str = request.getfixturevalue("database")
+        yield PostgresBooks(dsn=postgres.dsn(database), url=postgres.plan_url(database))
+    else:
+        with OracleServer("23ai") as server:
+            server.add_user("AUDITOR", PASSWORD, *RIGHTS)
+            yield OracleBooks(server=server, user="AUDITOR", url=audit_url(server, "AUDITOR", "${AUDIT_PASSWORD}"))
+
+
+@pytest.fixture(
+    params=[
+        "sqlite",
+        pytest.param("postgresql", marks=pytest.mark.slow),
+        pytest.param("oracle", marks=pytest.mark.slow),
+    ]
+)
+def books(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Books]:
+    yield from books_on(request.param, tmp_path, request)
+
+
 @pytest.fixture
-def migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Migration]:
+def migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, books: Books) -> Iterator[Migration]:
     make_source(tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AUDIT_PASSWORD", PASSWORD)
     org = TwinOrg.open(None, schema=cli_schema())
     try:
         with TwinServer(org) as server:
             write_plan(tmp_path, server)
+            plan = tmp_path / "forcelift.yaml"
+            plan.write_text(f'{plan.read_text()}audit: {{url: "{books.url}"}}\n')
             monkeypatch.setenv("CLI_TEST_TOKEN", server.access_token)
             yield Migration(folder=tmp_path, org=org, server=server)
             assert server.internal_errors == []
@@ -50,14 +158,13 @@ def record(migration: Migration, table: str, key: str) -> dict[str, Any]:
     return found
 
 
-def dashboard(migration: Migration, name: str) -> list[dict[str, Any]]:
-    """A query of the checklist, unchanged, by SQLite alone."""
-    with sqlite3.connect(migration.audit_file) as audit:
-        audit.row_factory = sqlite3.Row
-        return [dict(row) for row in audit.execute(dashboard_sql(name), {"current_batch_id": "first"}).fetchall()]
+def dashboard(books: Books, name: str) -> list[dict[str, Any]]:
+    """A query of the checklist, unchanged, by a client of the database alone; names in capitals."""
+    names, rows = books.ask(dashboard_sql(name), {"current_batch_id": "first"})
+    return [dict(zip([one.upper() for one in names], row, strict=True)) for row in rows]
 
 
-def test_what_was_kept_is_not_sent_again_and_all_else_is(migration: Migration) -> None:
+def test_what_was_kept_is_not_sent_again_and_all_else_is(migration: Migration, books: Books) -> None:
     """A changed sale keeps its tenant; both stay as they are, their chunks are loaded again, children find parents."""
     migration.document("run", "--batch", "first", code=ExitCode.ROWS_REFUSED)
     kept_sale, kept_tenant = record(migration, "Sale__c", "300"), record(migration, "Tenant__c", "T0")
@@ -88,13 +195,13 @@ def test_what_was_kept_is_not_sent_again_and_all_else_is(migration: Migration) -
         files = [chunk.ledger_file for chunk in state.audit.chunks("first") if chunk.ledger_file]
         lines = state.ledger.scan(files).filter(pl.col("outcome") == "kept").collect()
         assert dict(lines.select("key", "code").iter_rows()) == {"300": "CHANGED_FIELDS", "T0": "CHILDREN_OF_OTHERS"}
-    status = dashboard(migration, "status")
-    counted = {(row["TABLE_NAME"], row["STATUS"]): row["total_success"] for row in status}
+    status = dashboard(books, "status")
+    counted = {(row["TABLE_NAME"], row["STATUS"]): row["TOTAL_SUCCESS"] for row in status}
     assert counted["tenants", "SUCCESS"] == TENANTS
     assert counted["sales", "SUCCESS"] + counted["sales", "PARTIAL"] == GOOD
     # What was undone and nothing else: of the kept ones the old rows tell no more.
     assert (counted["tenants", "ROLLED_BACK"], counted["sales", "ROLLED_BACK"]) == (TENANTS - 1, GOOD - 1)
-    assert [row["error_count"] for row in dashboard(migration, "failed")] == [ORPHANS]
+    assert [row["ERROR_COUNT"] for row in dashboard(books, "failed")] == [ORPHANS]
     migration.document("validate", "first", "--levels", "all")
 
     # Taken back once more, the changed one is still somebody else's, and its tenant is still held.
@@ -122,7 +229,9 @@ def test_what_others_made_between_rollback_and_reload_is_put_back(migration: Mig
     assert (migration.count("Sale__c"), migration.count("Tenant__c")) == (1, 0)
 
 
-def test_an_updated_record_that_was_kept_gets_its_earliest_values_once_it_may(migration: Migration) -> None:
+def test_an_updated_record_that_was_kept_gets_its_earliest_values_once_it_may(
+    migration: Migration, books: Books
+) -> None:
     """Its image is that of the first load, although the chunk was loaded again since."""
     body = {"Sale__c": "300", "Amount__c": 1.5, "Name": "before"}
     earlier = call(migration, "POST", "/sobjects/Sale__c", json=body)["id"]
@@ -132,9 +241,8 @@ def test_an_updated_record_that_was_kept_gets_its_earliest_values_once_it_may(mi
     migration.document("run", "--resume", "first", code=ExitCode.ROWS_REFUSED)
     assert record(migration, "Sale__c", "300")["Amount__c"] == 7777
     call(migration, "PATCH", f"/sobjects/Sale__c/{earlier}", json={"Amount__c": 300})
-    with sqlite3.connect(migration.audit_file) as database:
-        # As if their work had been done and undone before the first load was settled.
-        database.execute("UPDATE MIGRATION_AUDIT_LOG SET END_TIME = replace(END_TIME, '20', '21')")
+    # As if their work had been done and undone before the first load was settled.
+    books.change(f"UPDATE MIGRATION_AUDIT_LOG SET END_TIME = {books.later}")
     done = migration.document(*ROLL_BACK)
     assert (done["restored"], done["kept"]) == (1, 0)
     assert record(migration, "Sale__c", "300")["Amount__c"] == 1.5

@@ -38,6 +38,7 @@ CODES = {
     errors.StorageError: 3,
     errors.SourceError: 4,
     errors.SourceUnavailable: 4,
+    errors.SourceFaulty: 4,
     errors.SourceChanged: 4,
     errors.TargetError: 5,
     errors.OrgUnavailable: 5,

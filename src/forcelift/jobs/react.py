@@ -7,12 +7,12 @@ everything else ends the chunk, and a refusal that would meet every other chunk 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from forcelift.audit.records import BudgetRefused, ChunkStatus, Job
 from forcelift.audit.shares import IntentRefused
-from forcelift.errors import DiskFull, LeaseLost, ReadingStopped, SourceUnavailable, TargetError
+from forcelift.errors import DiskFull, LeaseLost, ReadingStopped, TargetError
 from forcelift.jobs import extract_first, react_jobs, sharing
 from forcelift.jobs.board import Board
 from forcelift.jobs.messages import (
@@ -44,7 +44,7 @@ from forcelift.jobs.messages import (
     TakeImage,
     UploadJob,
 )
-from forcelift.jobs.react_waits import chunk_error, source_pause
+from forcelift.jobs.react_waits import asked_again, chunk_error
 from forcelift.jobs.tracks import ChunkTrack, JobTrack, Phase
 
 
@@ -84,9 +84,7 @@ def _planned(board: Board, command: PlanTable, answer: Answer, now: datetime) ->
     if isinstance(answer.error, DiskFull):
         board.holds.disk_full(now, answer.error.message)
         return
-    if isinstance(answer.error, SourceUnavailable) and table.tries < board.settings.source_tries_max:
-        table.tries += 1
-        table.retry_at = now + timedelta(seconds=source_pause(board, table.tries))
+    if answer.error is not None and asked_again(board, table, answer.error, now):
         return
     if answer.error is not None:
         table.failed = True
@@ -111,7 +109,7 @@ def _staged(board: Board, command: StageChunk, answer: Answer, now: datetime) ->
     figures.extracted += staged.extracted
     figures.rejected += staged.rejected
     figures.duplicate += staged.duplicate
-    chunk.tries = 0
+    chunk.tries, chunk.source_failed = 0, False
     chunk.has_links, chunk.staged_bytes = staged.has_links, staged.staged_bytes
     board.holds.wrote()
     board.staged_bytes += staged.staged_bytes

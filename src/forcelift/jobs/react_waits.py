@@ -13,10 +13,11 @@ from forcelift.errors import (
     OrgLimitReached,
     OrgUnavailable,
     ReadingStopped,
+    SourceFaulty,
     SourceUnavailable,
 )
 from forcelift.jobs.board import Board
-from forcelift.jobs.tracks import ChunkTrack, JobTrack, Phase
+from forcelift.jobs.tracks import ChunkTrack, JobTrack, Phase, TableTrack
 
 
 def job_answered(board: Board, job_no: int) -> tuple[ChunkTrack, JobTrack]:
@@ -64,6 +65,19 @@ def source_pause(board: Board, tries: int) -> float:
     return min(60.0, 2.0 ** (tries - 1)) * board.governor.rng.uniform(0.8, 1.2)
 
 
+def asked_again(board: Board, track: ChunkTrack | TableTrack, error: Exception, now: datetime) -> bool:
+    """Whether a source that did not answer is asked again, and if so, from when on."""
+    if not isinstance(error, SourceUnavailable) or track.tries >= board.settings.source_tries_max:
+        return False
+    if isinstance(error, SourceFaulty):
+        if track.source_failed:
+            return False
+        track.source_failed = True
+    track.tries += 1
+    track.retry_at = now + timedelta(seconds=source_pause(board, track.tries))
+    return True
+
+
 def chunk_error(board: Board, chunk: ChunkTrack, error: Exception, now: datetime) -> None:
     """A step of a chunk failed: wait and repeat what passes, otherwise end the chunk."""
     chunk.begun = chunk.begun or chunk.phase is Phase.STAGING
@@ -75,9 +89,6 @@ def chunk_error(board: Board, chunk: ChunkTrack, error: Exception, now: datetime
         chunk.retry_at = None if chunk.phase is Phase.STAGING else retry_at  # no chunk is read before there is room
     elif isinstance(error, ReadingStopped):
         chunk.retry_at = None  # read again when reading may go on
-    elif isinstance(error, SourceUnavailable) and chunk.tries < board.settings.source_tries_max:
-        chunk.tries += 1
-        chunk.retry_at = now + timedelta(seconds=source_pause(board, chunk.tries))
-    else:
+    elif not asked_again(board, chunk, error, now):
         board.halt(error)
         chunk.error = chunk.error or error

@@ -118,6 +118,7 @@ class ChunkTrack:
     intending: int = 0
     retry_at: datetime | None = None
     tries: int = 0
+    source_failed: bool = False
     attempt: int = 1
     attempts_before: int = 0  # made by earlier processes: a resume has a full number of its own
     is_clean: bool = True  # every answer so far is final
@@ -151,6 +152,7 @@ class TableTrack:
     planned: bool = False
     planning: bool = False
     tries: int = 0
+    source_failed: bool = False
     retry_at: datetime | None = None
     pending: deque[ChunkTrack] = field(default_factory=deque)
     ready: deque[ChunkTrack] = field(default_factory=deque)  # staged, not to be sent yet (`--extract-first`)

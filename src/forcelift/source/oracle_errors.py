@@ -16,7 +16,7 @@ from enum import Enum, auto
 import oracledb
 import pyarrow as pa
 
-from forcelift.errors import SnapshotLost, SourceChanged, SourceError, SourceUnavailable
+from forcelift.errors import SnapshotLost, SourceChanged, SourceError, SourceFaulty, SourceUnavailable
 from forcelift.source.names import UNTOUCHED
 
 CERTIFICATE = "certificate"
@@ -28,6 +28,7 @@ class Meaning(Enum):
     """What an error means for whoever reads."""
 
     PASSES = auto()  # sessions that ended, instances that start or stop: the same again, in a new session
+    INTERNAL = auto()  # the server failed inside itself: the same again, once
     CROWDED = auto()  # too many sessions, or memory or temporary space used up: the same again, later and by fewer
     TIMED_OUT = auto()  # one call took longer than `call_timeout`
     SIGN_IN = auto()  # never again: it would lock the account
@@ -41,10 +42,11 @@ class Meaning(Enum):
 # fmt: off
 _TABLE: dict[Meaning, tuple[int | str, ...]] = {
     Meaning.PASSES: (
-        28, 31, 600, 603, 604, 1012, 1013, 1033, 1034, 1089, 1090, 1092, 2396, 2399, 3113, 3114, 3135, 12170, 12514,
+        28, 31, 604, 1012, 1013, 1033, 1034, 1089, 1090, 1092, 2396, 2399, 3113, 3114, 3135, 12170, 12514,
         12526, 12527, 12528, 12537, 12541, 12547, 12570, 12571, 12757, 25408,
         "DPY-1001", "DPY-4005", "DPY-4011", "DPY-6000", "DPY-6001", "DPY-6005",
     ),
+    Meaning.INTERNAL: (600, 603, 7445),
     Meaning.CROWDED: (18, 20, 1652, 2391, 4021, 4030, 4031, 12516, 12518, 12519, 12520, 12801, 12805),
     Meaning.TIMED_OUT: ("DPY-4024",),
     Meaning.SIGN_IN: (1005, 1017, 1045, 28000, 28001, 28009, 28150, "DPY-4001"),
@@ -188,6 +190,12 @@ def worded(error: oracledb.Error, what: str) -> SourceError:
             f"`{what}` cannot be read: the server ended the session or the query ({full or shown})",
             state=NOT_READ,
             hint="see that the instance runs and has sessions and memory left; the same is tried again",
+        )
+    if meaning is Meaning.INTERNAL:
+        return SourceFaulty(
+            f"`{what}` cannot be read: the server failed inside itself ({shown})",
+            state=NOT_READ,
+            hint="it is tried once more; if it comes again, let a DBA look into the server's alert log",
         )
     if meaning is Meaning.NAMES:
         return SourceError(
