@@ -14,10 +14,14 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.oracle_server.server import OracleServer
+from tests.oracle_support import PASSWORD, connect, oracle
 from tests.scenarios.scenario_support import Project
 
 if TYPE_CHECKING:
     from tests.postgres_support import Postgres
+
+__all__ = ["oracle"]
 
 pytest_plugins = ["tests.postgres_support"]
 
@@ -103,6 +107,18 @@ def postgresql_source(project: Project, postgres: Postgres, database: str) -> st
     return postgres.url(database).replace("@/", "@localhost/")
 
 
+def oracle_source(server: OracleServer) -> str:
+    """The URL, and behind it the plan's words for who signs in."""
+    with connect(server) as connection, connection.cursor() as cursor:
+        cursor.execute('CREATE TABLE "shops" ("CODE" VARCHAR2(60), "TOWN" VARCHAR2(60), "MEMO" VARCHAR2(60))')
+        texts = ", ".join(f"UTL_RAW.CAST_TO_VARCHAR2(HEXTORAW(:{at}))" for at in (1, 2, 3))
+        for shop in SHOPS:
+            stored = [None if value is None else value.hex() for value in shop]
+            cursor.execute(f'INSERT INTO "shops" VALUES ({texts})', stored)
+        connection.commit()
+    return f'oracle://{server.dsn}", user: KPS, password: "${{ORACLE_PASSWORD}}'
+
+
 MAKERS = {"sqlite": sqlite_source, "csv": csv_source, "parquet": parquet_source}
 
 
@@ -119,6 +135,11 @@ def test_the_same_from_postgresql(tmp_path: Path, postgres: Postgres) -> None:
         check_twice(project, postgresql_source(project, postgres, database), where=WHERE)
     finally:
         postgres.drop_database(database)
+
+
+def test_the_same_from_oracle(tmp_path: Path, oracle: OracleServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORACLE_PASSWORD", PASSWORD)
+    check_twice(make_project(tmp_path), oracle_source(oracle), where=WHERE)
 
 
 @pytest.mark.parametrize("kind", list(MAKERS))

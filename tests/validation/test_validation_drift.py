@@ -13,12 +13,16 @@ import duckdb
 import polars as pl
 import psycopg
 import pytest
+from tests.oracle_server.server import OracleServer
+from tests.oracle_support import PASSWORD, connect, oracle_19c
 from tests.validation.little_world import checks_of, little_world
 
 from forcelift.errors import ExitCode
 
 if TYPE_CHECKING:
     from tests.postgres_support import Postgres
+
+__all__ = ["oracle_19c"]
 
 pytest_plugins = ["tests.postgres_support"]
 
@@ -92,13 +96,43 @@ def database(folder: Path, kind: str, postgres: Postgres | None) -> Iterator[tup
     yield urls[kind] if postgres is None else postgres.plan_url(name), "things", write
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "duckdb", "postgresql", "csv", "parquet"])
-def test_changed_new_and_gone_rows_are_drift(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+@contextmanager
+def oracle_database(server: OracleServer) -> Iterator[tuple[str, str, Write]]:
+    def write(table: list[Row]) -> None:
+        with connect(server) as connection, connection.cursor() as cursor:
+            if not server.store.catalog.tables:
+                cursor.execute(
+                    'CREATE TABLE "things" ("code" VARCHAR2(20) PRIMARY KEY, "text" VARCHAR2(80), "amount" NUMBER(9))'
+                )
+            before = {row[0]: row for row in cursor.execute('SELECT "code", "text", "amount" FROM "things"').fetchall()}
+            after = {row[0]: row for row in table}
+            for row in after.values():
+                if row[0] not in before:
+                    cursor.execute('INSERT INTO "things" VALUES (:1, :2, :3)', row)
+                elif row != before[row[0]]:
+                    cursor.execute(
+                        'UPDATE "things" SET "text" = :1, "amount" = :2 WHERE "code" = :3', (*row[1:], row[0])
+                    )
+            for code in before.keys() - after.keys():
+                cursor.execute('DELETE FROM "things" WHERE "code" = :1', (code,))
+            connection.commit()
+
+    yield f"oracle://KPS:${{ORACLE_PASSWORD}}@{server.dsn}", "things", write
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "duckdb", "postgresql", "oracle", "csv", "parquet"])
+def test_changed_new_and_gone_rows_are_drift(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     postgres = request.getfixturevalue("postgres") if kind == "postgresql" else None
-    opened = files(tmp_path, kind) if kind in ("csv", "parquet") else database(tmp_path, kind, postgres)
+    if kind == "oracle":
+        monkeypatch.setenv("ORACLE_PASSWORD", PASSWORD)
+        opened = oracle_database(request.getfixturevalue("oracle_19c"))
+    else:
+        opened = files(tmp_path, kind) if kind in ("csv", "parquet") else database(tmp_path, kind, postgres)
     # DuckDB moves a row into another chunk when it closes the gap of one that has gone; of a changed file no row is
     # known to be the one that was sent.
-    drift = {"sqlite": 3, "postgresql": 3, "duckdb": 4, "csv": ROWS, "parquet": ROWS}[kind]
+    drift = {"sqlite": 3, "postgresql": 3, "oracle": 3, "duckdb": 4, "csv": ROWS, "parquet": ROWS}[kind]
     with opened as (url, table, write), little_world(tmp_path) as world:
         write(rows())
         checks = "[{name: sums, sum: amount, by: text, tolerance: '0'}]"
