@@ -1,7 +1,7 @@
-"""Refused rows of a batch for those who look at them: by table and code, with what to do about each.
+"""Refused rows of a batch for those who look at them, and for those who say that some are resolved.
 
 Reads:   the audit database.
-Writes:  nothing.
+Writes:  RESOLVED and RESOLUTION_NOTES of failed records, and the journal.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from forcelift.audit.failed_marks import FailedCount, FailedFilter
 from forcelift.audit.readings import FailedRecord
+from forcelift.errors import StateConflict, UsageError
 from forcelift.recorded import find_batch, open_recorded
 from forcelift.remedies import remedy_of
 
@@ -91,3 +92,66 @@ def failed_of(
             remedies=tuple(remedy_of(group.code, group.message) for group in groups),
             rows=tuple(wanted),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marked:
+    """Refused rows that were marked as resolved, or opened again; `open` are those of the batch that are open now."""
+
+    batch_id: str
+    rows: int
+    open: int
+    reopened: bool
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document of `--json`."""
+        return asdict(self)
+
+
+def mark_failed(
+    plan_file: str | Path,
+    batch_id: str | None = None,
+    *,
+    tables: tuple[str, ...] = (),
+    codes: tuple[str, ...] = (),
+    keys: tuple[str, ...] = (),
+    note: str,
+    by: str,
+    reopen: bool = False,
+) -> Marked:
+    """Mark refused rows as resolved without sending them, or take the mark back. What a retry mended stays resolved.
+
+    Args:
+        tables, codes, keys: Which rows; empty means any.
+        note: What was done, or why.
+        by: Who says so.
+    Raises:
+        UsageError: No note, or nobody's name.
+        StateConflict: A process works on the batch, or a retry of it is not through.
+    """
+    if not note.strip() or not by.strip():
+        raise UsageError(
+            "a resolution needs its note and a name",
+            state="nothing was changed",
+            hint='give both: `--note "..." --by NAME`; they stand in the report and the journal',
+        )
+    with open_recorded(plan_file) as (loaded, state):
+        batch = find_batch(loaded, state, batch_id)
+        if state.audit.runners(batch.batch_id) or state.audit.open_retry(batch.batch_id) is not None:
+            raise StateConflict(
+                f"batch `{batch.batch_id}` is being worked on, or a retry of it is not through",
+                state="nothing was changed",
+                hint=f"wait for its end; a retry is gone on with by `forcelift failed retry --batch {batch.batch_id}`",
+            )
+        record_ids: tuple[str, ...] = ()
+        if keys:
+            import polars as pl  # only here: who marks by code does without it
+
+            from forcelift.audit.failed_changes import record_ids_of
+
+            record_ids = tuple({*record_ids_of(pl.Series(keys, dtype=pl.String)), *keys})
+        chosen = FailedFilter(tables=tables, codes=codes, record_ids=record_ids)
+        mark = state.audit.reopen_failed if reopen else state.audit.resolve_failed
+        rows = mark(batch.batch_id, chosen, note=note.strip(), by=by.strip())
+        left = sum(group.open for group in state.audit.failed_counts(batch.batch_id, FailedFilter()))
+        return Marked(batch_id=batch.batch_id, rows=rows, open=left, reopened=reopen)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from forcelift.audit import AuditStore, tables
 from forcelift.audit.batches import takes_images
+from forcelift.audit.failed_marks import FailedFilter
 from forcelift.audit.records import Batch, BatchMode, Chunk
 from forcelift.audit.validations import READ_BACK
 from forcelift.errors import ExitCode, ForceliftError
@@ -185,7 +186,8 @@ def summarise(
 ) -> BatchSummary:
     """Count a batch."""
     chunks = audit.chunks(batch.batch_id)
-    refused = audit.failed_summary(batch.batch_id)
+    # What a retry mended is not refused any more, though its record stays.
+    refused = [one for one in audit.failed_counts(batch.batch_id, FailedFilter()) if one.rows > one.mended]
     sealed = audit.sealed_outcomes(batch.batch_id)
     summaries = []
     for table in audit.tables(batch.batch_id):
@@ -227,9 +229,9 @@ def summarise(
                 refused_by_code=tuple(
                     RefusedGroup(
                         code=group.code,
-                        rows=group.count,
-                        example=group.sample_message or "",
-                        remedy=remedy_of(group.code, group.sample_message or ""),
+                        rows=group.rows - group.mended,
+                        example=group.message,
+                        remedy=remedy_of(group.code, group.message),
                     )
                     for group in refused
                     if group.table_name == table.table_name

@@ -218,3 +218,68 @@ def test_only_what_is_named_and_its_children(migration: Migration) -> None:
     proved(migration, "first")
     rows = pl.DataFrame(query(migration, "SELECT Key__c FROM Note__c"))["Key__c"]
     assert rows.n_unique() == rows.len()
+
+
+def test_rows_are_resolved_by_people_and_opened_again(migration: Migration) -> None:
+    migration.document("run", "--batch", "first", code=ExitCode.ROWS_REFUSED)
+    by = ("--note", "entered by hand", "--by", "A. Name")
+    assert migration.run("failed", "resolve", *by).returncode == ExitCode.USAGE
+    done = migration.document("failed", "resolve", "--table", "notes", "--code", "REJECTED_TOO_LONG", *by)
+    assert (done["rows"], done["open"]) == (LONG_NOTES, ORPHANS + 1)
+    assert audit(migration, "SELECT DISTINCT RESOLUTION_NOTES FROM MIGRATION_FAILED_RECORDS WHERE RESOLVED = 'Y'") == [
+        ("entered by hand (A. Name)",)
+    ]
+    write_plan(migration.folder, migration.server.url, too_long="truncate")
+    retried = migration.document("failed", "retry")
+    assert (retried["rows"], retried["mended"]) == (ORPHANS + 1, ORPHANS + 1)
+    listed = migration.document("failed", "list")
+    assert [(one["code"], one["rows"], one["mended"], one["closed"]) for one in listed["groups"]] == [
+        ("REJECTED_TOO_LONG", LONG_NOTES, 0, LONG_NOTES),
+        ("REJECTED_MISSING_PARENT", ORPHANS, ORPHANS, 0),
+        ("REJECTED_TOO_LONG", 1, 1, 0),
+    ]
+    # What a retry had accepted stays resolved; what a person had closed is open again.
+    (migration.folder / "keys.txt").write_text("N0\nN7\nN13\n", encoding="utf-8")
+    opened = migration.document("failed", "resolve", "--keys", "keys.txt", "--reopen", *by)
+    assert (opened["rows"], opened["open"]) == (2, 2)
+    assert migration.document("failed", "retry")["mended"] == 2
+    proved(migration, "first")
+    assert migration.document("audit", "verify")["is_whole"] is True
+
+
+def test_rows_that_are_gone_are_told_and_stay(migration: Migration) -> None:
+    migration.document("run", "--batch", "first", code=ExitCode.ROWS_REFUSED)
+    before = outcomes(migration, "first")
+    with duckdb.connect(str(migration.folder / "source.duckdb")) as source:
+        source.execute("DELETE FROM notes WHERE note_id = 'N0'")
+        source.execute("UPDATE notes SET note_id = 'M7' WHERE note_id = 'N7'")
+        source.execute("UPDATE notes SET text = 'short' WHERE note_id = 'N14'")
+        source.execute("UPDATE notes SET shop = 'S99' WHERE note_id = 'N21'")
+    done = migration.document("failed", "retry", "--code", "REJECTED_TOO_LONG", code=ExitCode.ROWS_REFUSED)
+    groups = {(one["table"], one["code"]): one for one in done["groups"]}
+    notes = groups["notes", "REJECTED_TOO_LONG"]
+    assert (notes["gone"], notes["created"], notes["rejected"]) == (2, 1, LONG_NOTES - 3)
+    after = outcomes(migration, "first")
+    assert after["notes", "created"] == before["notes", "created"] + 1
+    assert sum(after.values()) == sum(before.values())
+    assert audit(
+        migration,
+        "SELECT RECORD_ID, RESOLVED, RETRY_COUNT, RESOLUTION_NOTES FROM MIGRATION_FAILED_RECORDS"
+        " WHERE RECORD_ID IN ('N0', 'N7', 'N14') ORDER BY 1",
+    ) == [
+        ("N0", "N", 1, "retry 1: the source has no row with this key any more"),
+        ("N14", "Y", 1, "retry 1, plan revision 1: created"),
+        ("N7", "N", 1, "retry 1: the source has no row with this key any more"),
+    ]
+    assert audit(migration, "SELECT SF_ERROR_CODE FROM MIGRATION_FAILED_RECORDS WHERE RECORD_ID = 'N21'") == [
+        ("REJECTED_TOO_LONG",)
+    ]
+
+
+def test_another_mapping_is_no_retry(migration: Migration) -> None:
+    migration.document("run", "--batch", "first", code=ExitCode.ROWS_REFUSED)
+    plan = migration.plan.read_text(encoding="utf-8")
+    migration.plan.write_text(plan.replace("field: Town__c", "field: Name"), encoding="utf-8")
+    refused = migration.run("failed", "retry")
+    assert refused.returncode == ExitCode.STATE
+    assert "tables.shops.fields.town" in refused.stderr

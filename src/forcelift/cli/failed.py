@@ -119,6 +119,53 @@ def retry(
     return int(report.exit_code)
 
 
+@failed.command()
+@plan_option
+@batch_option
+@tables_option
+@codes_option
+@keys_option
+@click.option("--note", required=True, help="What was done, or why the rows may stay out; goes into RESOLUTION_NOTES")
+@click.option("--by", required=True, metavar="NAME", help="Who says so")
+@click.option("--reopen", is_flag=True, help="Take such a mark back, so that the rows can be sent again")
+@json_option
+def resolve(
+    plan_file: Path,
+    batch_id: str | None,
+    tables: tuple[str, ...],
+    codes: tuple[str, ...],
+    keys_file: Path | None,
+    note: str,
+    by: str,
+    reopen: bool,
+    as_json: bool,
+) -> int:
+    """Mark refused rows as resolved without sending them
+
+    For rows that were mended by hand in the org, or that may stay out. They count as refused as before, are not sent by
+    `failed retry`, and the final report shows the note. Example:
+
+      forcelift failed resolve --code REJECTED_TOO_LONG --note "entered by hand" --by "A. Name"
+    """
+    from forcelift.cli.output import data, plural, print_json
+    from forcelift.failures import mark_failed
+
+    if not (tables or codes or keys_file):
+        raise UsageError(
+            "say which rows are resolved",
+            state="nothing was changed",
+            hint="name them by `--code`, `--table` or `--keys`; `forcelift failed list` shows what there is",
+        )
+    keys = read_keys(keys_file)
+    marked = mark_failed(plan_file, batch_id, tables=tables, codes=codes, keys=keys, note=note, by=by, reopen=reopen)
+    if as_json:
+        print_json(marked.document())
+    else:
+        word = "opened again" if reopen else "marked as resolved"
+        data().print(f"batch {marked.batch_id}: {plural(marked.rows, 'row')} {word}, {marked.open:,} are open")
+    return int(ExitCode.DONE)
+
+
 def read_keys(file: Path | None) -> tuple[str, ...]:
     """The keys of a file, one in each line; blank lines are none."""
     if file is None:

@@ -93,7 +93,7 @@ def seal_lines(chosen: Sequence[Chosen], storage: Storage, folder: str) -> Itera
 def _open_lines(
     chunk: Chunk, audit: AuditStore, ledger: Ledger, storage: Storage, works: Mapping[str, TableWork]
 ) -> pl.DataFrame:
-    """A chunk's refused rows whose failed record nobody has resolved, with `is_orphan`: refused for a missing parent."""
+    """A chunk's refused rows whose failed record is open; `is_orphan` are those that lack a parent."""
     empty = pl.DataFrame(schema={**LINES, "record_id": pl.String, "is_orphan": pl.Boolean})
     if chunk.ledger_file is None or chunk.ledger_sha256 is None:
         return empty
