@@ -15,7 +15,8 @@ from pathlib import Path
 
 import polars as pl
 
-from forcelift.after.retry.choose import Chosen, choose, seal_lines
+from forcelift.after.retry.choose import LINES, Chosen, choose, seal_lines
+from forcelift.after.retry.emptied import emptied_lines, emptied_lookups
 from forcelift.after.retry.handlers import RetryHandlers
 from forcelift.after.retry.report import (
     RetryReport,
@@ -25,7 +26,7 @@ from forcelift.after.retry.report import (
     result_of,
     stored_groups,
 )
-from forcelift.after.retry.rows import SourceRows
+from forcelift.after.retry.rows import SourceRows, slices_of
 from forcelift.after.retry.scope import Selection, as_engine_chunk, retries_folder, retry_names, retry_works
 from forcelift.after.retry.stage import stage
 from forcelift.after.retry.world import RetryWorld, is_of_retry
@@ -38,7 +39,7 @@ from forcelift.bounds import SENDERS_MORE, MemoryShares, engine_settings
 from forcelift.driving import drive, new_governor
 from forcelift.during.extract.parents import ParentIndex
 from forcelift.during.extract.record_data import SentRowsJson, column_codecs, source_rows_json
-from forcelift.errors import StateConflict
+from forcelift.errors import SourceChanged, StateConflict
 from forcelift.jobs.board import EngineSettings
 from forcelift.jobs.coordinator import Coordinator
 from forcelift.jobs.late_strays import abort_late_strays
@@ -51,6 +52,7 @@ from forcelift.protocols.source import Source
 from forcelift.recorded import owner
 from forcelift.retention import keeps_settled
 from forcelift.retry_checks import add_revision, check_plan, need_retriable, refuse_unsettled
+from forcelift.rules import frame_of
 from forcelift.state import State, open_state
 
 _PARENTS_FIRST = (
@@ -255,7 +257,44 @@ class _Retrying:
             storage=state.storage,
             works=self.compiled.works,
             chunks=state.audit.chunks(self.batch.batch_id),
+            emptied=self._emptied,
         )
+
+    def _emptied(self, chunk: Chunk, parents: set[str]) -> pl.DataFrame:
+        """Rows of a chunk that the org has without a lookup to one of these tables, as its parent was missing."""
+        work, state = self.compiled.works[chunk.table_name], self.state
+        infos = [info for info in emptied_lookups(work, chunk) if info.parent_table in parents]
+        if not infos or chunk.ledger_file is None or chunk.ledger_sha256 is None:
+            return pl.DataFrame(schema=LINES)
+        state.storage.verify(chunk.ledger_file, chunk.ledger_sha256)
+        known = _Parents(state, self.batch, self.org, self.compiled)
+        batches = (
+            batch
+            for predicate in slices_of(chunk)
+            for batch in self.source.read(
+                chunk.table_name,
+                columns=work.rules.source_columns,
+                where=work.plan.where,
+                predicate=predicate,
+                batch_rows=self.batch_rows,
+            )
+        )
+        try:
+            return emptied_lines(
+                work,
+                infos,
+                state.ledger.scan([chunk.ledger_file]).collect(),
+                (frame_of(batch) for batch in batches),
+                as_of=self.batch.as_of,
+                chunk_no=chunk.chunk_no,
+                parents={
+                    name: known.of(info.parent_object, info.key_field, info.parent_table)
+                    for name, info in work.rules.lookups.items()
+                },
+            )
+        except SourceChanged:
+            self.watcher.on_step(f"table `{chunk.table_name}` was written anew: its emptied lookups stay as they are")
+            return pl.DataFrame(schema=LINES)
 
     def _begin(self, selection: Selection, chosen: Sequence[Chosen]) -> Retry:
         """Write down what is sent again, and the plan by which it is."""

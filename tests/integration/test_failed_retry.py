@@ -283,3 +283,71 @@ def test_another_mapping_is_no_retry(migration: Migration) -> None:
     refused = migration.run("failed", "retry")
     assert refused.returncode == ExitCode.STATE
     assert "tables.shops.fields.town" in refused.stderr
+
+
+def test_emptied_lookups_are_filled_once_their_parents_stand(migration: Migration) -> None:
+    write_plan(migration.folder, migration.server.url, missing_parent="to_null")
+    migration.document("run", "--batch", "first", code=ExitCode.ROWS_REFUSED)
+    lost = query(migration, "SELECT Key__c FROM Note__c WHERE Shop__c = null")
+    assert len(lost) == ORPHANS
+    write_plan(migration.folder, migration.server.url, missing_parent="to_null", too_long="truncate")
+    done = migration.document("failed", "retry", "--table", "shops")
+    assert {(one["table"], one["code"]): (one["rows"], one["created"]) for one in done["groups"]} == {
+        ("shops", "REJECTED_TOO_LONG"): (1, 1),
+        ("notes", "EMPTIED_LOOKUP"): (ORPHANS, ORPHANS),
+    }
+    assert query(migration, "SELECT Key__c FROM Note__c WHERE Shop__c = null") == []
+    assert outcomes(migration, "first") == {
+        ("notes", "created"): NOTES - LONG_NOTES,
+        ("notes", "rejected"): LONG_NOTES,
+        ("shops", "created"): 10,
+    }
+    assert audit(migration, "SELECT SUM(rows) FROM job WHERE kind = 'retry' AND object = 'Note__c'") == [(ORPHANS,)]
+    proved(migration, "first")
+    # Nothing is left to fill: what the org has is not sent once more.
+    jobs = audit(migration, "SELECT COUNT(*) FROM job")
+    migration.document("failed", "retry", "--code", "REJECTED_MISSING_PARENT")
+    assert audit(migration, "SELECT COUNT(*) FROM job") == jobs
+    undone = migration.document("rollback", "first", "--execute", "--reason", "all of it")
+    assert (undone["deleted"], undone["kept"]) == (NOTES - LONG_NOTES + 10, 0)
+
+
+def test_copies_that_the_rule_rejects_stay_rejected(migration: Migration) -> None:
+    with duckdb.connect(str(migration.folder / "source.duckdb")) as source:
+        source.execute("INSERT INTO notes VALUES ('N7', 'a copy', 'S1'), ('N14', repeat('z', 40), 'S1')")
+    migration.document("run", "--batch", "first", code=ExitCode.ROWS_REFUSED)
+    assert outcomes(migration, "first")["notes", "rejected"] == LONG_NOTES + ORPHANS + 2
+    write_plan(migration.folder, migration.server.url, too_long="truncate")
+    done = migration.document("failed", "retry", code=ExitCode.ROWS_REFUSED)
+    assert done["still_refused"] == 4
+    assert outcomes(migration, "first") == {
+        ("notes", "created"): NOTES - 2,
+        ("notes", "rejected"): 4,
+        ("shops", "created"): 10,
+    }
+    keys = pl.DataFrame(query(migration, "SELECT Key__c FROM Note__c"))["Key__c"]
+    assert keys.n_unique() == keys.len() == NOTES - 2
+    proved(migration, "first")
+    # With one copy left the key is a single one.
+    with duckdb.connect(str(migration.folder / "source.duckdb")) as source:
+        source.execute("DELETE FROM notes WHERE note_id IN ('N7', 'N14') AND text <> 'a copy'")
+    done = migration.document("failed", "retry", code=ExitCode.ROWS_REFUSED)
+    assert {(one["created"], one["gone"]) for one in done["groups"]} == {(1, 3)}
+
+
+def test_copies_are_decided_anew_over_the_whole_table(migration: Migration) -> None:
+    plan = migration.plan.read_text(encoding="utf-8")
+    with duckdb.connect(str(migration.folder / "source.duckdb")) as source:
+        source.execute("ALTER TABLE notes ADD COLUMN changed TIMESTAMP")
+        source.execute("UPDATE notes SET changed = TIMESTAMP '2024-01-01'")
+        source.execute("INSERT INTO notes VALUES ('N1', 'newer', 'S1', TIMESTAMP '2024-02-01')")
+    migration.plan.write_text(plan.replace("    key: note_id\n", "    key: note_id\n    duplicates: reject\n"))
+    migration.document("run", "--batch", "first", code=ExitCode.ROWS_REFUSED)
+    assert outcomes(migration, "first")["notes", "rejected"] == LONG_NOTES + ORPHANS + 2
+    latest = "    key: note_id\n    duplicates: keep_latest\n    changed_at: changed\n"
+    migration.plan.write_text(plan.replace("    key: note_id\n", latest))
+    done = migration.document("failed", "retry", "--code", "REJECTED_DUPLICATE")
+    [group] = done["groups"]
+    assert (group["rows"], group["created"], group["duplicate"]) == (2, 1, 1)
+    assert query(migration, "SELECT Text__c FROM Note__c WHERE Key__c = 'N1'")[0]["Text__c"] == "newer"
+    assert outcomes(migration, "first")["notes", "duplicate"] == 1

@@ -7,7 +7,7 @@ Re-run:  nothing counts before the retry is recorded; files without it are remov
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -30,8 +30,12 @@ LINES = pl.Schema(
         "code": pl.String(),
         "id": pl.String(),
         "created": pl.Boolean(),
+        "hash": pl.Binary(),
     }
 )
+EMPTIED, EMPTIED_LINK = "EMPTIED_LOOKUP", "EMPTIED_LOOKUP_LINK"
+"""Codes of rows that the org has, whose lookup a rule emptied for want of a parent; of the second only links are sent.
+"""
 REFUSED = ("failed", "rejected")
 MISSING_PARENT = "REJECTED_MISSING_PARENT"
 _ORG_MISSING_PARENT = "Foreign key external ID"
@@ -54,8 +58,13 @@ def choose(
     storage: Storage,
     works: Mapping[str, TableWork],
     chunks: Sequence[Chunk],
+    emptied: Callable[[Chunk, set[str]], pl.DataFrame],
 ) -> list[Chosen]:
-    """The rows that fit the selection, chunk by chunk in load order; chunks without any are left out."""
+    """The rows that fit the selection, chunk by chunk in load order; chunks without any are left out.
+
+    Args:
+        emptied: Gives the rows of a chunk that were accepted with a lookup emptied that refers to one of these tables.
+    """
     open_lines = {
         chunk.audit_id: lines
         for chunk in chunks
@@ -68,16 +77,23 @@ def choose(
     }
     named = {chunk.table_name for chunk in chunks if chunk.audit_id in first and first[chunk.audit_id].height}
     children = _children_of(named, works) if selection.with_children else set[str]()
+    # Asked for everything, lookups are filled too whose parents have come in another way.
+    parents = set(works) if selection == Selection() else named | children
     found = []
     for chunk in chunks:
-        if chunk.audit_id not in open_lines:
+        if chunk.table_name not in works:
             continue
-        lines = first[chunk.audit_id]
-        if chunk.table_name in children:
-            orphans = open_lines[chunk.audit_id].filter("is_orphan")
-            lines = pl.concat([lines, orphans]).unique("row", maintain_order=True).sort("row")
+        lines = pl.DataFrame(schema=LINES)
+        if chunk.audit_id in open_lines:
+            lines = first[chunk.audit_id]
+            if chunk.table_name in children:
+                orphans = open_lines[chunk.audit_id].filter("is_orphan")
+                lines = pl.concat([lines, orphans]).unique("row", maintain_order=True)
+            lines = lines.select(LINES.names()).cast(LINES)
+        if selection.with_children:
+            lines = pl.concat([lines, emptied(chunk, parents)])
         if lines.height:
-            found.append(Chosen(chunk=chunk, lines=lines.select(LINES.names()).cast(LINES)))
+            found.append(Chosen(chunk=chunk, lines=lines.sort("row")))
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from forcelift.after.retry.choose import EMPTIED, EMPTIED_LINK
 from forcelift.audit.records import Batch, Chunk
 from forcelift.audit.retries import RetryChunk
 from forcelift.errors import ExitCode
@@ -24,6 +25,7 @@ class RetriedGroup:
         rejected: Stopped by a rule, and not sent.
         duplicate: Another copy of the key counts.
         gone: The source has no row with this key any more; left as they were.
+        unchanged: Rows that the org has, with a lookup whose parent is still missing.
     """
 
     table: str
@@ -35,6 +37,7 @@ class RetriedGroup:
     rejected: int = 0
     duplicate: int = 0
     gone: int = 0
+    unchanged: int = 0
 
     @property
     def mended(self) -> int:
@@ -93,7 +96,8 @@ class RetryReport:
 def counted_lines(lines: pl.DataFrame, told: pl.DataFrame) -> list[list[str | int]]:
     """Of the rows that a retry took up in a chunk: code that they were refused with, what became of them, how many."""
     joined = lines.select("row", "code").join(told.select("row", "outcome"), on="row", how="left")
-    outcome = pl.coalesce("outcome", pl.lit("gone"))
+    left = pl.when(pl.col("code").is_in([EMPTIED, EMPTIED_LINK])).then(pl.lit("unchanged")).otherwise(pl.lit("gone"))
+    outcome = pl.coalesce("outcome", left)
     counted = joined.group_by(pl.col("code").fill_null(""), outcome).len().sort("code", "outcome")
     return [list(row) for row in counted.iter_rows()]
 
@@ -116,7 +120,7 @@ def as_groups(counted: Iterable[tuple[str, str, str, int]]) -> tuple[RetriedGrou
         group = found.setdefault((table, code), {})
         name = words.get(outcome, outcome)
         group[name] = group.get(name, 0) + rows
-        group["rows"] = group.get("rows", 0) + rows
+        group["rows"] = group.get("rows", 0) + (0 if name == "unchanged" else rows)
     names = RetriedGroup.__dataclass_fields__
     groups = [
         RetriedGroup(table=table, code=code, **{name: rows for name, rows in counts.items() if name in names})

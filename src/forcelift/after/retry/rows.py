@@ -111,7 +111,7 @@ class SourceRows:
         if known.found is None:
             try:
                 # Held until the slice is through: one that cannot be read to its end must not be sent in part.
-                yield from list(self._read(chunk.table_name, _slices(chunk), norms))
+                yield from list(self._read(chunk.table_name, slices_of(chunk), norms))
                 return
             except SourceChanged:
                 with self._locks[chunk.table_name]:
@@ -166,7 +166,7 @@ class SourceRows:
         if cannot_repeat(work) or not wanted.len():
             return _Table(repeated=nothing)
         try:
-            slices = unique_slices(self._chunks[table])
+            slices = uniqueslices_of(self._chunks[table])
             places = self._places(work, slices, wanted)
         except SourceChanged:
             planned = self._source.plan_chunks(
@@ -211,13 +211,13 @@ class SourceRows:
         return pl.concat(found)
 
 
-def _slices(chunk: Chunk) -> list[Predicate]:
+def slices_of(chunk: Chunk) -> list[Predicate]:
     """What the source is asked for: a chunk of a sample stands for rows of several slices, which are read whole."""
     predicate: dict[str, Any] = dict(chunk.predicate)
     return [part["slice"] for part in predicate["parts"]] if predicate.get("by") == "sample" else [predicate]
 
 
-def unique_slices(chunks: Sequence[Chunk]) -> list[Predicate]:
+def uniqueslices_of(chunks: Sequence[Chunk]) -> list[Predicate]:
     """The slices of a table's chunks, each once: chunks of a sample share them."""
-    found = {json.dumps(one, sort_keys=True): one for chunk in chunks for one in _slices(chunk)}
+    found = {json.dumps(one, sort_keys=True): one for chunk in chunks for one in slices_of(chunk)}
     return list(found.values())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import polars as pl
 
 from forcelift.after.retry.report import counted_lines
+from forcelift.after.retry.stage import is_filled, linked_only
 from forcelift.after.retry.world import RetryWorld
 from forcelift.audit.failed_changes import AGAIN, GONE, MENDED
 from forcelift.audit.records import Chunk, JobKind
@@ -47,23 +48,23 @@ def settlement(world: RetryWorld, handlers: ChunkHandlers, chunk: Chunk, *, link
 
 def _in_the_org(world: RetryWorld, chunk: Chunk, rows: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
     """Answers for rows that were not sent by a load job, as their record was inserted before."""
-    empty = pl.DataFrame(schema=answers.schema)
-    if world.works[chunk.table_name].spec.operation != "insert":
-        return empty
-    known = world.lines(chunk.audit_id).filter(pl.col("id").is_not_null()).select("row", "id")
+    operation = world.works[chunk.table_name].spec.operation
+    known = world.lines(chunk.audit_id).filter(linked_only(operation)).select("row", "id", "created")
+    if not known.height:
+        return pl.DataFrame(schema=answers.schema)
     waiting = rows.filter(pl.col("outcome").is_null()).select("row", "key").join(known, on="row", how="inner")
     job = max((job.job_no for job in world.jobs(chunk) if job.kind is JobKind.LINK), default=None)
     told = {
-        "kind": pl.lit("created"),
+        "kind": pl.when("created").then(pl.lit("created")).otherwise(pl.lit("updated")),
         "evidence": pl.lit("result"),
         "job": pl.lit(job, dtype=pl.Int64),
-        "was_created": pl.lit(True),
+        "was_created": pl.col("created"),
         "was_lost": pl.lit(False),
         "transient": pl.lit(False),
         "locked": pl.lit(False),
     }
     absent = [name for name in ANSWERS.names() if name not in told and name not in ("key", "id")]
-    filled = waiting.select("key", "id").with_columns(
+    filled = waiting.select("key", "id", "created").with_columns(
         *(expr.alias(name) for name, expr in told.items()), *(pl.lit(None, dtype=pl.String).alias(n) for n in absent)
     )
     return filled.select(answers.columns).cast(answers.schema)
@@ -82,7 +83,7 @@ def settle(world: RetryWorld, handlers: ChunkHandlers, audit_id: int) -> ChunkSe
     assert held.ledger_sha256 is not None
     world.storage.verify(held.ledger_file, held.ledger_sha256)
     before = world.ledger.scan([held.ledger_file]).collect()
-    told = _kept_in_org(found.ledger, before)
+    told = _never_worse(_kept_in_org(found.ledger, before), world.lines(audit_id))
     after = pl.concat([before.join(told.select("row"), on="row", how="anti"), told]).sort("row")
     if after.height != before.height:
         raise AssertionError(f"{before.height} lines became {after.height}")
@@ -136,12 +137,23 @@ def _kept_in_org(told: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def _never_worse(told: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFrame:
+    """Of rows that the org has, whose lookup was to be filled, only those that it has taken so: others stay."""
+    filled = lines.filter(is_filled()).select("row", old="hash")
+    if not filled.height:
+        return told
+    joined = told.join(filled, on="row", how="left", maintain_order="left")
+    is_better = pl.col("outcome").is_in(ACCEPTED) & (pl.col("hash") != pl.col("old")).fill_null(True)
+    is_other = ~pl.col("row").is_in(filled["row"].implode())
+    return joined.filter(is_other | is_better).select(told.columns)
+
+
 def _failed_changes(
     world: RetryWorld, handlers: ChunkHandlers, chunk: Chunk, work: TableWork, told: pl.DataFrame
 ) -> pl.DataFrame:
     """What the failed records of the retried rows are told, as `change_failed` takes it."""
     retry = world.retry
-    lines = world.lines(chunk.audit_id)
+    lines = world.lines(chunk.audit_id).filter(~is_filled())
     refused = told.filter(pl.col("outcome").is_in(["failed", "rejected"]))
     # Rows that a rule stopped though they have a record are shown as they were read.
     shown = refused.with_columns(

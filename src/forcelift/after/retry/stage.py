@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from forcelift.after.retry.choose import LINES
+from forcelift.after.retry.choose import EMPTIED, EMPTIED_LINK, LINES
 from forcelift.after.retry.rows import ONE_CHUNK
 from forcelift.after.retry.world import RetryWorld
 from forcelift.audit.records import Chunk, Part, StagedChunk
@@ -52,7 +52,8 @@ def stage(world: RetryWorld, chunk: Chunk, work: TableWork, names: StagedNames) 
     single = norms.filter(~norms.is_in(repeated.implode())) if repeated.len() else norms
     read = _Read()
     # A row that has its record already, made by an insert, is not inserted again: only its links are sent.
-    has_record = lines.filter(pl.col("id").is_not_null())["norm"] if work.spec.operation == "insert" else norms.clear()
+    has_record = lines.filter(linked_only(work.spec.operation))["norm"]
+    held = lines.filter(is_filled()).select("norm", "code", old="hash")
     lookups = {
         name: world.parents(info.parent_object, info.key_field, info.parent_table)
         for name, info in work.rules.lookups.items()
@@ -61,10 +62,10 @@ def stage(world: RetryWorld, chunk: Chunk, work: TableWork, names: StagedNames) 
     with PartWriter(world.storage, names.part, null_text=work.null_text) as parts:
         cleaner = work.rules.for_chunk(chunk.chunk_no, as_of=world.batch.as_of, duplicates=None, parents=lookups)
         for frame in world.rows.of_chunk(chunk, single) if single.len() else ():
-            _take(world, work, read, parts, frame, cleaner, has_record)
+            _take(world, work, read, parts, frame, cleaner, has_record, held)
         _refuse_copies(read, table)
         if home.len():
-            _take_copies(world, work, read, parts, home, lookups, has_record)
+            _take_copies(world, work, read, parts, home, lookups, has_record, held)
         sealed = parts.finish()
     matched, gone = _match(lines, read, repeated)
     return _seal(world, work, names, read, matched, sealed), gone
@@ -94,6 +95,7 @@ def _take(
     frame: pl.DataFrame,
     cleaner: ChunkCleaner,
     has_record: pl.Series,
+    held: pl.DataFrame,
 ) -> None:
     """Clean a frame of source rows, write those to be sent, and remember what became of each."""
     with world.shares.turn:
@@ -104,14 +106,16 @@ def _take(
         shift = first - base
         at = (pl.col("row").cast(pl.Int64) + shift).alias("at")
         rows = cleaned.rows.sort("row").with_columns(at).with_columns(norms.alias("norm"))
+        same = _unchanged(rows, held)
+        rows = rows.filter(~pl.col("row").is_in(same.implode()))
         read.rows.append(rows)
         if cleaned.links is not None and cleaned.links.height:
-            read.links.append(cleaned.links.with_columns(at))
+            read.links.append(cleaned.links.filter(~pl.col("row").is_in(same.implode())).with_columns(at))
         rejected = rows.filter(pl.col("outcome") == "rejected")
         if rejected.height:
             data = world.rejected_data(work, frame[(rejected["at"] - first)])
             read.data.append(rejected.select("at").with_columns(data.alias("data")))
-        sent = cleaned.accepted
+        sent = cleaned.accepted.filter(~pl.col("row").is_in(same.implode())) if same.len() else cleaned.accepted
         if has_record.len():
             known = rows.filter(pl.col("norm").is_in(has_record.implode()).fill_null(False))["row"]
             sent = sent.filter(~pl.col("row").is_in(known.implode()))
@@ -119,6 +123,26 @@ def _take(
         read.height += frame.height
         for (rule, column), count in cleaned.changes.items():
             read.changes[f"{rule}:{column}"] += count
+
+
+def is_filled() -> pl.Expr:
+    """Whether a line is of a row that the org has, with a lookup to be filled."""
+    return pl.col("code").is_in([EMPTIED, EMPTIED_LINK]).fill_null(False)
+
+
+def linked_only(operation: str) -> pl.Expr:
+    """Whether of a line's row only links are sent, as its record stands and needs nothing else."""
+    by_insert = pl.lit(operation == "insert") & pl.col("id").is_not_null()
+    return by_insert | (pl.col("code") == EMPTIED_LINK).fill_null(False)
+
+
+def _unchanged(rows: pl.DataFrame, held: pl.DataFrame) -> pl.Series:
+    """Of rows that the org has those that would be sent as they are there, or not at all: they are left alone."""
+    if not held.height:
+        return rows["row"].clear()
+    joined = rows.join(held, on="norm", how="inner")
+    is_same = (pl.col("code_right") == EMPTIED) & (pl.col("hash") == pl.col("old"))
+    return joined.filter(pl.col("outcome").is_not_null() | is_same.fill_null(False))["row"]
 
 
 def _take_copies(
@@ -129,6 +153,7 @@ def _take_copies(
     home: pl.Series,
     lookups: dict[str, ParentKeys],
     has_record: pl.Series,
+    held: pl.DataFrame,
 ) -> None:
     """Rows of keys with several copies, by the plan's rule over all of them."""
     table = work.plan.table
@@ -136,7 +161,7 @@ def _take_copies(
         ONE_CHUNK, as_of=world.batch.as_of, duplicates=world.rows.decisions(table), parents=lookups
     )
     for frame in world.rows.copies(table, home):
-        _take(world, work, read, parts, frame, cleaner, has_record)
+        _take(world, work, read, parts, frame, cleaner, has_record, held)
 
 
 def _refuse_copies(read: _Read, table: str) -> None:
@@ -177,7 +202,7 @@ def _match(lines: pl.DataFrame, read: _Read, repeated: pl.Series) -> tuple[pl.Da
     found = found.with_columns(rank=rank).sort("norm", "rank", "at")
     found = found.with_columns(number=pl.int_range(pl.len()).over("norm"))
     ours = lines.sort("norm", "row").with_columns(number=pl.int_range(pl.len()).over("norm"))
-    joined = ours.select("row", "norm", "number", old_key="key").join(
+    joined = ours.select("row", "norm", "number", old_key="key", filled=is_filled()).join(
         found.drop("row", "rank"), on=["norm", "number"], how="left", maintain_order="left"
     )
     # A key's copies stand for the first row of the retry that has it; all others of it are copies themselves.
@@ -189,8 +214,9 @@ def _match(lines: pl.DataFrame, read: _Read, repeated: pl.Series) -> tuple[pl.Da
         )
         joined = joined.with_columns(copy.get_columns())
     is_gone = joined["at"].is_null() & ~is_copy
-    kept = joined.filter(~is_gone).sort("row")
-    return kept.select(*ROWS, "at"), int(is_gone.sum())
+    stands = joined["filled"]
+    kept = joined.filter(~is_gone & ~(stands & is_copy)).sort("row")
+    return kept.select(*ROWS, "at"), int((is_gone & ~stands).sum())
 
 
 def _seal(
