@@ -20,6 +20,7 @@ from forcelift.audit.records import (
     BudgetRefused,
     Chunk,
     Job,
+    JobKind,
     JobStep,
 )
 from forcelift.audit.shares import IntentRefused
@@ -223,7 +224,8 @@ class JobHandlers:
         rows' keys costs a tenth of reading the file again.
         """
         parts = chunk.staged.parts if chunk.staged is not None else ()
-        if chunk.staged is None or job.part not in parts:
+        # A retry's rows are staged by their places in the chunk, and some are sent in the link pass alone.
+        if chunk.staged is None or job.part not in parts or job.kind is JobKind.RETRY:
             return read_part(self._world.storage, job.part).select(key_field).collect().to_series()
         before = sum(part.rows for part in parts[: parts.index(job.part)])
         staged = pl.scan_parquet(self._world.storage.path(chunk.staged.rows_file), glob=False)
