@@ -1,0 +1,96 @@
+"""The retry drill: 4,568 rows too long for a field, a rule changed to truncate, and exactly those mended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pytest
+from tests.integration.cli_migration import Migration
+
+from forcelift.errors import ExitCode
+from forcelift.migration import open_recorded
+from forcelift.twin.org import TwinOrg
+from forcelift.twin.schema_file import schema_from_dict
+from forcelift.twin.server import TwinServer
+
+ROWS, TOO_LONG, LENGTH = 20_000, 4_568, 60
+
+PLAN = """\
+version: 1
+project: Retry drill
+source: {{url: "duckdb:///source.duckdb"}}
+target:
+  url: {url}
+  auth: {{flow: token, access_token: "${{CLI_TEST_TOKEN}}"}}
+tables:
+  - table: sales
+    object: Sale__c
+    key: sale_id
+    external_id: Sale__c
+    fields:
+      sale_id: Sale__c
+      description: {{field: Description__c, too_long: {rule}}}
+chunks: {{rows: 5000}}
+"""
+OBJECTS = {
+    "Sale__c": {
+        "fields": {
+            "Name": {"type": "string"},
+            "Sale__c": {"type": "string", "externalId": True, "unique": True},
+            "Description__c": {"type": "string", "length": LENGTH},
+        }
+    }
+}
+
+
+@pytest.fixture
+def migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Migration]:
+    with duckdb.connect(str(tmp_path / "source.duckdb")) as source:
+        source.execute(
+            "CREATE TABLE sales AS SELECT 'S' || i AS sale_id,"
+            f" CASE WHEN i * 7919 % {ROWS} < {TOO_LONG} THEN repeat('ยาว', 40) ELSE 'sale ' || i END AS description"
+            f" FROM range({ROWS}) AS r(i)"
+        )
+    monkeypatch.chdir(tmp_path)
+    org = TwinOrg.open(None, schema=schema_from_dict({"objects": OBJECTS}))
+    try:
+        with TwinServer(org) as server:
+            write_plan(tmp_path, server.url, "reject")
+            monkeypatch.setenv("CLI_TEST_TOKEN", server.access_token)
+            yield Migration(folder=tmp_path, org=org, server=server)
+            assert server.internal_errors == []
+    finally:
+        org.close()
+
+
+def write_plan(folder: Path, url: str, rule: str) -> None:
+    (folder / "forcelift.yaml").write_text(PLAN.format(url=url, rule=rule), encoding="utf-8")
+
+
+def test_the_rows_that_were_too_long_are_mended_and_no_others(migration: Migration) -> None:
+    migration.document("run", "--batch", "drill", code=ExitCode.ROWS_REFUSED)
+    assert migration.count("Sale__c") == ROWS - TOO_LONG
+    with open_recorded(migration.plan) as (_, state):
+        refused = {key for _, key, _ in state.audit.failed_keys("drill")}
+    write_plan(migration.folder, migration.server.url, "truncate")
+    done = migration.document("failed", "retry")
+    assert (done["rows"], done["mended"], done["still_refused"]) == (TOO_LONG, TOO_LONG, 0)
+    assert migration.count("Sale__c") == ROWS
+    with open_recorded(migration.plan) as (_, state):
+        files = [chunk.ledger_file for chunk in state.audit.chunks("drill") if chunk.ledger_file]
+        lines = state.ledger.scan(files).collect()
+        retries = {job.job_no for job in state.audit.jobs("drill") if job.kind == "retry"}
+        sent = sum(job.part.rows for job in state.audit.jobs("drill") if job.kind == "retry")
+    assert set(lines.filter(pl.col("job").is_in(retries))["key"]) == refused
+    assert sent == TOO_LONG == len(refused)
+    assert lines["id"].n_unique() == ROWS
+    proof = migration.document("validate", "drill", "--levels", "all")
+    assert proof["statuses"].get("failed", 0) == proof["statuses"].get("drift", 0) == 0
+    report = migration.run("report", "drill")
+    assert report.returncode == ExitCode.DONE, report.stderr
+    [issue] = [line for line in report.stdout.splitlines() if "Records Fixed" in line]
+    assert "4,568" in issue
+    assert "plan revision 2" in report.stdout
