@@ -92,10 +92,21 @@ class RetryProcess:
             return subprocess.Popen(words, stdout=out, stderr=log, cwd=self.loader.folder)
 
     def run(self) -> int:
+        self.wait_for_the_dead()
         return self.start().wait(PATIENCE_S)
+
+    def wait_for_the_dead(self) -> None:
+        """On a server a process that was killed counts as alive until its heartbeat is old."""
+        self.loader.let_go_of_audit()
+        ends = time.monotonic() + PATIENCE_S
+        with open_recorded(self.loader.plan) as (_, state):
+            while state.audit.can_share and state.audit.runners(BATCH):
+                assert time.monotonic() < ends, "a killed process did not come to count as dead"
+                time.sleep(0.1)
 
     def killed(self, rng: random.Random, signs: tuple[str, ...]) -> bool:
         """Start it and kill it at some moment, told by journal rows, requests or files; False if it ended before."""
+        self.wait_for_the_dead()
         process = self.start()
         sign = rng.choice(signs)
         times = rng.randint(1, 60 if sign == "requests" else 25)
