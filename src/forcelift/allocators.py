@@ -14,7 +14,18 @@ from functools import cache
 from typing import Final
 
 ARENAS: Final = 2
-_M_ARENA_MAX: Final = -8  # of glibc's malloc.h; see mallopt(3)
+"""Of jemalloc, at least."""
+
+# Of glibc's malloc.h, and the variables that set them instead; see mallopt(3). In an arena of its own each batch leaves
+# holes that the next one does not fill: after some minutes half of 150 MB was holes. So all threads have one arena, and
+# what is as large as a column of texts is mapped, which leaves none; pieces of CSV stay below that size, or their pages
+# would be new each time (with 2 MB, half as many page faults again). To name that size ends glibc's own choice of when
+# it gives pages back, and its default would give back at once what the next batch asks for.
+_OPTIONS: Final = (
+    ("MALLOC_ARENA_MAX", -8, 1),
+    ("MALLOC_MMAP_THRESHOLD_", -3, 4 << 20),
+    ("MALLOC_TRIM_THRESHOLD_", -1, 16 << 20),
+)
 
 _JEMALLOC: Final = "_RJEM_MALLOC_CONF"
 _ARROW_POOL: Final = "ARROW_DEFAULT_MEMORY_POOL"
@@ -42,13 +53,16 @@ def give_back() -> None:
 
 
 def share_arenas() -> None:
-    """Let all threads of this process share a few arenas of glibc, where that is the system's allocator.
+    """Let all threads of this process share one arena of glibc, where that is the system's allocator.
 
-    To be called before the threads begin. An environment that names `MALLOC_ARENA_MAX` has decided already.
+    To be called before the threads begin. What the environment names (`MALLOC_ARENA_MAX`, ...) is decided already.
     """
-    mallopt = _libc("mallopt") if "MALLOC_ARENA_MAX" not in os.environ else None
-    if mallopt is not None:
-        mallopt(_M_ARENA_MAX, ARENAS)
+    mallopt = _libc("mallopt")
+    if mallopt is None:
+        return
+    for name, option, value in _OPTIONS:
+        if name not in os.environ:
+            mallopt(option, value)
 
 
 @cache

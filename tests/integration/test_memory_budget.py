@@ -63,12 +63,12 @@ def test_a_load_keeps_its_budget(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_memory_does_not_follow_the_size_of_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Narrow rows make the largest chunks, whose answers take the most room."""
+    """Narrow rows make the largest chunks, whose answers take the most room. Load moves either by some 20 MB."""
     small = peak_mb(tmp_path / "small", rows=1_000_000, memory_mb=2048, letters=sales.NARROW)
     large = peak_mb(tmp_path / "large", rows=6_000_000, memory_mb=2048, letters=sales.NARROW)
     with capsys.disabled():
         print(f"\n1,000,000 narrow rows: {small} MB; 6,000,000: {large} MB")
-    assert large <= small * 1.2
+    assert large <= small * 1.15
 
 
 @pytest.mark.slow

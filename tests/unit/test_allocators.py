@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +46,37 @@ def test_libraries_take_what_was_chosen() -> None:
     assert pool == "system"
     assert options.endswith("dirty_decay_ms:100,muzzy_decay_ms:0")
     assert done.stderr == ""  # jemalloc names there what it does not know
+
+
+_THREADS = """
+import ctypes, sys, threading
+from forcelift.allocators import share_arenas
+share_arenas()
+libc = ctypes.CDLL(None)
+libc.fopen.restype = libc.fdopen.restype = ctypes.c_void_p
+together = threading.Barrier(4)
+
+def work():
+    together.wait()
+    held = [bytes(100_000) for _ in range(20)]
+    together.wait()
+
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+out = ctypes.c_void_p(libc.fopen(sys.argv[1].encode(), b"w"))
+libc.malloc_info(0, out)
+libc.fclose(out)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has arenas")
+@pytest.mark.parametrize(("named", "is_one"), [(None, True), ("8", False)])
+def test_threads_share_one_arena_unless_the_environment_says_otherwise(
+    tmp_path: Path, named: str | None, is_one: bool
+) -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    env |= {} if named is None else {"MALLOC_ARENA_MAX": named}
+    subprocess.run([sys.executable, "-c", _THREADS, str(tmp_path / "told")], env=env, check=True)
+    arenas = (tmp_path / "told").read_text(encoding="utf-8").count("<heap nr=")
+    assert (arenas == 1) == is_one
