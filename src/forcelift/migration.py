@@ -353,6 +353,7 @@ class _World:
                 renews_snapshot=loaded.plan.source.lost_snapshot == "per_chunk",
             )
         )
+        self._read_back = ReadBack(org=org, audit=self.audit, parent_keys=compiled.parent_keys)
         self._job_world = JobWorld(
             batch=batch,
             org=org,
@@ -367,7 +368,7 @@ class _World:
             keep_staged=keeps_settled(retention.staged_files),
             works=compiled.works,
             own_fence=own_fence,
-            read_back=ReadBack(org=org, audit=self.audit, parent_keys=compiled.parent_keys),
+            read_back=self._read_back,
             shares=held,
         )
         self._jobs = job_handlers(self._job_world)
@@ -399,6 +400,7 @@ class _World:
         runner.run()
         if not coordinator.is_lost:
             abort_late_strays(self._job_world)
+            self._read_back.finish()
         return coordinator
 
     def _disk(self) -> DiskSeen:

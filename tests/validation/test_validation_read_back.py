@@ -50,6 +50,7 @@ def look(world: DamageWorld, *, rows_min: int) -> None:
             assert chunk.ledger_file is not None
             accepted = opened.ledger.scan([chunk.ledger_file]).filter(pl.col("outcome").is_in(ACCEPTED)).collect()
             reads(chunk, opened.works["sales"], accepted.select("id", "hash"), accepted=accepted.height)
+        reads.finish()
 
 
 def test_records_of_each_settled_chunk_are_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,6 +74,46 @@ def test_records_of_each_settled_chunk_are_read_back(tmp_path: Path, monkeypatch
         assert "of the records read back 2 are not as they were sent (`sales` chunk 1, `sales` chunk 2)" in note
         with open_recorded(world.plan) as (_, state):
             assert state.audit.verify_journal() == []
+
+
+def test_chunks_share_a_call_but_for_the_first(tmp_path: Path) -> None:
+    """Ten chunks: the first at once, seven together, and the two that are left when no more come."""
+
+    class Counting:
+        """The org, and how many records were asked for in each query."""
+
+        def __init__(self, org: Any) -> None:
+            self._org = org
+            self.asked: list[int] = []
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._org, name)
+
+        def query(self, soql: str) -> Any:
+            self.asked.append(soql.count("','") + 1)
+            return self._org.query(soql)
+
+    with damage_world(tmp_path, rows=200, chunk_rows=20) as world:
+        with open_world(world.plan, None, ValidateSettings(levels=(5,))) as opened:
+            org = Counting(opened.org)
+            reads = ReadBack(
+                org=org,  # type: ignore[arg-type]  # what it lacks is asked of the real one
+                audit=opened.audit,
+                parent_keys=opened.parent_keys,
+                rows_min=1,
+            )
+            for chunk in opened.audit.chunks(opened.batch.batch_id, "sales"):
+                assert chunk.ledger_file is not None
+                accepted = opened.ledger.scan([chunk.ledger_file]).filter(pl.col("outcome").is_in(ACCEPTED)).collect()
+                reads(chunk, opened.works["sales"], accepted.select("id", "hash"), accepted=accepted.height)
+            assert len(org.asked) == 2
+            reads.finish()
+            reads.finish()
+        looks = journaled(tmp_path)
+        assert [one["chunk"] for one in looks] == list(range(1, 11))
+        assert {(one["missing"], one["differ"]) for one in looks} == {(0, 0)}
+        read = [one["records"] for one in looks]
+        assert org.asked == [read[0], sum(read[1:8]), sum(read[8:])]
 
 
 def test_a_small_chunk_is_not_worth_a_call(tmp_path: Path) -> None:

@@ -32,6 +32,9 @@ class ReadsBack(Protocol):
 
     def __call__(self, chunk: Chunk, work: TableWork, records: pl.DataFrame, *, accepted: int) -> None: ...
 
+    def finish(self) -> None:
+        """Compare what waits for more chunks: no more are settled."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobWorld:

@@ -1,8 +1,11 @@
 """Read a few records of each settled chunk back, while the batch goes on, and compare their hashes with the ledger's.
 
-Reads:   one REST query a chunk, and the object's describe once.
+Reads:   one REST query for the first chunk of a table and one for every seven after it, and the object's describe once.
 Writes:  a row of the journal for each chunk: how many were read, how many differ. No values, and no keys.
-Re-run:  a chunk is read back when it is settled, and not again.
+Re-run:  a chunk is read back once it is settled, and not again; of a process that died up to six chunks of a table were
+         still to be read back, and are left to `forcelift validate`.
+
+The first look tells what an automation does to every record. A call for each chunk would be a fifth of all calls.
 
 A chunk of few rows is not worth a call: one with fewer than `ROWS_MIN` accepted rows is left to `forcelift validate`.
 So are tables with `nulls: leave`, whose records hold more than was sent.
@@ -11,7 +14,8 @@ So are tables with `nulls: leave`, whose records hold more than was sent.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -25,10 +29,21 @@ from forcelift.protocols.org import FieldDescribe, Org
 
 ROWS_MIN = 10_000
 RECORDS = 20
+CHUNKS_AT_ONCE = 7
+"""As many as one query has room for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Settled:
+    """A chunk that is to be read back: `id` and `hash` of the records picked of it."""
+
+    chunk: Chunk
+    work: TableWork
+    picked: pl.DataFrame
 
 
 class ReadBack:
-    """Looks at settled chunks; safe for several threads."""
+    """Looks at settled chunks, several at once; safe for several threads. `finish` looks at those that still wait."""
 
     def __init__(
         self,
@@ -42,9 +57,12 @@ class ReadBack:
         self._rows_min = ROWS_MIN if rows_min is None else rows_min
         self._shapes: dict[str, OrgShape] = {}
         self._lock = threading.Lock()
+        self._waiting: dict[str, list[_Settled]] = {}
 
     def __call__(self, chunk: Chunk, work: TableWork, records: pl.DataFrame, *, accepted: int) -> None:
-        """Compare records from all over a chunk. An org that does not answer is written down, and fails nothing.
+        """Compare records from all over a chunk, now or with those of the next chunks of its table.
+
+        An org that does not answer is written down, and fails nothing.
 
         Args:
             records: `id` and `hash` of accepted rows, from all over the chunk; `RECORDS` of them are picked.
@@ -53,24 +71,51 @@ class ReadBack:
         if accepted < self._rows_min or work.plan.nulls == "leave":
             return
         picked = records.gather_every(max(1, records.height // RECORDS)).head(RECORDS)
-        found: dict[str, object] = {"table": chunk.table_name, "chunk": chunk.chunk_no}
+        settled = _Settled(chunk=chunk, work=work, picked=picked)
+        with self._lock:
+            waiting = self._waiting.get(chunk.table_name)
+            if waiting is None:
+                due, self._waiting[chunk.table_name] = [settled], []
+            else:
+                waiting.append(settled)
+                due = waiting.copy() if len(waiting) >= CHUNKS_AT_ONCE else []
+                if due:
+                    waiting.clear()
+        self._look(due)
+
+    def finish(self) -> None:
+        """Compare the records of the chunks that wait for others; to be called when no more are settled."""
+        with self._lock:
+            due = [waiting.copy() for waiting in self._waiting.values()]
+            for waiting in self._waiting.values():
+                waiting.clear()
+        for chunks in due:
+            self._look(chunks)
+
+    def _look(self, due: Sequence[_Settled]) -> None:
+        """Compare records of chunks of one table."""
+        if not due:
+            return
         try:
-            shape = self._shape(work)
+            shape = self._shape(due[0].work)
             if shape.unasked:
                 return
-            rows = shape.fetch(self._org, picked["id"].to_list())
+            rows = shape.fetch(self._org, pl.concat([settled.picked["id"] for settled in due]).to_list())
         except TargetError as error:
             # The rows are settled; a look that could not be taken is no reason to stop them.
-            self._audit.journal(
-                READ_BACK, found | {"records": 0, "reason": type(error).__name__}, batch_id=chunk.batch_id
-            )
+            for settled in due:
+                self._write(settled, {"records": 0, "reason": type(error).__name__})
             return
-        both = picked.join(pl.DataFrame([rows["id"], shape.hashes(rows).alias("org_hash")]), on="id", how="left")
-        missing = both["org_hash"].null_count()
-        differ = both.filter(pl.col("org_hash").is_not_null() & (pl.col("org_hash") != pl.col("hash"))).height
-        self._audit.journal(
-            READ_BACK, found | {"records": both.height, "missing": missing, "differ": differ}, batch_id=chunk.batch_id
-        )
+        found = pl.DataFrame([rows["id"], shape.hashes(rows).alias("org_hash")])
+        for settled in due:
+            both = settled.picked.join(found, on="id", how="left")
+            missing = both["org_hash"].null_count()
+            differ = both.filter(pl.col("org_hash").is_not_null() & (pl.col("org_hash") != pl.col("hash"))).height
+            self._write(settled, {"records": both.height, "missing": missing, "differ": differ})
+
+    def _write(self, settled: _Settled, found: Mapping[str, object]) -> None:
+        place = {"table": settled.chunk.table_name, "chunk": settled.chunk.chunk_no}
+        self._audit.journal(READ_BACK, {**place, **found}, batch_id=settled.chunk.batch_id)
 
     def _shape(self, work: TableWork) -> OrgShape:
         with self._lock:
