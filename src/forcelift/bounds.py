@@ -107,7 +107,7 @@ def engine_settings(loaded: LoadedPlan, *, mode: BatchMode) -> EngineSettings:
         active_chunks_max=limits.parallel_jobs + readers + 2,
         staged_bytes_max=int(limits.staging_gb * GIGABYTE),
         poll_first_s=0.1 if fast else 1.0,
-        poll_max_s=20.0,
+        poll_max_s=60.0,
         abort_settle_s=3.0 if fast else 30.0,
         dry_run=mode is BatchMode.DRY_RUN,
         extract_first=mode is BatchMode.EXTRACT_FIRST,

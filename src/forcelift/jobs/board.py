@@ -47,7 +47,7 @@ class EngineSettings:
     attempts_max: int = 5
     resend_delay_s: float = 5.0
     poll_first_s: float = 0.5
-    poll_max_s: float = 20.0
+    poll_max_s: float = 60.0
     stray_delay_s: float = 5.0
     abort_settle_s: float = 30.0
     source_tries_max: int = 8

@@ -2,7 +2,8 @@
 
 Jobs of one object take about as long for each row. Until the first has ended, a look follows when the oldest of them is
 twice as old as at the last look; after that a job is asked for when it should be through. Jobs that should end at about
-the same time share a look, and so do those that follow them: one list call answers for all.
+the same time share a look, and so do those that follow them: one list call answers for all. Where the org works on one
+job after the other they end one by one, and looks are so far apart that two share one.
 """
 
 from __future__ import annotations
@@ -14,8 +15,14 @@ from forcelift.audit.records import JobStep
 from forcelift.jobs.board import Board
 from forcelift.jobs.tracks import JobTrack
 
-SHARED_LOOK = 0.1
+SHARED_LOOK = 0.25
 """Of a job's expected time so much may pass between its end and the look that finds it."""
+
+ROWS_PER_S_MOST = 1_000_000.0
+"""No org is quicker, nor a twin: a job is not asked for before."""
+
+UNKNOWN_MAX_S = 30.0
+"""While nobody knows how long jobs take, no job's end stays unknown for longer."""
 
 QUIET_MAX_S = 300.0
 """No closed job is left unasked for longer, whatever earlier ones took."""
@@ -86,12 +93,14 @@ def _due(board: Board, track: JobTrack, oldest: datetime | None) -> tuple[dateti
     last = track.looked_at or track.closed_at
     if pace is None or not track.is_timed or track.abort_asked:
         age_s = (last - (oldest or track.closed_at)).total_seconds()
-        return last + timedelta(seconds=min(most_s, max(first_s, age_s))), _NO_TIME
+        least_s = max(first_s, track.job.part.rows / ROWS_PER_S_MOST)
+        return last + timedelta(seconds=min(most_s, UNKNOWN_MAX_S, max(least_s, age_s))), _NO_TIME
     expected_s = pace * track.job.part.rows
     patience = timedelta(seconds=min(most_s, SHARED_LOOK * expected_s))
     ends = track.closed_at + timedelta(seconds=expected_s)
     if ends > last:
-        return max(min(ends, last + timedelta(seconds=QUIET_MAX_S)), last + timedelta(seconds=first_s)), patience
+        soonest = last + max(timedelta(seconds=first_s), patience)
+        return max(min(ends, last + timedelta(seconds=QUIET_MAX_S)), soonest), patience
     late_s = (last - ends).total_seconds()
     pause = timedelta(seconds=min(most_s, max(first_s, SHARED_LOOK * expected_s, late_s)))
     return last + pause, patience
