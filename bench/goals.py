@@ -89,7 +89,7 @@ def verdicts(found: Sequence[Goal]) -> list[tuple[str, str]]:
     """Each clause with `met`, `not met` or `not measured`, and for which sizes it was not."""
     told = []
     for clause in CLAUSES:
-        ours = [goal for goal in found if goal.clause == clause]
+        ours = [goal for goal in found if goal.clause == clause and goal.rows in clause.sizes]
         missing = [size for size in clause.sizes if size not in {goal.rows for goal in ours}]
         sizes = ", ".join(f"{size:,} rows" for size in missing if size is not None)
         left = f"not measured{f' with {sizes}' if sizes else ''}" if missing else ""
