@@ -43,12 +43,13 @@ _DATABASES = frozenset({"sqlite", "duckdb", "oracle", "postgresql"})
 class Compiled:
     """The plan's tables, ready to be worked on, in load order.
 
-    `parent_keys` describes the key field of each lookup by (parent object, field name).
+    `parent_keys` describes the key field of each lookup by (parent object, field name), `describes` objects by name.
     """
 
     works: Mapping[str, TableWork]
     positions: Mapping[str, int]
     parent_keys: Mapping[tuple[str, str], FieldDescribe]
+    describes: Mapping[str, ObjectDescribe]
 
     @property
     def specs(self) -> list[TableSpec]:
@@ -291,7 +292,12 @@ def compile_plan(loaded: LoadedPlan, *, source: Source, org: Org, only: Sequence
                 problems.extend(loaded.problem(p.message, p.path, hint=p.hint) for p in error.problems)
     if problems:
         raise loaded.error(problems)
-    return Compiled(works=works, positions={name: index for index, name in enumerate(works)}, parent_keys=parent_keys)
+    return Compiled(
+        works=works,
+        positions={name: index for index, name in enumerate(works)},
+        parent_keys=parent_keys,
+        describes=describes.known(),
+    )
 
 
 def _compile_table(
@@ -360,6 +366,10 @@ class _Describes:
             except OrgNotFound:
                 self._known[name] = None
         return self._known[name]
+
+    def known(self) -> dict[str, ObjectDescribe]:
+        """What was asked for and is there, by its own name."""
+        return {describe.name: describe for describe in self._known.values() if describe is not None}
 
 
 def _unknown_object(loaded: LoadedPlan, plan: TablePlan, org: Org) -> Problem:

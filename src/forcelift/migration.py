@@ -353,7 +353,9 @@ class _World:
                 renews_snapshot=loaded.plan.source.lost_snapshot == "per_chunk",
             )
         )
-        self._read_back = ReadBack(org=org, audit=self.audit, parent_keys=compiled.parent_keys)
+        self._read_back = ReadBack(
+            org=org, audit=self.audit, parent_keys=compiled.parent_keys, describes=compiled.describes
+        )
         self._job_world = JobWorld(
             batch=batch,
             org=org,

@@ -1,9 +1,9 @@
 """When to ask the org for the states of closed jobs: seldom enough to be cheap, soon enough to lose no time. Pure.
 
 Jobs of one object take about as long for each row. Until the first has ended, a look follows when the oldest of them is
-twice as old as at the last look; after that a job is asked for when it should be through. Jobs that should end at about
-the same time share a look, and so do those that follow them: one list call answers for all. Where the org works on one
-job after the other they end one by one, and looks are so far apart that two share one.
+two or three times as old as at the last look; after that a job is asked for when it should be through. Jobs that should
+end at about the same time share a look, and so do those that follow them: one list call answers for all. Where the org
+works on one job after the other they end one by one, and looks are so far apart that two share one.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ def _due(board: Board, track: JobTrack, oldest: datetime | None) -> tuple[dateti
     if pace is None or not track.is_timed or track.abort_asked:
         age_s = (last - (oldest or track.closed_at)).total_seconds()
         least_s = max(first_s, track.job.part.rows / ROWS_PER_S_MOST)
-        return last + timedelta(seconds=min(most_s, UNKNOWN_MAX_S, max(least_s, age_s))), _NO_TIME
+        pause_s = max(least_s, age_s if age_s < 1 else 2 * age_s)  # to notice a job of moments late would cost more
+        return last + timedelta(seconds=min(most_s, UNKNOWN_MAX_S, pause_s)), _NO_TIME
     expected_s = pace * track.job.part.rows
     patience = timedelta(seconds=min(most_s, SHARED_LOOK * expected_s))
     ends = track.closed_at + timedelta(seconds=expected_s)

@@ -1,6 +1,6 @@
 """Read a few records of each settled chunk back, while the batch goes on, and compare their hashes with the ledger's.
 
-Reads:   one REST query for the first chunk of a table and one for every seven after it, and the object's describe once.
+Reads:   one REST query for the first chunk of a table and one for every seven after it; a describe if none is given.
 Writes:  a row of the journal for each chunk: how many were read, how many differ. No values, and no keys.
 Re-run:  a chunk is read back once it is settled, and not again; of a process that died up to six chunks of a table were
          still to be read back, and are left to `forcelift validate`.
@@ -25,7 +25,7 @@ from forcelift.audit.records import Chunk
 from forcelift.audit.validations import READ_BACK
 from forcelift.errors import TargetError
 from forcelift.jobs.work import TableWork
-from forcelift.protocols.org import FieldDescribe, Org
+from forcelift.protocols.org import FieldDescribe, ObjectDescribe, Org
 
 ROWS_MIN = 10_000
 RECORDS = 20
@@ -51,9 +51,11 @@ class ReadBack:
         org: Org,
         audit: AuditStore,
         parent_keys: Mapping[tuple[str, str], FieldDescribe],
+        describes: Mapping[str, ObjectDescribe] | None = None,
         rows_min: int | None = None,
     ) -> None:
         self._org, self._audit, self._parent_keys = org, audit, parent_keys
+        self._describes = describes or {}
         self._rows_min = ROWS_MIN if rows_min is None else rows_min
         self._shapes: dict[str, OrgShape] = {}
         self._lock = threading.Lock()
@@ -121,5 +123,6 @@ class ReadBack:
         with self._lock:
             name = work.plan.table
             if name not in self._shapes:
-                self._shapes[name] = OrgShape.of(work, self._org.describe(work.spec.object), self._parent_keys)
+                describe = self._describes.get(work.spec.object) or self._org.describe(work.spec.object)
+                self._shapes[name] = OrgShape.of(work, describe, self._parent_keys)
             return self._shapes[name]
