@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -169,9 +169,18 @@ def _draft(table: SourceTable, found: Match | None, describes: _Describes, sourc
     key, key_match = _key(table)
     if found is None:
         nothing = Match(name="", confidence=0.0, reason="no object, no field")
-        columns = tuple(DraftColumn(column=column.name, target=None, match=nothing) for column in table.columns)
+        columns = tuple(
+            DraftColumn(column=column.name, target=None, match=nothing, comment=column.comment)
+            for column in table.columns
+        )
         return DraftTable(
-            table=table.name, object=None, key=key, key_match=key_match, external_id=None, columns=columns
+            table=table.name,
+            object=None,
+            key=key,
+            key_match=key_match,
+            external_id=None,
+            columns=columns,
+            comment=table.comment,
         )
     describe = describes.of(found.name)
     readable = [column.name for column in table.columns if column.kind.value != "unsupported"]
@@ -191,9 +200,9 @@ def _draft(table: SourceTable, found: Match | None, describes: _Describes, sourc
         if match is None or taken:
             reason = f"no field of {describe.name} resembles it" if not taken else "the key fills that field"
             match_of = Match(name="", confidence=0.0, reason=reason)
-            drafted.append(DraftColumn(column=column.name, target=None, match=match_of))
+            drafted.append(DraftColumn(column=column.name, target=None, match=match_of, comment=column.comment))
         else:
-            drafted.append(DraftColumn(column=column.name, target=match.name, match=match))
+            drafted.append(DraftColumn(column=column.name, target=match.name, match=match, comment=column.comment))
     return DraftTable(
         table=table.name,
         object=found,
@@ -201,6 +210,7 @@ def _draft(table: SourceTable, found: Match | None, describes: _Describes, sourc
         key_match=key_match,
         external_id=external_id,
         columns=tuple(drafted),
+        comment=table.comment,
     )
 
 
@@ -260,16 +270,8 @@ def _with_lookups(drafts: Sequence[DraftTable], keys: Sequence[ForeignKey], desc
             continue
         describe = describes.of(draft.object.name)
         columns = [_lookup(draft, one, keys, by_name, describe) or one for one in draft.columns]
-        result.append(
-            DraftTable(
-                table=draft.table,
-                object=draft.object,
-                key=draft.key,
-                key_match=draft.key_match,
-                external_id=draft.external_id,
-                columns=tuple(columns),
-            )
-        )
+        told = zip(columns, draft.columns, strict=True)
+        result.append(replace(draft, columns=tuple(replace(one, comment=before.comment) for one, before in told)))
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,10 @@ def test_check_knows_undo_grants_and_characters(oracle: OracleServer, migration:
 
 def test_the_draft_and_the_rehearsal(oracle: OracleServer, migration: Migration) -> None:
     migration.plan.unlink()
+    with connect(oracle) as session:
+        cursor = session.cursor()
+        cursor.execute("COMMENT ON TABLE KPS_M_TENANT IS 'ร้านค้า\n# ทั้งหมด'")
+        cursor.execute("COMMENT ON COLUMN KPS_M_TENANT.TENANT_NAME IS 'ชื่อร้าน'")
     words = ["--source", f"oracle://{oracle.dsn}", "--source-user", "${BEFORE_USER}"]
     words += [
         "--source-password",
@@ -143,7 +148,10 @@ def test_the_draft_and_the_rehearsal(oracle: OracleServer, migration: Migration)
     tables = {table["table"]: table for table in migration.document("init", *words, code=1)["tables"]}
     assert tables["KPS_M_TENANT"]["in_force"]
     assert tables["KPS_T_SALES"]["in_force"]
-    assert PASSWORD not in migration.plan.read_text(encoding="utf-8")
+    drafted = migration.plan.read_text(encoding="utf-8")
+    assert PASSWORD not in drafted
+    assert "  # In the source: ร้านค้า # ทั้งหมด\n" in drafted, drafted
+    assert re.search(r"\n      TENANT_NAME: Name +# 1?0?\.?\d*: .*; in the source: ชื่อร้าน\n", drafted)
     document = migration.document("rehearse")
     assert document["would_fail"] == 0
     assert [table["accepted"] for table in document["tables"]] == [TENANTS, SALES]

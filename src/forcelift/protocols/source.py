@@ -6,7 +6,7 @@ A chunk's predicate belongs to the adapter: the rest of the program stores it as
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Protocol, runtime_checkable
@@ -53,7 +53,7 @@ class Column:
     """One column of a table.
 
     `arrow` is the type that `Source.read` delivers, decided by the declared type and never by the first rows. Text
-    whose encoding must be undone by a rule arrives as `pa.binary()`.
+    whose encoding must be undone by a rule arrives as `pa.binary()`. `comment` is what people wrote of it there.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Column:
     nullable: bool = True
     precision: int | None = None
     scale: int | None = None
+    comment: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,7 @@ class SourceTable:
     unique_keys: tuple[tuple[str, ...], ...] = ()
     rows_estimate: int | None = None
     bytes_estimate: int | None = None
+    comment: str | None = field(default=None, compare=False)
 
     def column(self, name: str) -> Column | None:
         """The column of that exact name, or None."""

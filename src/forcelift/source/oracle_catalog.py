@@ -40,6 +40,11 @@ JOIN all_cons_columns k ON k.owner = c.owner AND k.constraint_name = c.constrain
 WHERE c.owner = :owner AND c.table_name = :name AND c.constraint_type IN ('P', 'U') AND c.status = 'ENABLED'
 ORDER BY c.constraint_name, k.position
 """
+_COMMENTS = """
+SELECT column_name, comments FROM all_col_comments
+WHERE owner = :owner AND table_name = :name AND comments IS NOT NULL
+"""
+_COMMENT = "SELECT comments FROM all_tab_comments WHERE owner = :owner AND table_name = :name"
 _CHARSET = "SELECT value FROM nls_database_parameters WHERE parameter = 'NLS_CHARACTERSET'"
 _SIZES = "SELECT num_rows, avg_row_len FROM all_tables WHERE owner = :owner AND table_name = :name"
 _LEADING = """
@@ -138,6 +143,7 @@ def describe_shape(connection: oracledb.Connection, relation: Relation, *, table
     names = {"owner": relation.owner, "name": relation.name}
     stored = stored_in(fetch(connection, _CHARSET)[0][0]) if raw_text else None
     found = fetch(connection, _COLUMNS, **names)
+    comments = dict(fetch(connection, _COMMENTS, **names))
     columns = tuple(
         oracle_column(
             Declared(
@@ -149,6 +155,7 @@ def describe_shape(connection: oracledb.Connection, relation: Relation, *, table
                 scale=None if scale is None else int(scale),
                 nullable=nullable == "Y",
                 characters=int(characters or 0),
+                comment=comments.get(name),
             ),
             stored=stored,
         )
@@ -174,6 +181,7 @@ def describe_shape(connection: oracledb.Connection, relation: Relation, *, table
             unique_keys=tuple(tuple(names) for index, names in keys.items() if index != primary),
             rows_estimate=None if rows is None else int(rows),
             bytes_estimate=None if rows is None or width is None else int(rows) * int(width),
+            comment=next((text for (text,) in fetch(connection, _COMMENT, **names)), None),
         ),
     )
 

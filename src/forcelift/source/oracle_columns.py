@@ -21,6 +21,7 @@ class Declared:
     scale: int | None
     nullable: bool
     characters: int = 0
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,15 +12,20 @@ from forcelift.before.init.match import Match
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\Z")
 _YAML_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none"})
 _REASON_AT = 44
+_COMMENT_MAX = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DraftColumn:
-    """One column. `target` is what the plan says after the colon; None if nothing resembles it."""
+    """One column. `target` is what the plan says after the colon; None if nothing resembles it.
+
+    `comment` is what the source says of it, here as in tables.
+    """
 
     column: str
     target: str | None
     match: Match
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +38,7 @@ class DraftTable:
     key_match: Match
     external_id: Match | None
     columns: tuple[DraftColumn, ...]
+    comment: str | None = None
 
     @property
     def doubts(self) -> list[str]:
@@ -90,6 +96,8 @@ def _table(table: DraftTable) -> Iterator[str]:
     if doubts:
         yield f"  # {table.table} is left out, as these are not sure:"
         yield from (f"  #   {doubt}" for doubt in doubts)
+    if table.comment:
+        yield f"  # In the source: {_one_line(table.comment)}"
     name = table.object.name if table.object is not None else "?"
     external_id = table.external_id.name if table.external_id is not None else "?"
     yield f"  {mark}- table: {quoted(table.table)}"
@@ -102,18 +110,25 @@ def _table(table: DraftTable) -> Iterator[str]:
     yield f"  {mark}  fields:"
     for one in table.columns:
         if one.target is None:
-            yield _said(f"      # {quoted(one.column)}: ?", one.match, is_match=False)
+            yield _said(f"      # {quoted(one.column)}: ?", one.match, is_match=False, comment=one.comment)
         elif one.match.is_sure and not doubts:
-            yield _said(f"      {quoted(one.column)}: {one.target}", one.match)
+            yield _said(f"      {quoted(one.column)}: {one.target}", one.match, comment=one.comment)
         else:
-            yield _said(f"      # {quoted(one.column)}: {one.target}", one.match)
+            yield _said(f"      # {quoted(one.column)}: {one.target}", one.match, comment=one.comment)
 
 
-def _said(line: str, match: Match | None, *, is_match: bool = True) -> str:
+def _said(line: str, match: Match | None, *, is_match: bool = True, comment: str | None = None) -> str:
     if match is None:
         return line
     confidence = f"{match.confidence:.2f}: " if is_match else ""
-    return f"{line:<{_REASON_AT}} # {confidence}{match.reason}"
+    source = f"; in the source: {_one_line(comment)}" if comment else ""
+    return f"{line:<{_REASON_AT}} # {confidence}{match.reason}{source}"
+
+
+def _one_line(comment: str) -> str:
+    """People's words as a comment of YAML may hold them: no line ends, nothing that is not shown, and not a page."""
+    plain = "".join(one for one in " ".join(comment.split()) if one.isprintable())
+    return plain if len(plain) <= _COMMENT_MAX else f"{plain[: _COMMENT_MAX - 1]}…"
 
 
 def quoted(text: str) -> str:
