@@ -1,6 +1,6 @@
 """How a process comes to a batch that others work on, or worked on, and how it leaves: same plan, org and files.
 
-Reads:   the batch's row, and the marker file of its staging folder.
+Reads:   the batch's row, and the marker file beside its ledger, below the staging folder.
 Writes:  the marker file, before the row that names it; how the batch ended, if this process is the last.
 Re-run:  a marker without a row is a file of 32 letters that nobody asks for.
 """
@@ -17,7 +17,7 @@ from forcelift.during.extract.sample_draw import samples_name
 from forcelift.errors import LeaseLost, StateConflict
 from forcelift.jobs.coordinator import Coordinator
 from forcelift.jobs.work import staging_folder
-from forcelift.ledger import ledger_folder
+from forcelift.ledger import ledger_folder, marker_name
 from forcelift.plan import LoadedPlan, plan_diff, plan_document
 from forcelift.plan.operational import changes_of_meaning
 from forcelift.protocols.source import SharedSnapshot
@@ -150,7 +150,7 @@ def write_marker(state: State, batch_id: str) -> str | None:
     if not state.audit.can_share:
         return None
     marker = secrets.token_hex(16)
-    with state.storage.write(_marker_name(batch_id)) as file:
+    with state.storage.write(marker_name(batch_id)) as file:
         file.write(marker.encode())
         file.commit()
     return marker
@@ -159,7 +159,7 @@ def write_marker(state: State, batch_id: str) -> str | None:
 def _check_marker(state: State, batch: Batch) -> None:
     if batch.marker is None:
         return
-    name = _marker_name(batch.batch_id)
+    name = marker_name(batch.batch_id)
     found = None
     if state.storage.exists(name):
         with state.storage.open(name) as file:
@@ -196,10 +196,6 @@ def leave(
     batch = audit.batch(batch_id)
     assert batch is not None
     return batch, tuple(audit.runners(batch_id))
-
-
-def _marker_name(batch_id: str) -> str:
-    return f"{staging_folder(batch_id)}/marker.txt"
 
 
 def _check_joinable(loaded: LoadedPlan, batch_id: str, *, can_share: bool) -> None:

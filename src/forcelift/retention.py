@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from forcelift.audit.records import Batch, BatchMode, BatchState
 from forcelift.jobs.staged_files import REMOVED, remove_staged
 from forcelift.jobs.work import staging_folder
-from forcelift.ledger import ledger_folder
+from forcelift.ledger import ledger_folder, marker_name
 from forcelift.state import State
 
 
@@ -31,6 +31,7 @@ def end_batch(state: State, batch: Batch, staged_files: str | int) -> None:
     if staged_files in ("until_settled", "until_done", 0):
         _remove(state, batch.batch_id)
     current = {chunk.ledger_file for chunk in state.audit.chunks(batch.batch_id, with_superseded=True)}
+    current.add(marker_name(batch.batch_id))
     for name in state.storage.list(ledger_folder(batch.batch_id)):
         if name not in current:
             state.storage.delete(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from forcelift.ledger.counts import LedgerCounts
-from forcelift.ledger.names import ACCEPTED, EVIDENCES, OUTCOMES, RECORD_GONE, ledger_folder, ledger_name
+from forcelift.ledger.names import ACCEPTED, EVIDENCES, OUTCOMES, RECORD_GONE, ledger_folder, ledger_name, marker_name
 
 if TYPE_CHECKING:
     from forcelift.ledger.ledger import Ledger
@@ -22,6 +22,7 @@ __all__ = [
     "LedgerWriter",
     "ledger_folder",
     "ledger_name",
+    "marker_name",
 ]
 
 

@@ -16,6 +16,15 @@ def ledger_folder(batch_id: str) -> str:
     return f"ledger/{segment(batch_id)}"
 
 
+def marker_name(batch_id: str) -> str:
+    """The file by which a process tells that it sees the folder that a batch works in.
+
+    It lies beside the ledger, which stays: staged files go once a batch is done, and a batch that is rolled back
+    afterwards is loaded anew.
+    """
+    return f"{ledger_folder(batch_id)}/marker.txt"
+
+
 def ledger_name(batch_id: str, table_name: str, chunk_no: int, generation: int) -> str:
     """The name in storage of a chunk's ledger file."""
     return f"{ledger_folder(batch_id)}/{segment(table_name)}/c{chunk_no:06d}.g{generation:02d}.parquet"
