@@ -149,7 +149,7 @@ def test_npm_pins_have_hashes_and_no_addresses() -> None:
     text = NPM_PINS.read_text()
     pins = json.loads(text)
     assert "://" not in text
-    assert pins["dependencies"].keys() == {"@salesforce/cli", "jsforce"}
+    assert pins["dependencies"].keys() == {"@salesforce/cli", "jsforce", "oracledb"}
     for name, version in pins["dependencies"].items():
         assert re.fullmatch(r"\d+\.\d+\.\d+", version)
         assert pins["packages"][f"node_modules/{name}"]["version"] == version
