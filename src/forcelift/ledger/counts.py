@@ -29,12 +29,12 @@ class LedgerCounts:
     def counts(self, files: Sequence[str]) -> dict[str, int]:
         """How many rows have each outcome; outcomes without rows are left out."""
         query = "SELECT outcome, count(*) FROM read_parquet($files) GROUP BY outcome ORDER BY outcome"
-        return dict(self._ask(query, files)) if files else {}
+        return dict(self.ask(query, files)) if files else {}
 
     def failed_with_id(self, files: Sequence[str]) -> int:
         """How many failed rows have a record in the org all the same: loaded, but refused by a later job of theirs."""
         query = "SELECT count(*) FROM read_parquet($files) WHERE outcome = 'failed' AND id IS NOT NULL"
-        return int(self._ask(query, files)[0][0]) if files else 0
+        return int(self.ask(query, files)[0][0]) if files else 0
 
     def paths(self, files: Sequence[str]) -> list[Path]:
         """Where these files lie on disk. Raises `StorageError` if one is missing."""
@@ -47,7 +47,8 @@ class LedgerCounts:
             )
         return [self._storage.path(name) for name in files]
 
-    def _ask(self, query: str, files: Sequence[str], **values: Any) -> list[Any]:
+    def ask(self, query: str, files: Sequence[str], **values: Any) -> list[Any]:
+        """All rows of a query, in which `$files` are the patterns of these files; memory stays within `memory_mb`."""
         # A batch that has settled nothing has nothing to count, and its status is shown without this library.
         from forcelift.embedded import connect
 

@@ -81,7 +81,7 @@ class Ledger(LedgerCounts):
             WHERE outcome IN ('created', 'updated') AND id IS NOT NULL
             GROUP BY id HAVING count(*) > 1 ORDER BY id LIMIT $limit
         """
-        found = self._ask(query, files, limit=limit)
+        found = self.ask(query, files, limit=limit)
         return pl.DataFrame(found, schema={"id": pl.String, "rows": pl.Int64}, orient="row")
 
     def _may_repeat(self, files: Sequence[str]) -> bool:
