@@ -19,6 +19,7 @@ from forcelift.audit.records import Asked, Batch, Control
 from forcelift.audit.scope import Scope, batch_scope, project_scope
 from forcelift.errors import StateConflict, StorageError, UsageError
 from forcelift.plan import LoadedPlan, load_plan, masked_url
+from forcelift.projects import ProjectSummary, summarise_project
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.state import State, open_state
 from forcelift.summary import BatchSummary, summarise
@@ -131,6 +132,38 @@ def batch_status(
             waiting_for=(waits or (str(silent) if silent else None)) if holder is not None else None,
             performance=tuple(state.audit.performance(batch.batch_id)),
             samples=state.audit.sample_percents([one.batch_id for one in batches]),
+            switched_off=switched_off,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectStatus:
+    """All batches of a plan's project. `runners` are the processes at work, by batch; `switched_off` as of a batch."""
+
+    summary: ProjectSummary
+    runners: Mapping[str, tuple[LeaseHolder, ...]]
+    switched_off: tuple[OrgState, ...] = ()
+
+
+def project_status(
+    plan_file: str | Path,
+    *,
+    clock: Clock | None = None,
+    on_switched_off: Callable[[Sequence[OrgState]], None] = lambda states: None,
+) -> ProjectStatus:
+    """How all batches of the plan's project stand together: each row once, by the newest word on it.
+
+    Raises:
+        StateConflict: None of them has sent rows.
+    """
+    with open_recorded(plan_file, clock=clock or SystemClock()) as (loaded, state):
+        switched_off = tuple(state.audit.open_states())
+        on_switched_off(switched_off)
+        scope = scope_of(loaded, state, None, project=True)
+        runners = {batch_id: tuple(state.audit.runners(batch_id)) for batch_id in scope.batch_ids}
+        return ProjectStatus(
+            summary=summarise_project(state.audit, state.counted, scope),
+            runners={batch_id: found for batch_id, found in runners.items() if found},
             switched_off=switched_off,
         )
 

@@ -1,4 +1,4 @@
-"""The final report of a batch.
+"""The final report of a batch, or of a whole project.
 
 Reads:   the plan file, audit database and ledger: neither source nor org.
 Writes:  the file that is asked for, and its digest in the journal.
@@ -7,23 +7,28 @@ Writes:  the file that is asked for, and its digest in the journal.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from forcelift.after.report import Content, Issue, Said, Words, figures_of, html_page, markdown, pdf_page
 from forcelift.after.report.curves import QuotaUse, curves, quota_use
-from forcelift.after.report.figures import TableFigures
+from forcelift.after.report.figures import ReportFigures, TableFigures
 from forcelift.after.report.steps import step_shares
 from forcelift.audit.notes import StoredNote
 from forcelift.audit.readings import FailureGroup
 from forcelift.audit.records import Batch, ChunkStatus
+from forcelift.audit.scope import Scope
+from forcelift.audit.tables import RECORD_ID_BYTES
+from forcelift.audit.text import fit_text, short_table_name
 from forcelift.before.estimate import BATCHES_PER_DAY
 from forcelift.errors import StateConflict, StorageError, UsageError
 from forcelift.plan.models import Limits
+from forcelift.projects import ProjectSummary, summarise_project
 from forcelift.protocols.clock import Clock, SystemClock
-from forcelift.recorded import find_batch, open_recorded, owner
+from forcelift.recorded import find_batch, open_recorded, owner, scope_of
 from forcelift.remedies import remedy_of
 from forcelift.state import State
 from forcelift.summary import NO_IMAGES, BatchSummary, summarise
@@ -36,56 +41,78 @@ NAME_BYTES: Final = 255
 _UNCHANGED: Final = "nothing was changed"
 
 
-def report_batch(plan_file: str | Path, batch_id: str | None = None, *, clock: Clock | None = None) -> Content:
-    """Count what a report says of a batch, by default the plan's newest.
+def report_batch(
+    plan_file: str | Path, batch_id: str | None = None, *, project: bool = False, clock: Clock | None = None
+) -> Content:
+    """Count what a report says of a batch, by default the plan's newest, or with `project` of the plan's whole project.
 
     Raises:
         StateConflict: There is no such batch, or it was a dry run, of which there is nothing to report.
+        UsageError: A batch and the project are both asked for.
     """
     clock = clock or SystemClock()
     with open_recorded(plan_file, clock=clock) as (loaded, state):
-        batch = find_batch(loaded, state, batch_id)
-        summary = summarise(state.audit, state.counted, batch)
-        if summary.is_dry_run:
-            raise StateConflict(
-                f"batch `{batch.batch_id}` was a dry run: nothing of it is in the org",
-                state="nothing was written",
-                hint="name a batch that was loaded; `forcelift status` lists them",
-            )
-        statuses: dict[ChunkStatus, int] = {}
-        for table in summary.tables:
-            for status, chunks in table.chunks_by_status.items():
-                statuses[ChunkStatus(status)] = statuses.get(ChunkStatus(status), 0) + chunks
-        audit = state.audit
-        notes = audit.notes([batch.batch_id])
-        figures = figures_of(
-            batch=batch,
-            tables=_tables(summary),
-            statuses=statuses,
-            validations=audit.validations(batch.batch_id),
-            issues=[_issue(state, batch.batch_id, group, notes) for group in audit.failure_groups(batch.batch_id)],
-            spans=(spans := audit.chunk_spans(batch.batch_id)),
-            api_calls=audit.api_calls_used(batch.batch_id),
-            rollbacks=audit.rollbacks(batch.batch_id),
-            roles=loaded.plan.roles.sign_off,
-            notes=[note for note in summary.notes if note != NO_IMAGES],
-            head=audit.journal_head().hash,
-            made_at=clock.now(),
-        )
+        scope = scope_of(loaded, state, batch_id, project=project)
+        audit, ids = state.audit, scope.batch_ids
+        spans = [span for one in ids for span in audit.chunk_spans(one)]
+        common: dict[str, Any] = {
+            "batch": scope.newest,
+            "scope": scope,
+            "validations": [row for one in ids for row in audit.validations(one)],
+            "spans": spans,
+            "api_calls": sum(audit.api_calls_used(one) for one in ids),
+            "rollbacks": sorted((row for one in ids for row in audit.rollbacks(one)), key=lambda row: row.began_at),
+            "roles": loaded.plan.roles.sign_off,
+            "head": audit.journal_head().hash,
+            "made_at": clock.now(),
+        }
+        figures, remarks = (_of_project if project else _of_batch)(state, scope, audit.notes(ids), common)
         speed = figures.performance
         return Content(
             figures=figures,
-            steps=step_shares(
-                audit.step_events([batch.batch_id]),
-                audit.work_times([batch.batch_id]),
-                speed.began_at,
-                speed.ended_at,
-            ),
+            steps=step_shares(audit.step_events(ids), audit.work_times(ids), speed.began_at, speed.ended_at),
             curves=curves(spans),
-            quota=_quota(state, batch, speed.began_at, speed.ended_at),
-            remarks=tuple(_remarks(summary)),
-            switched_off=tuple(one.name for one in audit.open_states(batch.org_id)),
+            quota=_quota(state, scope.newest, speed.began_at, speed.ended_at),
+            remarks=tuple(remarks),
+            switched_off=tuple(one.name for one in audit.open_states(scope.org_id)),
         )
+
+
+def _of_batch(
+    state: State, scope: Scope, notes: Sequence[StoredNote], common: Mapping[str, Any]
+) -> tuple[ReportFigures, list[Said]]:
+    audit, batch = state.audit, scope.newest
+    summary = summarise(audit, state.counted, batch)
+    if summary.is_dry_run:
+        raise StateConflict(
+            f"batch `{batch.batch_id}` was a dry run: nothing of it is in the org",
+            state="nothing was written",
+            hint="name a batch that was loaded; `forcelift status` lists them",
+        )
+    figures = figures_of(
+        **common,
+        tables=_tables(summary),
+        statuses=_statuses([table.chunks_by_status for table in summary.tables]),
+        issues=[_issue(state, batch.batch_id, group, notes) for group in audit.failure_groups(batch.batch_id)],
+        notes=[note for note in summary.notes if note != NO_IMAGES],
+    )
+    return figures, list(_remarks(summary))
+
+
+def _of_project(
+    state: State, scope: Scope, notes: Sequence[StoredNote], common: Mapping[str, Any]
+) -> tuple[ReportFigures, list[Said]]:
+    summary = summarise_project(state.audit, state.counted, scope)
+    figures = figures_of(
+        **common,
+        tables=_project_tables(summary),
+        statuses=_statuses([table.chunks_by_status for table in summary.tables]),
+        issues=_project_issues(state, summary, notes),
+        notes=[*summary.notes, *_other_snapshots(summary)],
+        is_ended=summary.is_ended,
+        senders={table.table: table.batches for table in summary.tables},
+    )
+    return figures, []
 
 
 def write_report(
@@ -126,13 +153,15 @@ def write_report(
     except OSError as error:
         raise StorageError(f"`{out}` cannot be written: {error.strerror}", state="no report was written") from error
     with open_recorded(plan_file, clock=clock or SystemClock()) as (_, state):
-        payload = {
+        payload: dict[str, Any] = {
             "format": form,
             "language": words.language.value,
             "sha256": digest,
             "status": report.figures.status.value,
             "by": owner(),
         }
+        if (scope := report.figures.scope).is_project:
+            payload |= {"project": scope.project, "batches": list(scope.batch_ids)}
         state.audit.journal("report_made", payload, batch_id=report.figures.batch.batch_id)
     return digest
 
@@ -261,7 +290,7 @@ def _tables(summary: BatchSummary) -> list[TableFigures]:
         TableFigures(
             table=table.table,
             source=table.source,
-            target=table.created + table.updated + table.kept,
+            target=table.created + table.updated + table.kept + table.failed_in_org,
             success=table.created + table.updated + table.rolled_back + table.kept,
             refused=table.failed,
             rejected=table.rejected,
@@ -282,9 +311,79 @@ def _remarks(summary: BatchSummary) -> Iterator[Said]:
         yield Said(key="note_snapshots", figures={"chunks": summary.other_snapshots})
 
 
+def _project_tables(summary: ProjectSummary) -> list[TableFigures]:
+    return [
+        TableFigures(
+            table=table.table,
+            source=table.source,
+            target=table.in_org,
+            success=table.created + table.updated + table.rolled_back + table.kept,
+            refused=table.failed,
+            rejected=table.rejected,
+            duplicate=table.duplicate,
+            rolled_back=table.rolled_back,
+            kept=table.kept,
+        )
+        for table in summary.tables
+    ]
+
+
+def _statuses(by_table: Sequence[Mapping[str, int]]) -> dict[ChunkStatus, int]:
+    statuses: dict[ChunkStatus, int] = {}
+    for counts in by_table:
+        for status, chunks in counts.items():
+            statuses[ChunkStatus(status)] = statuses.get(ChunkStatus(status), 0) + chunks
+    return statuses
+
+
+def _project_issues(state: State, summary: ProjectSummary, stored: Sequence[StoredNote]) -> list[Issue]:
+    """Why rows were refused. Of a table that several batches sent, a row that a later one loaded counts as fixed."""
+    shared = {short_table_name(table.table): table for table in summary.tables if len(table.batches) > 1}
+    found: list[Issue] = []
+    resolved: dict[tuple[str, str], tuple[FailureGroup, int, list[str]]] = {}
+    for batch_id in summary.scope.batch_ids:
+        seen: set[tuple[str, str]] = set()
+        for group in state.audit.failure_groups(batch_id):
+            place = group.table_name, group.code
+            if group.table_name not in shared:
+                found.append(_issue(state, batch_id, group, stored))
+            elif place not in seen:  # what is resolved is told by code
+                seen.add(place)
+                fixed, notes = state.audit.resolved(batch_id, group)
+                first, before, told = resolved.get(place, (group, 0, []))
+                resolved[place] = first, before + fixed, list(dict.fromkeys([*told, *notes]))
+    for name, table in shared.items():
+        for refusal in table.refusals:
+            _, fixed, notes = resolved.pop((name, refusal.code), (None, 0, []))
+            group = FailureGroup(
+                table_name=name,
+                code=refusal.code,
+                fields=refusal.fields,
+                message=refusal.message,
+                rows=refusal.rows + refusal.mended + fixed,
+                record_ids=tuple(fit_text(key, RECORD_ID_BYTES) or "" for key in refusal.keys),
+            )
+            found.append(_told(group, refusal.mended + fixed, notes, stored))
+    # What was resolved in its own chunk to the last row is refused in no ledger any more.
+    found += [_told(replace(one, rows=fixed), fixed, notes, stored) for one, fixed, notes in resolved.values() if fixed]
+    return sorted(found, key=lambda one: (-one.group.rows, one.group.table_name, one.group.code))
+
+
+def _other_snapshots(summary: ProjectSummary) -> list[str]:
+    return [
+        f"batch `{one.batch.batch_id}`: {one.other_snapshots:,} chunks were read from another state of the source than "
+        "the batch's"
+        for one in summary.batches
+        if one.other_snapshots
+    ]
+
+
 def _issue(state: State, batch_id: str, group: FailureGroup, stored: Sequence[StoredNote]) -> Issue:
+    return _told(group, *state.audit.resolved(batch_id, group), stored)
+
+
+def _told(group: FailureGroup, fixed: int, notes: Sequence[str], stored: Sequence[StoredNote]) -> Issue:
     """A person's note of the table counts before one of all tables, a later one before an earlier one."""
-    fixed, notes = state.audit.resolved(batch_id, group)
     mine = [one for one in stored if one.code == group.code and one.table_name in (group.table_name, None)]
     mine.sort(key=lambda one: (one.table_name is not None, one.note_no))
     causes = [one.cause for one in mine if one.cause]

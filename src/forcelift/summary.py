@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -183,14 +183,17 @@ def summarise(
     api_calls: int | None = None,
     errors: Sequence[Exception] = (),
     at_work: Sequence[str] = (),
+    only: Collection[str] | None = None,
 ) -> BatchSummary:
-    """Count a batch."""
+    """Count a batch; with `only`, of its tables these alone."""
     chunks = audit.chunks(batch.batch_id)
     # What a retry mended is not refused any more, though its record stays.
     refused = [one for one in audit.failed_counts(batch.batch_id, FailedFilter()) if one.rows > one.mended]
     sealed = audit.sealed_outcomes(batch.batch_id)
     summaries = []
     for table in audit.tables(batch.batch_id):
+        if only is not None and table.table_name not in only:
+            continue
         mine = [chunk for chunk in chunks if chunk.table_name == table.table_name]
         sample = table.info.get("sample", {})
         files = [chunk.ledger_file for chunk in mine if chunk.ledger_file is not None]

@@ -102,6 +102,8 @@ class ChunkSpan:
     began_at: datetime
     ended_at: datetime
     rows: int
+    batch_id: str = ""
+    table_name: str = ""
 
 
 _OWN_WORDS = ("FIELD_CUSTOM_VALIDATION_EXCEPTION", "DUPLICATES_DETECTED")
@@ -278,14 +280,17 @@ class Readings(Journal):
         log, chunk = tables.audit_log, tables.chunk
         rows = sa.func.coalesce(log.c.loaded_count, 0)
         query = (
-            sa.select(log.c.start_time, log.c.end_time, rows)
+            sa.select(log.c.start_time, log.c.end_time, rows, chunk.c.table_name)
             .join(chunk, chunk.c.audit_id == log.c.audit_id)
             .where(chunk.c.batch_id == batch_id, chunk.c.superseded == 0)
             .where(log.c.start_time.is_not(None), log.c.end_time.is_not(None), rows > 0)
         )
         with self.read() as connection:
             found = connection.execute(query).all()
-        return [ChunkSpan(began_at=began, ended_at=ended, rows=int(count)) for began, ended, count in found]
+        return [
+            ChunkSpan(began_at=began, ended_at=ended, rows=int(count), batch_id=batch_id, table_name=table)
+            for began, ended, count, table in found
+        ]
 
     def api_calls_used(self, batch_id: str) -> int:
         """API calls of all processes that ended a run of the batch; one that was killed could not tell its own."""

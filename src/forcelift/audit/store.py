@@ -18,6 +18,7 @@ from forcelift.audit.lease import Lease, Leases
 from forcelift.audit.notes import Notes
 from forcelift.audit.org_states import OrgStates
 from forcelift.audit.profiles import Profiles
+from forcelift.audit.project_words import ProjectWords
 from forcelift.audit.readings import Readings
 from forcelift.audit.reloads import Reloads
 from forcelift.audit.retries import Retries
@@ -40,6 +41,7 @@ class AuditStore(
     Notes,
     OrgStates,
     Profiles,
+    ProjectWords,
     Readings,
     Reloads,
     Retries,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from forcelift.cli.default_group import DefaultGroup
-from forcelift.cli.options import batch_option, json_option, plan_option
+from forcelift.cli.options import batch_option, json_option, plan_option, project_option, refuse_both
 from forcelift.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     "--lang", "language", type=click.Choice(["en", "th"]), default="en", show_default=True, help="English or Thai"
 )
 @click.option("--buddhist-era", is_flag=True, help="Years as Thailand counts them (2567 for 2024); with `--lang th`")
+@project_option
 @json_option
 def write(
     plan_file: Path,
@@ -48,6 +49,7 @@ def write(
     pages: tuple[Path, ...],
     language: str,
     buddhist_era: bool,
+    project: bool,
     as_json: bool,
 ) -> int:
     """Write the final report of a batch
@@ -66,12 +68,13 @@ def write(
     from forcelift.cli.output import data, print_json
     from forcelift.reporting import check_files, report_batch, write_report
 
+    refuse_both(batch_id, project=project)
     if buddhist_era and language != "th":
         raise UsageError("`--buddhist-era` goes with `--lang th`", state="nothing was written", hint="leave it out")
     files = [*((one, None) for one in outs), *((one, "html") for one in pages)]
     words = Words(Language(language), buddhist_era=buddhist_era)
     check_files(files)
-    content = report_batch(plan_file, batch_id)
+    content = report_batch(plan_file, batch_id, project=project)
     digests = {out: write_report(content, plan_file, out, form=form, words=words) for out, form in files}
     if as_json:
         print_json(_document(content, digests))
@@ -171,6 +174,8 @@ def _document(content: Content, digests: dict[Path, str]) -> dict[str, Any]:
     return {
         "batch_id": figures.batch.batch_id,
         "project": figures.batch.project,
+        "scope": "project" if figures.scope.is_project else "batch",
+        "batches": list(figures.scope.batch_ids),
         "status": figures.status.value,
         "tables": [
             {name: getattr(one, name) for name in (*one.__dataclass_fields__, "failed")}

@@ -7,6 +7,8 @@ from typing import Final
 
 import click
 
+from forcelift.errors import UsageError
+
 DEFAULT_PLAN: Final = "forcelift.yaml"
 
 plan_option = click.option(
@@ -27,6 +29,16 @@ project_option = click.option(
     help="Instead of a batch: all batches of the plan's project, each row counted once",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout")
+
+
+def refuse_both(batch_id: str | None, *, project: bool) -> None:
+    """Raise `UsageError` where a batch and the project are both asked for."""
+    if project and batch_id is not None:
+        raise UsageError(
+            f"both batch `{batch_id}` and the whole project are asked for",
+            state="nothing was read or written",
+            hint="leave out the batch, or `--project`",
+        )
 
 
 def again(command: str, plan_file: Path) -> str:

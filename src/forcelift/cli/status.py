@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from forcelift.cli.options import batch_option, json_option, plan_option
+from forcelift.cli.options import batch_option, json_option, plan_option, project_option, refuse_both
 from forcelift.errors import StateConflict
 
 if TYPE_CHECKING:
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 @click.command()
 @plan_option
 @batch_option
+@project_option
 @json_option
-def status(plan_file: Path, batch_id: str | None, as_json: bool) -> None:
+def status(plan_file: Path, batch_id: str | None, project: bool, as_json: bool) -> None:
     """Show what became of each batch's rows
 
     Reads the audit database only, so it may be asked at any time, also while a batch runs. Example:
@@ -34,8 +35,9 @@ def status(plan_file: Path, batch_id: str | None, as_json: bool) -> None:
         show_switched_off,
         status_document,
     )
-    from forcelift.recorded import batch_status
+    from forcelift.recorded import batch_status, project_status
 
+    refuse_both(batch_id, project=project)
     console = data()
     off: list[OrgState] = []
 
@@ -44,6 +46,15 @@ def status(plan_file: Path, batch_id: str | None, as_json: bool) -> None:
         if not as_json:
             show_switched_off(console, states, plan_file)
 
+    if project:
+        from forcelift.cli.project_view import project_document, show_project
+
+        found = project_status(plan_file, on_switched_off=switched_off)
+        if as_json:
+            print_json(project_document(found))
+        else:
+            show_project(console, found)
+        return
     try:
         seen = batch_status(plan_file, batch_id, on_switched_off=switched_off)
     except StateConflict:

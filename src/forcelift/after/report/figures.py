@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -12,10 +12,15 @@ from typing import Any, Final
 from forcelift.after.validate.checks import percent
 from forcelift.audit.readings import ChunkSpan, FailureGroup
 from forcelift.audit.records import Batch, BatchState, ChunkStatus, Rollback
+from forcelift.audit.scope import Scope, batch_scope
 from forcelift.audit.validations import ValidationRow
 
 _LEVELS: Final = (1, 2, 3, 4, 5)
 _SUMS: Final = ("sum of ", "average of ")
+_MADE: Final = "records made and records in the org"
+
+Place = tuple[str, str]
+"""A batch and a table of it."""
 
 
 class ReportStatus(StrEnum):
@@ -34,7 +39,8 @@ class ReportStatus(StrEnum):
 class TableFigures:
     """One table: rows read, records in the org of them, rows accepted, refused by the org, rejected by rules, dropped.
 
-    `target` leaves out what a rollback took back, and has what it kept.
+    `target` leaves out what a rollback took back, and has what it kept, and records of rows that were refused after
+    they had been loaded.
     """
 
     table: str
@@ -84,7 +90,10 @@ class Issue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Performance:
-    """Rates in rows per second; the peak is the most that all chunks at work at one time did together."""
+    """Rates in rows per second; the peak is the most that all chunks at work at one time did together.
+
+    `seconds` of a project are those in which a batch was at work, without the pauses between batches.
+    """
 
     began_at: datetime | None
     ended_at: datetime | None
@@ -96,7 +105,12 @@ class Performance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportFigures:
-    """Everything that a report says. `head` is the journal's, to which the figures are bound."""
+    """Everything that a report says. `head` is the journal's, to which the figures are bound.
+
+    Attributes:
+        batch: The batch; of a project the newest.
+        scope: What the report is about; figures of a project count each row once.
+    """
 
     batch: Batch
     status: ReportStatus
@@ -110,6 +124,12 @@ class ReportFigures:
     notes: tuple[str, ...]
     head: str
     made_at: datetime
+    scope: Scope
+
+    @property
+    def batches(self) -> tuple[Batch, ...]:
+        """All batches that the report is about, in the order in which they were begun."""
+        return self.scope.batches
 
     @property
     def total(self) -> TableFigures:
@@ -132,27 +152,42 @@ def figures_of(
     notes: Sequence[str],
     head: str,
     made_at: datetime,
+    scope: Scope | None = None,
+    is_ended: bool | None = None,
+    senders: Mapping[str, Sequence[str]] | None = None,
 ) -> ReportFigures:
     """Put the figures together.
 
     Args:
+        batch: The batch; of a project the newest.
         statuses: Chunks by status.
-        validations: All checks that were ever made of the batch; the newest of each counts.
+        validations: All checks that were ever made of the batches; the newest of each counts.
         spans: When each chunk that counts was worked on, and its rows.
+        scope: What the figures are about; the batch alone if None.
+        is_ended: Of a project, whether no chunk is left that has not ended.
+        senders: Of a project, by table the batches that have sent it.
     """
+    scope = scope or batch_scope(batch)
     newest = _newest(validations)
-    names, changed_at = [one.table for one in tables], _changed_at(spans, rollbacks)
+    if senders is None:
+        places: list[Place] = [(batch.batch_id, one.table) for one in tables]
+    else:
+        places = [(batch_id, table) for table, batch_ids in senders.items() for batch_id in batch_ids]
+    changed_at = _changed_at(spans, rollbacks, [table for _, table in places], is_project=scope.is_project)
     reconciled = tuple(
-        _reconcile(level, [one for one in newest if one.level == level], names, changed_at) for level in _LEVELS
+        _reconcile(level, [one for one in newest if one.level == level], places, changed_at) for level in _LEVELS
     )
+    if is_ended is None:
+        is_ended = batch.state is BatchState.DONE and not statuses.get(ChunkStatus.FAILED)
     return ReportFigures(
         batch=batch,
-        status=_status(batch, statuses, tables, reconciled),
+        scope=scope,
+        status=_status(tables, reconciled, is_ended=is_ended),
         tables=tuple(tables),
         reconciled=reconciled,
         checks=tuple(newest),
         issues=tuple(issues),
-        performance=_performance(spans, api_calls),
+        performance=_performance(spans, api_calls, is_project=scope.is_project),
         rollbacks=tuple(rollbacks),
         roles=tuple(roles),
         notes=tuple(notes),
@@ -162,21 +197,16 @@ def figures_of(
 
 
 def _newest(validations: Sequence[ValidationRow]) -> list[ValidationRow]:
-    """Of each table and level the checks of its newest validation, which may be fewer than those of an earlier one."""
-    last: dict[tuple[str | None, int], datetime] = {}
+    """Of each batch, table and level the checks of its newest validation, which may be fewer than an earlier one's."""
+    last: dict[tuple[str, str | None, int], datetime] = {}
     for one in validations:
-        place = one.table_name, one.level
+        place = one.batch_id, one.table_name, one.level
         last[place] = max(one.taken_at, last.get(place, one.taken_at))
-    return [one for one in validations if one.taken_at == last[one.table_name, one.level]]
+    return [one for one in validations if one.taken_at == last[one.batch_id, one.table_name, one.level]]
 
 
-def _status(
-    batch: Batch,
-    statuses: Mapping[ChunkStatus, int],
-    tables: Sequence[TableFigures],
-    reconciled: Sequence[Reconciled],
-) -> ReportStatus:
-    if batch.state is not BatchState.DONE or statuses.get(ChunkStatus.FAILED):
+def _status(tables: Sequence[TableFigures], reconciled: Sequence[Reconciled], *, is_ended: bool) -> ReportStatus:
+    if not is_ended:
         return ReportStatus.FAILED
     is_different = any(one.status is ReportStatus.FAIL for one in reconciled)
     if is_different or any(one.failed or one.rolled_back for one in tables):
@@ -184,14 +214,25 @@ def _status(
     return ReportStatus.SUCCESS
 
 
-def _changed_at(spans: Sequence[ChunkSpan], rollbacks: Sequence[Rollback]) -> datetime | None:
-    """When the batch last changed the org: what was validated before that says nothing of what is there now."""
-    ends = [one.ended_at for one in spans] + [one.ended_at or one.began_at for one in rollbacks]
-    return max(ends, default=None)
+def _changed_at(
+    spans: Sequence[ChunkSpan], rollbacks: Sequence[Rollback], tables: Sequence[str], *, is_project: bool
+) -> dict[str, datetime]:
+    """When each table's records were changed last: what was validated before that says nothing of what is there now.
+
+    A batch is looked at as a whole. A project's batches may lie far apart, and a table counts by its own changes.
+    """
+    found: dict[str, datetime] = {}
+    undone = [(tuple(one.scope.get("tables") or ()), one.ended_at or one.began_at) for one in rollbacks]
+    for table in tables:
+        ends = [one.ended_at for one in spans if not is_project or one.table_name == table]
+        ends += [at for names, at in undone if not is_project or not names or table in names]
+        if ends:
+            found[table] = max(ends)
+    return found
 
 
 def _reconcile(
-    level: int, checks: Sequence[ValidationRow], tables: Sequence[str], changed_at: datetime | None
+    level: int, checks: Sequence[ValidationRow], places: Sequence[Place], changed_at: Mapping[str, datetime]
 ) -> Reconciled:
     words = [str(one.details["status"]) for one in checks]
     told = [word for word in words if word != "not_checked"]
@@ -206,21 +247,30 @@ def _reconcile(
     elif "drift" in told:
         status = ReportStatus.DRIFT
     said_all = [_details(level, checks)]
-    looked_at = {one.table_name for one in checks}
-    if left_out := [table for table in tables if table not in looked_at]:
-        said_all.append(Said(key="not_validated", figures={"tables": ", ".join(left_out)}))
+    looked_at = {(one.batch_id, one.table_name) for one in checks}
+    if left_out := [place for place in places if place not in looked_at]:
+        said_all.append(Said(key="not_validated", figures={"tables": ", ".join(_named(left_out, places))}))
         # What was not looked at is never passed.
         status = ReportStatus.OPEN if status is ReportStatus.PASS else status
-    oldest = min(one.taken_at for one in checks)
-    if changed_at is not None and oldest < changed_at:
-        said_all.append(Said(key="out_of_date", figures={"moment": oldest}))
+    late = [one.taken_at for one in checks if one.taken_at < changed_at.get(str(one.table_name), one.taken_at)]
+    if late:
+        said_all.append(Said(key="out_of_date", figures={"moment": min(late)}))
         status = ReportStatus.OPEN if status is ReportStatus.PASS else status
     return Reconciled(level=level, status=status, said=tuple(said_all), taken_at=taken_at)
 
 
+def _named(left_out: Sequence[Place], places: Sequence[Place]) -> list[str]:
+    """Tables in words; with the batch where several have sent the table."""
+    of_table: dict[str, int] = {}
+    for _, table in places:
+        of_table[table] = of_table.get(table, 0) + 1
+    return [table if of_table[table] == 1 else f"{table} of {batch_id}" for batch_id, table in left_out]
+
+
 def _details(level: int, checks: Sequence[ValidationRow]) -> Said:
     if level == 1:
-        pairs = [one.details for one in checks if one.details["check"] == "records made and records in the org"]
+        # Records of an object are counted for the project as a whole, so that batches of one table say the same.
+        pairs = [one.details for one in _newest_of_table(checks) if one.details["check"] == _MADE]
         source, target = _total(pairs, "source"), _total(pairs, "target")
         if not source and not target:
             return Said(key="count_none")
@@ -245,6 +295,12 @@ def _details(level: int, checks: Sequence[ValidationRow]) -> Said:
     return Said(key="rules_hold", figures={"held": passed, "rules": sum(1 for one in checks if one.passed is not None)})
 
 
+def _newest_of_table(checks: Sequence[ValidationRow]) -> list[ValidationRow]:
+    """Of each table the checks of the batch that was validated last."""
+    last = {one.table_name: one.batch_id for one in sorted(checks, key=lambda one: one.taken_at)}
+    return [one for one in checks if last[one.table_name] == one.batch_id]
+
+
 def _total(details: Sequence[Mapping[str, Any]], side: str) -> int:
     return sum(int(Decimal(str(one[side]))) for one in details if one.get(side) is not None)
 
@@ -260,10 +316,15 @@ def _variance(details: Mapping[str, Any]) -> Decimal | None:
     return share.quantize(Decimal("0.0001"), rounding="ROUND_UP")
 
 
-def _performance(spans: Sequence[ChunkSpan], api_calls: int) -> Performance:
+def _performance(spans: Sequence[ChunkSpan], api_calls: int, *, is_project: bool) -> Performance:
     began_at = min((one.began_at for one in spans), default=None)
     ended_at = max((one.ended_at for one in spans), default=None)
-    seconds = (ended_at - began_at).total_seconds() if began_at is not None and ended_at is not None else 0.0
+    by_batch: dict[str, list[ChunkSpan]] = {}
+    for one in spans:
+        by_batch.setdefault(one.batch_id if is_project else "", []).append(one)
+    seconds = _together(
+        (min(one.began_at for one in mine), max(one.ended_at for one in mine)) for mine in by_batch.values()
+    )
     rows = sum(one.rows for one in spans)
     return Performance(
         began_at=began_at,
@@ -273,6 +334,17 @@ def _performance(spans: Sequence[ChunkSpan], api_calls: int) -> Performance:
         peak=_peak(spans),
         api_calls=api_calls,
     )
+
+
+def _together(times: Iterable[tuple[datetime, datetime]]) -> float:
+    """Seconds in which at least one of these was under way."""
+    seconds = 0.0
+    until: datetime | None = None
+    for began, ended in sorted(times):
+        first = began if until is None else max(began, until)
+        seconds += max(0.0, (ended - first).total_seconds())
+        until = ended if until is None else max(until, ended)
+    return seconds
 
 
 def _peak(spans: Sequence[ChunkSpan]) -> float:

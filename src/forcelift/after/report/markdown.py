@@ -51,7 +51,7 @@ def _summary(content: Content, words: Words) -> Iterator[str]:
     yield f"- **{words('project')}:** {_cell(report.batch.project)}"
     yield f"- **{words('date')}:** {days(report, words)}"
     yield f"- **{words('status')}:** {_mark(report.status, words)}"
-    yield f"- **{words('batch')}:** {_cell(report.batch.batch_id)}"
+    yield f"- **{words('batch')}:** {', '.join(_cell(one.batch_id) for one in report.batches)}"
     yield from (f"- **{words('note')}:** {_cell(note)}" for note in remarks(content, words))
     yield ""
 
