@@ -261,17 +261,49 @@ def _not_made_up(
     samples: dict[str, str],
 ) -> int:
     """Chunks that have not ended, unless a later batch has read all that theirs was to read, and has ended."""
-    left = 0
-    for number, (batch, _) in enumerate(senders):
-        is_made_up = any(
-            later.state is BatchState.DONE
-            and not open_chunks[later.batch_id]
-            and later.batch_id not in samples
-            and readings[later.batch_id] == readings[batch.batch_id]
-            for later, _ in senders[number + 1 :]
-        )
-        left += 0 if is_made_up else open_chunks[batch.batch_id]
-    return left
+    whole = [
+        batch.state is BatchState.DONE and not open_chunks[batch.batch_id] and batch.batch_id not in samples
+        for batch, _ in senders
+    ]
+    return sum(
+        open_chunks[batch.batch_id]
+        for number, (batch, _) in enumerate(senders)
+        if not _is_read_again(number, senders, whole, readings)
+    )
+
+
+def _is_read_again(
+    number: int, senders: Sequence[tuple[Batch, BatchTable]], whole: Sequence[bool], readings: dict[str, str]
+) -> bool:
+    """Whether a later batch has read the table by the same `where`, wholly."""
+    mine = readings[senders[number][0].batch_id]
+    return any(
+        whole[later] and readings[senders[later][0].batch_id] == mine for later in range(number + 1, len(senders))
+    )
+
+
+def tables_read_again(audit: AuditStore, scope: Scope) -> dict[str, frozenset[str]]:
+    """By batch the tables that a later batch has read again, by the same `where` and to the end."""
+    senders: dict[str, list[tuple[Batch, BatchTable]]] = {}
+    for batch in scope.batches:
+        for table in audit.tables(batch.batch_id):
+            senders.setdefault(table.table_name, []).append((batch, table))
+    samples = audit.sample_percents(list(scope.batch_ids))
+    found: dict[str, set[str]] = {batch_id: set() for batch_id in scope.batch_ids}
+    for name, mine in senders.items():
+        if len(mine) < 2:
+            continue
+        readings = {batch.batch_id: _reading(audit, batch.batch_id, name) for batch, _ in mine}
+        whole = [
+            batch.state is BatchState.DONE
+            and batch.batch_id not in samples
+            and not any(chunk.status in _OPEN for chunk in audit.chunks(batch.batch_id, name))
+            for batch, _ in mine
+        ]
+        for number, (batch, _) in enumerate(mine):
+            if _is_read_again(number, mine, whole, readings):
+                found[batch.batch_id].add(name)
+    return {batch_id: frozenset(names) for batch_id, names in found.items()}
 
 
 def _by_code(refusals: Sequence[NewestRefusals]) -> tuple[RefusedGroup, ...]:

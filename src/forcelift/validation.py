@@ -8,7 +8,7 @@ Re-run:  results are only added; an interrupted level 5 goes on with the query t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -19,7 +19,7 @@ import polars as pl
 from forcelift.after.validate.checks import LEVELS, CheckStatus, Found
 from forcelift.after.validate.execute import validate_tables
 from forcelift.after.validate.merged_again import MergedAgain
-from forcelift.after.validate.world import ValidateSettings, ValidateWorld
+from forcelift.after.validate.world import SharedScans, ValidateSettings, ValidateWorld
 from forcelift.assembly import Compiled, compile_plan, open_org, open_source
 from forcelift.audit.records import Batch, BatchMode
 from forcelift.bounds import SENDERS_MORE, MemoryShares
@@ -29,6 +29,7 @@ from forcelift.plan import LoadedPlan, load_plan, plan_diff, plan_document, unsu
 from forcelift.plan.operational import changes_of_meaning
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.protocols.org import FieldDescribe, Org
+from forcelift.protocols.source import Source
 from forcelift.recorded import find_batch
 from forcelift.state import State, open_state
 
@@ -96,57 +97,98 @@ def open_world(
 ) -> Iterator[ValidateWorld]:
     """Open what a batch wrote down, its source and its org. Arguments and errors as `validate_batch` has them."""
     clock = clock or SystemClock()
-    _check_settings(settings)
+    check_settings(settings)
     loaded = load_plan(plan_file)
     if later := unsupported(loaded.plan):
         raise loaded.error(later)
-    limits = loaded.plan.limits
-    shares = MemoryShares.of(limits.memory_mb, senders=limits.parallel_jobs + SENDERS_MORE)
     with open_state(loaded, clock=clock, create=False) as state:
         batch = find_batch(loaded, state, batch_id)
-        _check_batch(loaded, state, batch)
-        with (
-            open_source(loaded, memory_mb=max(64, shares.source_mb)) as source,
-            open_org(loaded, clock=clock) as org,
-            ExitStack() as stack,
-        ):
-            if org.org_id != batch.org_id:
-                raise StateConflict(
-                    f"batch `{batch.batch_id}` went into org `{batch.org_id}`, but the plan signs in to `{org.org_id}`",
-                    state="nothing was compared",
-                    hint="sign in to the first org again",
-                )
-            compiled = compile_plan(loaded, source=source, org=org, only=_tables(loaded, state, batch, settings))
-            merged = stack.enter_context(
-                MergedAgain(
-                    source=source,
-                    works=compiled.works,
-                    scratch=state.storage.root,
-                    memory_mb=limits.memory_mb,
-                    batch_rows=shares.batch_rows,
-                )
+        check_batch(loaded, state, batch)
+        with open_sides(loaded, state, clock=clock, tell=tell) as sides, sides.world(loaded, batch, settings) as world:
+            yield world
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sides:
+    """Source and org, opened once for one batch or several."""
+
+    source: Source
+    org: Org
+    state: State
+    clock: Clock
+    shares: MemoryShares
+    tell: Callable[[str], None]
+
+    @contextmanager
+    def world(
+        self,
+        loaded: LoadedPlan,
+        batch: Batch,
+        settings: ValidateSettings,
+        *,
+        scans: SharedScans | None = None,
+        read_again: frozenset[str] = frozenset(),
+    ) -> Iterator[ValidateWorld]:
+        """One batch between them.
+
+        Args:
+            loaded: The plan that the batch was begun with.
+        Raises:
+            StateConflict: The batch went into another org.
+        """
+        state, limits = self.state, loaded.plan.limits
+        if self.org.org_id != batch.org_id:
+            raise StateConflict(
+                f"batch `{batch.batch_id}` went into org `{batch.org_id}`, but the plan signs in to "
+                f"`{self.org.org_id}`",
+                state="nothing was compared",
+                hint="sign in to the first org again",
             )
+        only = _tables(loaded, state, batch, settings)
+        compiled = compile_plan(loaded, source=self.source, org=self.org, only=only)
+        with MergedAgain(
+            source=self.source,
+            works=compiled.works,
+            scratch=state.storage.root,
+            memory_mb=limits.memory_mb,
+            batch_rows=self.shares.batch_rows,
+        ) as merged:
             yield ValidateWorld(
                 batch=batch,
-                source=source,
-                org=org,
+                source=self.source,
+                org=self.org,
                 audit=state.audit,
                 storage=state.storage,
                 ledger=state.ledger,
-                clock=clock,
+                clock=self.clock,
                 works=compiled.works,
                 parent_keys=compiled.parent_keys,
-                parents=_Parents(state, batch, org, compiled).of,
+                parents=_Parents(state, batch, self.org, compiled).of,
                 merged=merged.of,
                 scratch=state.storage.root,
                 memory_mb=limits.memory_mb,
-                batch_rows=shares.batch_rows,
+                batch_rows=self.shares.batch_rows,
                 settings=settings,
-                tell=tell,
+                tell=self.tell,
+                scans=scans,
+                read_again=read_again,
             )
 
 
-def _check_settings(settings: ValidateSettings) -> None:
+@contextmanager
+def open_sides(loaded: LoadedPlan, state: State, *, clock: Clock, tell: Callable[[str], None]) -> Iterator[Sides]:
+    """Open the plan's source and org for as long as the context lasts."""
+    limits = loaded.plan.limits
+    shares = MemoryShares.of(limits.memory_mb, senders=limits.parallel_jobs + SENDERS_MORE)
+    with (
+        open_source(loaded, memory_mb=max(64, shares.source_mb)) as source,
+        open_org(loaded, clock=clock) as org,
+    ):
+        yield Sides(source=source, org=org, state=state, clock=clock, shares=shares, tell=tell)
+
+
+def check_settings(settings: ValidateSettings) -> None:
+    """Raise `UsageError` if a level is named that there is not, or none."""
     wrong = [level for level in settings.levels if level not in LEVELS]
     if wrong or not settings.levels:
         raise UsageError(
@@ -156,7 +198,8 @@ def _check_settings(settings: ValidateSettings) -> None:
         )
 
 
-def _check_batch(loaded: LoadedPlan, state: State, batch: Batch) -> None:
+def check_batch(loaded: LoadedPlan, state: State, batch: Batch) -> None:
+    """Raise `StateConflict` if the batch was a dry run, or was begun with a plan that means something else."""
     if batch.mode is BatchMode.DRY_RUN:
         raise StateConflict(
             f"batch `{batch.batch_id}` was a dry run: it sent nothing that could be compared",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from forcelift.cli.options import json_option, plan_option
+from forcelift.cli.options import json_option, plan_option, project_option, refuse_both
 from forcelift.errors import Interrupted
 
 
@@ -37,6 +37,7 @@ from forcelift.errors import Interrupted
     show_default=True,
     help="Level 5: of how many records each field is named; all are counted",
 )
+@project_option
 @json_option
 def validate(
     plan_file: Path,
@@ -48,20 +49,24 @@ def validate(
     seed: int,
     tolerance: str,
     named_max: int,
+    project: bool,
     as_json: bool,
 ) -> int:
     """Prove what the org has
 
     It is compared with what the batch sent: 1 counts, 2 aggregates, 3 samples, 4 business rules, 5 every field of
-    every row. Ends with 1 on any difference. Example:
+    every row. Ends with 1 on any difference. With `--project` each record is compared with the newest row that any
+    batch of the project has sent of it. Example:
 
       forcelift validate --levels all
     """
     from forcelift.after.validate.world import ValidateSettings
     from forcelift.cli.output import data, notes, print_json
-    from forcelift.cli.validate_view import show_validation
-    from forcelift.validation import parse_levels, percent_setting, validate_batch
+    from forcelift.cli.validate_view import show_project_validation, show_validation
+    from forcelift.project_validation import ProjectValidated, validate_project
+    from forcelift.validation import Validated, parse_levels, percent_setting, validate_batch
 
+    refuse_both(batch_id, project=project)
     settings = ValidateSettings(
         levels=tuple(sorted({*level, *(parse_levels(levels) if levels else ())})) or (1, 2, 3, 4),
         tables=tables,
@@ -71,8 +76,12 @@ def validate(
         named_max=named_max,
     )
     console = notes()
+    validated: Validated | ProjectValidated
     try:
-        validated = validate_batch(plan_file, batch_id, settings, tell=console.print)
+        if project:
+            validated = validate_project(plan_file, settings, tell=console.print)
+        else:
+            validated = validate_batch(plan_file, batch_id, settings, tell=console.print)
     except KeyboardInterrupt:
         raise Interrupted(
             "stopped before all levels were done",
@@ -81,6 +90,8 @@ def validate(
         ) from None
     if as_json:
         print_json(validated.document())
+    elif isinstance(validated, ProjectValidated):
+        show_project_validation(data(), validated)
     else:
         show_validation(data(), validated)
     return int(validated.exit_code)

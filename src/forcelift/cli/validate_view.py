@@ -7,8 +7,9 @@ from itertools import groupby
 
 from rich.console import Console
 
-from forcelift.after.validate.checks import LEVEL_NAMES, Check, CheckStatus, Difference
+from forcelift.after.validate.checks import LEVEL_NAMES, Check, CheckStatus, Difference, Found
 from forcelift.cli.output import plural, table_lines
+from forcelift.project_validation import ProjectValidated
 from forcelift.validation import Validated
 
 _AGGREGATES = 2
@@ -37,7 +38,21 @@ def show_validation(console: Console, validated: Validated) -> None:
     if len(lines) < len(found.checks):
         console.print("(`--json` lists each figure)")
     console.print()
-    console.print(_verdict(validated))
+    console.print(_verdict(found, validated.api_calls))
+
+
+def show_project_validation(console: Console, validated: ProjectValidated) -> None:
+    """Print what a validation found of each batch, then of all of them."""
+    for one in validated.batches:
+        show_validation(console, one)
+        console.print()
+    for left in validated.not_validated:
+        console.print(f"batch {left.batch_id} was not compared: {left.reason}")
+    together = Found(checks=[check for one in validated.batches for check in one.found.checks])
+    console.print(
+        f"project {validated.scope.project}, {plural(len(validated.batches), 'batch', 'batches')}: "
+        f"{_verdict(together, validated.api_calls)}"
+    )
 
 
 def _by_line(checks: Sequence[Check]) -> list[list[Check]]:
@@ -95,8 +110,7 @@ def _value(text: str | None) -> str:
     return "null" if text is None else repr(text)
 
 
-def _verdict(validated: Validated) -> str:
-    found = validated.found
+def _verdict(found: Found, api_calls: int) -> str:
     parts = [
         plural(found.count(CheckStatus.PASSED), "check passed", "checks passed"),
         f"{found.count(CheckStatus.FAILED):,} failed" if found.count(CheckStatus.FAILED) else "",
@@ -105,4 +119,4 @@ def _verdict(validated: Validated) -> str:
         else "",
         f"{found.count(CheckStatus.NOT_CHECKED):,} not checked" if found.count(CheckStatus.NOT_CHECKED) else "",
     ]
-    return ", ".join(part for part in parts if part) + f"; {validated.api_calls:,} API calls"
+    return ", ".join(part for part in parts if part) + f"; {api_calls:,} API calls"

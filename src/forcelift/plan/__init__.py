@@ -1,5 +1,6 @@
 """The plan file: what is moved from where to where, by which rules."""
 
+from forcelift.plan.as_begun import with_tables
 from forcelift.plan.document import plan_diff, plan_document
 from forcelift.plan.load import LoadedPlan, load_plan
 from forcelift.plan.models import Plan, TablePlan
@@ -18,4 +19,5 @@ __all__ = [
     "plan_diff",
     "plan_document",
     "unsupported",
+    "with_tables",
 ]

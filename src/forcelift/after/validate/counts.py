@@ -31,7 +31,7 @@ class Counts:
     """Rows and records of one table.
 
     Attributes:
-        source_then, source_now: Rows within `where`, when they were read and now.
+        source_then, source_now: Rows within `where`, when they were read and now; `unasked` tells why not now.
         ledger: Lines of the ledger.
         accepted: Rows that the org accepted, by the ledger; `accepted_audit` by the audit table. Both without the
             `chunks_undone` that a rollback has gone over.
@@ -51,6 +51,7 @@ class Counts:
     org_met: int | None
     slices: int
     chunks_undone: int = 0
+    unasked: str | None = None
 
     @property
     def org(self) -> int:
@@ -84,10 +85,15 @@ def count_table(world: ValidateWorld, population: Population, shape: OrgShape) -
     pairs = zip(bounds, [*bounds[1:], None], strict=True)
     counted = [rows for start, end in pairs for rows in _counted(world, shape, start, end)]
     earlier = list(_counted(world, shape, None, since)) if met else None
-    is_sample = world.audit.sample_percent(world.batch.batch_id) is not None
+    unasked = None
+    if world.audit.sample_percent(world.batch.batch_id) is not None:
+        unasked = "the batch is a sample: what it took of the source cannot be counted again"
+    elif table in world.read_again:
+        unasked = "a later batch has read the whole table again, and is compared with the source as it is now"
     return Counts(
         source_then=sum(chunk.source_count or 0 for chunk in population.chunks),
-        source_now=None if is_sample else world.source.count(table, where=plan.where),
+        source_now=None if unasked is not None else world.source.count(table, where=plan.where),
+        unasked=unasked,
         ledger=ledger,
         accepted=accepted,
         accepted_audit=sum(chunk.success_count or 0 for chunk in population.chunks if chunk.audit_id not in undone),
@@ -143,8 +149,7 @@ def count_checks(counts: Counts, population: Population, table: str) -> list[Che
 def _source_now(counts: Counts, table: str) -> Check:
     name = "source rows then and now"
     if counts.source_now is None:
-        reason = "the batch is a sample: what it took of the source cannot be counted again"
-        return Check(level=1, table=table, name=name, status=CheckStatus.NOT_CHECKED, reason=reason)
+        return Check(level=1, table=table, name=name, status=CheckStatus.NOT_CHECKED, reason=counts.unasked)
     difference = counts.source_now - counts.source_then
     return Check(
         level=1,

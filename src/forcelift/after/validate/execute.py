@@ -102,7 +102,7 @@ class TableValidation:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
-        if kind is None and self._scan is not None:
+        if kind is None and self._scan is not None and self._world.scans is None:
             # A next validation looks at the org anew; one that was interrupted goes on with what was read.
             self._reader.remove()
 
@@ -181,9 +181,15 @@ class TableValidation:
         return self._both
 
     def _scanned(self) -> Scan:
+        shared = self._world.scans
+        key = self.shape.work.plan.table, self.shape.soql(), tuple(self._keep)
+        if self._scan is None and shared is not None:
+            self._scan = shared.find(key)
         if self._scan is None:
             began = self._world.clock.now()
             self._scan = self._reader.read()
+            if shared is not None:
+                shared.keep(key, self._scan, self._reader.remove)
             if self._scan.asked_at < began:
                 moment = f"{self._scan.asked_at:%Y-%m-%d %H:%M:%S} UTC"
                 self._world.tell(

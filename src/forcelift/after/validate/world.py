@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from forcelift.audit import AuditStore
 from forcelift.audit.records import Batch, Chunk
@@ -49,6 +50,8 @@ class ValidateWorld:
         parents: Gives the keys of a lookup's parents by (parent object, key field, parent table).
         scratch: A folder on a disk with room, for what does not fit into memory.
         tell: Says a sentence to the person who waits.
+        scans: What was read of the org for other batches of the same validation; None for a batch alone.
+        read_again: Tables that a later batch has read as a whole: what the source has now is that batch's to compare.
     """
 
     batch: Batch
@@ -67,3 +70,26 @@ class ValidateWorld:
     batch_rows: int
     settings: ValidateSettings
     tell: Callable[[str], None]
+    scans: SharedScans | None = None
+    read_again: frozenset[str] = frozenset()
+
+
+class SharedScans:
+    """Readings of objects that several batches of a table are compared with, each made once and then removed."""
+
+    def __init__(self) -> None:
+        self._found: dict[Hashable, tuple[Any, Callable[[], None]]] = {}
+
+    def find(self, key: Hashable) -> Any:
+        """What was kept under that key; None if nothing."""
+        return self._found.get(key, (None, None))[0]
+
+    def keep(self, key: Hashable, scan: Any, remove: Callable[[], None]) -> None:
+        """Keep a reading, and how it is removed."""
+        self._found[key] = scan, remove
+
+    def remove(self) -> None:
+        """Remove what was kept."""
+        for _, remove in self._found.values():
+            remove()
+        self._found.clear()
