@@ -135,7 +135,7 @@ def _validate(
     audit = sides.state.audit
     as_begun = loaded
     if batch.plan_sha256 != loaded.sha256:
-        as_begun = with_tables(loaded, audit.plan_document(batch.batch_id))
+        as_begun = with_tables(loaded, audit.plan_document(batch.batch_id), checks_of_now=True)
         check_batch(as_begun, sides.state, batch)
     calls = sides.org.api_calls
     with sides.world(as_begun, batch, settings, scans=scans, read_again=read_again) as world:

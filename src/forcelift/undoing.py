@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from forcelift.after.rollback.hold import hold_what_is_hung_on
+from forcelift.after.rollback.later import Later
 from forcelift.after.rollback.look import Looked, LookWorld, look
 from forcelift.after.rollback.origins import Origins
 from forcelift.after.rollback.report import RollbackReport, preview_report, result_report
@@ -33,7 +34,7 @@ from forcelift.audit.records import (
 from forcelift.errors import UsageError
 from forcelift.jobs.board import EngineSettings
 from forcelift.jobs.late_strays import abort_late_strays
-from forcelift.plan import load_plan
+from forcelift.plan import load_plan, with_tables
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.recorded import owner
 from forcelift.state import open_state
@@ -78,6 +79,8 @@ def roll_back(
     watcher: RollbackWatcher | None = None,
     clock: Clock | None = None,
     engine: EngineSettings | None = None,
+    as_begun: bool = False,
+    later: Later | None = None,
 ) -> RollbackReport:
     """Undo a batch, or show what that would do.
 
@@ -88,6 +91,8 @@ def roll_back(
         options: What to undo, and whether to do it.
         watcher: Told how it goes.
         engine: Bounds of the engine; by default from the plan's limits and the machine.
+        as_begun: Take the tables as they were in the plan that the batch was begun with; the plan may have changed.
+        later: Of a preview, what rollbacks of later batches would do before. This one's is added; its files stay.
     Raises:
         StateConflict: A process works on the batch, it is no batch of this plan or org, or the plan has changed.
         UsageError: `execute` without a reason, or in a production org without before-images and without saying so.
@@ -98,6 +103,8 @@ def roll_back(
         batch = need_batch(loaded, state, options.batch_id)
         refuse_at_work(state, batch)
         refuse_retrying(state, batch.batch_id)
+        if as_begun and batch.plan_sha256 != loaded.sha256:
+            loaded = with_tables(loaded, state.audit.plan_document(batch.batch_id))
         open_one = state.audit.open_rollback(batch.batch_id)
         if options.execute and open_one is None and not (options.reason or "").strip():
             raise UsageError(
@@ -123,7 +130,7 @@ def roll_back(
                 )
             )
             if not options.execute:
-                return undoing.preview(options.scope)
+                return undoing.preview(options.scope, later)
             if open_one is None and not options.without_images and open_setup(org, clock=clock).facts().is_production:
                 refuse_without_images(state, batch.batch_id, options.scope, compiled.works)
             with state.audit.lease(batch.batch_id, owner()) as lease:
@@ -141,15 +148,18 @@ class _Undoing:
     def batch(self) -> Batch:
         return self.engine.batch
 
-    def preview(self, scope: Scope) -> RollbackReport:
-        """Look, count, and remove what was written for it."""
+    def preview(self, scope: Scope, later: Later | None = None) -> RollbackReport:
+        """Look, count, and remove what was written for it, unless previews of earlier batches will need it."""
         # Two may look at once; what one that was killed has left goes with the next execution.
         folder = f"{rollback_folder(self.batch.batch_id, None)}/{secrets.token_hex(4)}"
-        world = replace(self.engine.look_world(scope, None), folder=folder)
+        world = replace(self.engine.look_world(scope, None), folder=folder, later=later)
+        if later is not None:
+            later.folders.append(folder)
         try:
             return self._report(world, look(world), scope)
         finally:
-            self.state.storage.delete_tree(folder)
+            if later is None:
+                self.state.storage.delete_tree(folder)
 
     def execute(self, options: RollbackOptions, lease: Lease) -> RollbackReport:
         """The nine steps, or those that an interrupted rollback has not come to."""

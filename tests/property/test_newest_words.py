@@ -184,7 +184,9 @@ def test_each_row_counts_once_by_its_newest_word(found: list[Chunk], shuffled: l
         newest = newest_of(found, jobs)
         for outcome in CODES:
             told = Counter({one.code: one.rows for one in reasons if one.outcome == outcome})
-            expected_rows = Counter(line.code for _, word in newest.values() for line in word if line.outcome == outcome)
+            expected_rows = Counter(
+                line.code for _, word in newest.values() for line in word if line.outcome == outcome
+            )
             for (code, _), by_batch in keyless_by_code(found, outcome).items():
                 expected_rows[code] += max(by_batch.values())
             assert +told == +expected_rows

@@ -35,6 +35,7 @@ def test_checks_are_those_of_now(tmp_path: Path) -> None:
     plan.write_text(text)
     before = plan_document(load_plan(plan).plan)
     plan.write_text(text.replace("    where: id < 9\n", "    checks: [{name: sums, sum: amount, by: shop}]\n"))
-    again = with_tables(load_plan(plan), before)
+    assert with_tables(load_plan(plan), before).plan.tables[0].checks == ()
+    again = with_tables(load_plan(plan), before, checks_of_now=True)
     assert again.plan.tables[0].where == "id < 9"
     assert [check.name for check in again.plan.tables[0].checks] == ["sums"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from forcelift.cli.options import again, json_option, plan_option
+from forcelift.cli.options import again, json_option, plan_option, project_option
 from forcelift.errors import ExitCode, UsageError
 
 
@@ -36,6 +36,7 @@ from forcelift.errors import ExitCode, UsageError
 )
 @click.option("--execute", is_flag=True, help="Do it; without it, show what would be done and change nothing")
 @click.option("--reason", help="Why, for the journal; needed with `--execute`")
+@project_option
 @json_option
 def rollback(
     batch_id: str | None,
@@ -49,6 +50,7 @@ def rollback(
     no_before_images: bool,
     execute: bool,
     reason: str | None,
+    project: bool,
     as_json: bool,
 ) -> int:
     """Undo what a batch did to the org
@@ -61,7 +63,7 @@ def rollback(
 
     Exit code 1 means that records were kept.
     """
-    _check(batch_id, tables, chunks, full_object, since, all_records)
+    _check(batch_id, tables, chunks, full_object, since, all_records, project=project)
     from forcelift.cli.output import data, notes, print_json
     from forcelift.cli.rollback_view import show_rollback
     from forcelift.rollbacks import full_document, roll_back_object, since_date
@@ -69,6 +71,25 @@ def rollback(
 
     console = notes()
     watcher = RollbackWatcher(on_step=lambda words: console.print(f"{words} ..."))
+    if project:
+        from forcelift.cli.rollback_view import show_project_rollback
+        from forcelift.project_undoing import roll_back_project
+
+        found = roll_back_project(
+            plan_file,
+            tables=tables,
+            hard=hard,
+            execute=execute,
+            reason=reason,
+            without_images=no_before_images,
+            watcher=lambda batch: RollbackWatcher(on_step=lambda words: console.print(f"{batch}: {words} ...")),
+        )
+        if as_json:
+            print_json(found.document())
+        else:
+            show_project_rollback(data(), found)
+            _next(plan_file, None, execute=execute, kept=bool(found.kept))
+        return int(found.exit_code)
     if full_object is not None:
         assert since is not None
         cutoff = since_date(since)
@@ -124,13 +145,17 @@ def _check(
     full_object: str | None,
     since: str | None,
     all_records: str | None,
+    *,
+    project: bool,
 ) -> None:
-    if (batch_id is None) == (full_object is None):
+    if (batch_id is not None) + (full_object is not None) + project != 1:
         raise UsageError(
-            "name either a batch or, by `--full`, an object",
+            "name either a batch or, by `--full`, an object, or ask for `--project`",
             state="nothing was changed",
             hint="`forcelift status` lists the batches",
         )
+    if project and chunks:
+        raise UsageError("`--project` takes no `--chunk`: each batch has its own", state="nothing was changed")
     if (full_object is None) != (since is None):
         raise UsageError(
             "`--full` and `--since` go together",

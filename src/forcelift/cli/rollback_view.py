@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from forcelift.project_undoing import ProjectRollback
 from forcelift.undoing import RollbackReport
 
 
@@ -32,3 +33,22 @@ def show_rollback(console: Console, report: RollbackReport) -> None:
         )
     for warning in report.warnings:
         console.print(f"note: {warning}", highlight=False)
+
+
+def show_project_rollback(console: Console, found: ProjectRollback) -> None:
+    """Print each batch, the newest first, then the records of all of them, each once."""
+    for report in found.reports:
+        show_rollback(console, report)
+        console.print()
+    for one in found.passed_over:
+        console.print(f"batch {one}: nothing is left to undo", highlight=False)
+    for left in found.refused:
+        console.print(f"batch {left.batch_id} is left as it is: {left.reason}", highlight=False)
+        if left.hint:
+            console.print(f"  next: {left.hint}", highlight=False)
+    would = "" if found.executed else "would be "
+    console.print(
+        f"project {found.batches.project}, each record once: {found.deleted:,} {would}deleted, {found.restored:,} "
+        f"{would}put back, {found.kept:,} {would}kept",
+        highlight=False,
+    )

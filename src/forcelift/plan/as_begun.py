@@ -11,22 +11,22 @@ from forcelift.plan.load import LoadedPlan
 from forcelift.plan.models import TablePlan
 
 
-def with_tables(loaded: LoadedPlan, document: Mapping[str, Any]) -> LoadedPlan:
+def with_tables(loaded: LoadedPlan, document: Mapping[str, Any], *, checks_of_now: bool = False) -> LoadedPlan:
     """The plan of now, source and target and their secrets too, with the tables of an earlier document.
 
-    Tables hold no secrets, so that the document has them whole. `checks` are taken as they stand now: they compare, and
-    change nothing that was sent.
+    Tables hold no secrets, so that the document has them whole.
 
     Args:
         document: As `plan_document` gave it when the batch was begun.
+        checks_of_now: Take the tables' `checks` as they stand now: they compare, and change nothing that was sent.
     """
-    checks = {table.table: table.checks for table in loaded.plan.tables}
+    checks = {table.table: table.checks for table in loaded.plan.tables} if checks_of_now else {}
     tables = []
     for one in document["tables"]:
         # A document has every rule; one that has its default counts as not written, as it may suit no column.
         written = TablePlan.model_validate(one).model_dump(exclude_defaults=True)
         table = TablePlan.model_validate(written)
-        tables.append(table.model_copy(update={"checks": checks.get(table.table, table.checks)}))
+        tables.append(table.model_copy(update={"checks": checks[table.table]}) if table.table in checks else table)
     plan = loaded.plan.model_copy(update={"tables": type(loaded.plan.tables)(tables)})
     # Lines of the file are those of other tables.
     return replace(loaded, plan=plan, sha256=document_sha256(plan_document(plan)), positions={})

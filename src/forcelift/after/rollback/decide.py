@@ -26,6 +26,7 @@ DECISIONS = pl.Schema(
     }
 )
 PUT_BACK = pl.Schema({"id": pl.String(), "until": pl.Datetime("us", "UTC")})
+STAMPS = pl.Schema({"id": pl.String(), "found": pl.Datetime("us", "UTC")})
 EXACT_DIGITS = 15
 ALREADY_GONE = "ALREADY_GONE"
 """Beside `delete`: the org does not hold the record any more, so that nothing is sent for it."""
@@ -97,6 +98,8 @@ class Evidence:
         user_id: Who loaded.
         put_back: Records that rollbacks of later batches have put back: `id`, and `until`, when that was through. Such
             a change is none of others'.
+        to_be_put_back: Of a preview, records that rollbacks of later batches would put back first: `id`, and `found`,
+            when each was changed last before those batches. What such a batch found unchanged is unchanged then.
         since: Only records created in the source since then are deleted, and none is restored.
         created_field: The field that tells it.
     """
@@ -106,6 +109,7 @@ class Evidence:
     image_at: datetime | None
     user_id: str
     put_back: pl.DataFrame | None = None
+    to_be_put_back: pl.DataFrame | None = None
     since: datetime | None = None
     created_field: str | None = None
 
@@ -131,12 +135,17 @@ def decide(table: UndoTable, ledger: pl.DataFrame, state: pl.DataFrame, evidence
     is_failed = pl.col("outcome") == "failed"
     # The hash of a row whose links were refused counts links that the record never got: there only times tell.
     joined = joined.with_columns(is_same=is_failed | _is_same(table))
+    settled = pl.lit(evidence.settled_at, dtype=_MOMENT)
+    stamps = evidence.to_be_put_back if evidence.to_be_put_back is not None else pl.DataFrame(schema=STAMPS)
+    joined = joined.join(stamps, on="id", how="left", maintain_order="left")
+    as_found = (pl.col("found") <= settled).fill_null(False)
+    joined = joined.with_columns(pl.col("is_same") | as_found)
     ours = pl.col("created") | _created_by_us(evidence)
     image_ids = pl.Series([], dtype=pl.String) if evidence.image is None else evidence.image["Id"]
     has_image = pl.col("id").is_in(image_ids.implode())
     until = pl.coalesce("until", pl.lit(evidence.settled_at, dtype=_MOMENT))
     later = pl.col("last_modified") > pl.max_horizontal(until, pl.lit(evidence.settled_at, dtype=_MOMENT))
-    later = later | _by_another(ours, evidence)
+    later = ((later | _by_another(ours, evidence)) & ~as_found) | (pl.col("found") > settled).fill_null(False)
     # A refused row has changed a record only where its load was taken and its links were refused.
     since_image = pl.lit(evidence.image_at, dtype=_MOMENT)
     untouched = is_failed & ~ours & (~has_image | (pl.col("last_modified") < since_image).fill_null(True))

@@ -17,6 +17,7 @@ from pathlib import Path
 import polars as pl
 
 from forcelift.after.rollback.decide import DECISIONS, Evidence, UndoTable, decide, long_numbers
+from forcelift.after.rollback.later import Later, stamps_of
 from forcelift.after.rollback.links import Decided, Links, open_links, table_layers
 from forcelift.after.rollback.origins import Origin, Origins, before_of, written_ids
 from forcelift.after.rollback.put_back import PutBack
@@ -39,7 +40,8 @@ class LookWorld:
     """Everything that looking touches. `tables` are in load order; `folder` is where the rollback's files lie.
 
     `earlier` knows rollbacks that are through. `are_restored` tells that the restores were sent: what hangs on a record
-    now goes on hanging on it. `refused` are Ids whose deletion was sent and refused.
+    now goes on hanging on it. `refused` are Ids whose deletion was sent and refused. `later` has, in a preview of
+    several batches, what rollbacks of later ones would do first; what this one would do is added to it.
     """
 
     batch_id: str
@@ -54,6 +56,7 @@ class LookWorld:
     earlier: PutBack
     are_restored: bool = False
     refused: pl.Series | None = None
+    later: Later | None = None
 
     def names(self, chunk: Chunk) -> UndoNames:
         return UndoNames(folder=self.folder, table=chunk.table_name, chunk_no=chunk.chunk_no)
@@ -143,11 +146,14 @@ def _look_at(world: LookWorld, chunk: Chunk, origins: Origins, states: States, f
             pl.when(is_refused).then(pl.lit(KEEP)).otherwise("action").alias("action"),
             pl.when(is_refused).then(pl.lit(REFUSED)).otherwise("code").alias("code"),
         )
-    if (before := before_of(wrote)) is not None:
+    before = before_of(wrote)
+    if before is not None:
         restored = decisions.filter(pl.col("action") == RESTORE)["id"]
         for name, values in long_numbers(table, before, restored).items():
             found.long_numbers[f"{chunk.table_name}.{name}"] += values
     write_frame(world.storage, names.looked, decisions)
+    if world.later is not None:
+        write_frame(world.storage, names.stamps, stamps_of(decisions, before))
     found.chunks.append(chunk)
 
 
@@ -169,6 +175,7 @@ def _decide(world: LookWorld, chunk: Chunk, origin: Origin, state: pl.DataFrame,
             image=origin.before,
             image_at=image.taken_at - CLOCKS_APART if image is not None and proves else None,
             user_id=world.org.user_id,
+            to_be_put_back=world.later.put_back(table.describe.name, written) if world.later is not None else None,
             put_back=world.earlier.find(chunk.table_name, written, settled=origin.settled_at),
             since=world.scope.since,
             created_field=(world.scope.created_field or {}).get(chunk.table_name),
@@ -238,6 +245,8 @@ def _keep_parents(world: LookWorld, found: Looked, links: Links) -> None:
             are_restored=world.are_restored,
         )
     links.collect(world.tables.values())
+    for decided in world.later.decided if world.later is not None else ():
+        links.add(decided, are_restored=False)  # what is gone by then holds nothing
     found.not_examined.extend(links.not_examined)
     held = links.held()
     links.waves()
@@ -252,3 +261,9 @@ def _keep_parents(world: LookWorld, found: Looked, links: Links) -> None:
         waves = links.wave_of(decisions.filter(pl.col("action") == DELETE)["id"])
         changed = changed.drop("wave").join(waves, on="id", how="left", maintain_order="left")
         write_frame(world.storage, name, changed.select(DECISIONS.names()).cast(DECISIONS))
+    if world.later is not None:
+        for chunk in found.chunks:
+            table, names = world.tables[chunk.table_name].describe.name, world.names(chunk)
+            decided = Decided(file=world.storage.path(names.looked), object=table, layer=layers[chunk.table_name])
+            world.later.decided.append(decided)
+            world.later.stamps.append((table, world.storage.path(names.stamps)))

@@ -153,6 +153,10 @@ class UndoNames:
         return f"{self._stem}.state.parquet"
 
     @property
+    def stamps(self) -> str:
+        return f"{self._stem}.stamps.parquet"
+
+    @property
     def all_records(self) -> str:
         return f"{self._stem}.all.parquet"
 
