@@ -130,3 +130,30 @@ def test_a_batch_that_was_broken_off_is_made_up_for_by_one_that_read_everything(
     migration.run("run", "--batch", "second")
     assert not any(table["open_chunks"] for table in status(migration).values())
     assert report_batch(DEFAULT_PLAN, project=True).status.value == "partial"
+
+
+def test_what_a_resume_sent_after_a_later_batch_is_the_newest(migration: Migration) -> None:
+    broken = (
+        "CAST(CASE WHEN sale_id = 550 AND amount = 550 THEN 'x' ELSE CAST(amount AS VARCHAR) END AS DECIMAL(12, 2))"
+    )
+    change_source(
+        migration,
+        "ALTER TABLE sales RENAME TO good_sales",
+        f"CREATE VIEW sales AS SELECT sale_id, {broken} AS amount, tenant FROM good_sales",
+    )
+    assert migration.run("run", "--batch", "first").returncode not in (0, 1)
+    change_source(migration, "UPDATE good_sales SET amount = 1 WHERE sale_id = 550")
+    migration.document("run", "--batch", "second", code=1)
+    change_source(migration, "UPDATE good_sales SET amount = 2 WHERE sale_id = 550")
+    migration.document("run", "--resume", "first", code=1)
+    query = {"q": "SELECT Amount__c FROM Sale__c WHERE Sale__c = '550'"}
+    headers = {"Authorization": f"Bearer {migration.server.access_token}"}
+    answer = httpx.get(f"{migration.server.url}/services/data/v66.0/query", params=query, headers=headers).json()
+    assert [one["Amount__c"] for one in answer["records"]] == [2], "the resume came last"
+    document = migration.document("validate", "--project", "--levels", "3,5")
+    assert failed(document) == []
+    assert proved(document) == GOOD + TENANTS
+    assert status(migration)["sales"]["created"] == GOOD
+    damage(migration, 550)
+    document = migration.document("validate", "--project", "--level", "5", code=1)
+    assert {(batch, table) for batch, _, table, _ in failed(document)} == {("first", "sales")}

@@ -200,7 +200,7 @@ class TableValidation:
 
     def owned_elsewhere(self) -> set[str]:
         """Ids that newer batches own; asked only where there are such batches."""
-        if not self.population.newer:
+        if not self.population.may_be_superseded:
             return set()
         memory_mb = max(128, self._world.memory_mb // 3)
         with joined(self.population, self._world.ledger, scratch=self._world.scratch, memory_mb=memory_mb) as db:

@@ -7,7 +7,7 @@ Gives:   file names, and views in DuckDB, which joins them out of core.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,6 +32,8 @@ class Population:
         open_chunks: Chunks that have not ended: nothing can be said of their rows.
         older, newer: Ledger files of other batches, begun before and after this one.
         since: When the first job of the project was closed, by our clock: before, it had made no record.
+        places: Of the jobs of all these batches (number, place in the order of intent), where batches were at work at
+            the same time or in turns, so that their order does not tell who wrote a record last; else empty.
     """
 
     chunks: tuple[Chunk, ...]
@@ -39,6 +41,12 @@ class Population:
     older: tuple[str, ...]
     newer: tuple[str, ...]
     since: datetime
+    places: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def may_be_superseded(self) -> bool:
+        """Whether another batch may have written records of this one since."""
+        return bool(self.newer or self.places)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -57,6 +65,7 @@ class Population:
         older: list[str] = []
         newer: list[str] = []
         batch_ids: list[str] = []
+        times: dict[int, list[Chunk]] = {place: mine}
         for number, one in enumerate(batches):
             if one.org_id != batch.org_id or one.mode is BatchMode.DRY_RUN:
                 continue
@@ -73,13 +82,28 @@ class Population:
                         older.append(chunk.ledger_file)
                 else:
                     (older if number < place else newer).append(chunk.ledger_file)
+                    times.setdefault(number, []).append(chunk)
+        took_turns = _took_turns(times)
         return cls(
             chunks=ended,
             open_chunks=len(mine) - len(ended),
             older=tuple(older),
             newer=tuple(newer),
             since=audit.first_closed_at(batch_ids) or batch.started_at,
+            places=tuple((one.job_no, one.place) for one in audit.job_places(batch_ids)) if took_turns else (),
         )
+
+
+def _took_turns(chunks: Mapping[int, Sequence[Chunk]]) -> bool:
+    """Whether a chunk of a batch ended after one of a batch that was begun later had started."""
+    latest: datetime | None = None
+    for number in sorted(chunks):
+        starts = [chunk.start_time for chunk in chunks[number] if chunk.start_time is not None]
+        if latest is not None and starts and min(starts) < latest:
+            return True
+        ends = [chunk.end_time for chunk in chunks[number] if chunk.end_time is not None]
+        latest = max([*ends, *([latest] if latest is not None else [])], default=None)
+    return False
 
 
 def _has_ended(chunk: Chunk) -> bool:
@@ -119,19 +143,46 @@ def joined(
             connection.execute(
                 "CREATE VIEW older AS SELECT id, key, outcome, created FROM older_lines WHERE id IS NOT NULL"
             )
-            connection.execute(
-                "CREATE VIEW mine AS SELECT own.*, files.audit_id, files.chunk_no,"
-                " own.id IS NOT NULL AND own.id IN (SELECT id FROM newer_lines WHERE id IS NOT NULL"
-                f" AND (outcome IN ('created', 'updated') OR {_KEPT})) AS superseded,"
-                f" own.id IS NOT NULL AND own.id IN (SELECT id FROM newer_lines WHERE {_KEPT}) AS kept_later"
-                " FROM own JOIN files USING (filename)"
-            )
+            (_mine_by_jobs if population.places else _mine_by_batches)(connection, population.places)
             yield connection
+
+
+def _mine_by_batches(connection: duckdb.DuckDBPyConnection, places: Sequence[tuple[int, int]]) -> None:
+    """One batch ended before the next began: what a newer one has accepted is its own."""
+    assert not places
+    connection.execute(
+        "CREATE VIEW mine AS SELECT own.*, files.audit_id, files.chunk_no,"
+        " own.id IS NOT NULL AND own.id IN (SELECT id FROM newer_lines WHERE id IS NOT NULL"
+        f" AND (outcome IN ('created', 'updated') OR {_KEPT})) AS superseded,"
+        f" own.id IS NOT NULL AND own.id IN (SELECT id FROM newer_lines WHERE {_KEPT}) AS kept_later"
+        " FROM own JOIN files USING (filename)"
+    )
+
+
+def _mine_by_jobs(connection: duckdb.DuckDBPyConnection, places: Sequence[tuple[int, int]]) -> None:
+    """Batches were at work in turns: who sent a record last tells whose it is."""
+    connection.execute(
+        "CREATE TABLE job_place AS SELECT unnest($jobs::BIGINT[]) AS job, unnest($places::BIGINT[]) AS place",
+        {"jobs": [job for job, _ in places], "places": [place for _, place in places]},
+    )
+    connection.execute(
+        f"CREATE VIEW others AS SELECT id, max(place) AS place, arg_max({_KEPT}, place) AS is_kept FROM"
+        " (SELECT id, outcome, code, job FROM older_lines UNION ALL SELECT id, outcome, code, job FROM newer_lines)"
+        " JOIN job_place USING (job)"
+        f" WHERE id IS NOT NULL AND (outcome IN ('created', 'updated') OR {_KEPT}) GROUP BY id"
+    )
+    connection.execute(
+        "CREATE VIEW mine AS SELECT own.*, files.audit_id, files.chunk_no,"
+        " coalesce(others.place > own_job.place, false) AS superseded,"
+        " coalesce(others.place > own_job.place AND others.is_kept, false) AS kept_later"
+        " FROM own JOIN files USING (filename) LEFT JOIN job_place AS own_job ON own_job.job = own.job"
+        " LEFT JOIN others ON others.id = own.id"
+    )
 
 
 _COLUMNS = (
     '"row" UINTEGER, key VARCHAR, id VARCHAR, outcome VARCHAR, code VARCHAR, created BOOLEAN, hash BLOB,'
-    " filename VARCHAR"
+    " job BIGINT, filename VARCHAR"
 )
 # What a newer batch's rollback kept holds that batch's values, or others'; what it found gone is simply missing.
 _KEPT = f"(id IS NOT NULL AND outcome = 'kept' AND code IS DISTINCT FROM '{RECORD_GONE}')"
@@ -143,7 +194,7 @@ def _view(connection: duckdb.DuckDBPyConnection, name: str, paths: Sequence[str]
         return
     listed = ", ".join(text_literal(_no_pattern(path)) for path in paths)
     connection.execute(
-        f'CREATE VIEW {name} AS SELECT "row", key, id, outcome, code, created, hash, filename'
+        f'CREATE VIEW {name} AS SELECT "row", key, id, outcome, code, created, hash, job, filename'
         f" FROM read_parquet([{listed}], filename = true)"
     )
 
