@@ -18,6 +18,7 @@ def migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Migra
         yield project
 
 
+@pytest.mark.slow
 def test_two_tables_apart_are_the_sums_of_their_batches(migration: Migration) -> None:
     migration.document("run", "--dry-run", "--batch", "dry", code=1)
     migration.document("run", "--table", "tenants", "--batch", "first")
@@ -33,6 +34,7 @@ def test_two_tables_apart_are_the_sums_of_their_batches(migration: Migration) ->
     assert document["ended"]
 
 
+@pytest.mark.slow
 def test_a_sample_and_then_everything_is_everything_once(migration: Migration) -> None:
     migration.run("run", "--sample-percent", "10", "--batch", "sample")
     sampled = migration.count("Sale__c")
@@ -45,6 +47,7 @@ def test_a_sample_and_then_everything_is_everything_once(migration: Migration) -
     assert "sample of 10 %" in migration.run("status", "--project").stdout
 
 
+@pytest.mark.slow
 def test_a_batch_rolled_back_and_loaded_by_another(migration: Migration) -> None:
     migration.run("run", "--batch", "first")
     migration.document("rollback", "first", "--execute", "--reason", "wrong")

@@ -70,6 +70,7 @@ def test_what_was_there_before_the_project_is_there_again(migration: Migration) 
     assert counts(sales) == {"source": SALES, "rejected": ORPHANS, "rolled_back": GOOD}
 
 
+@pytest.mark.slow
 def test_a_record_that_others_changed_is_kept_with_its_parent_in_preview_and_execution(migration: Migration) -> None:
     migration.run("run", "--table", "tenants", "--batch", "parents")
     migration.run("run", "--table", "sales", "--batch", "first")
@@ -84,6 +85,7 @@ def test_a_record_that_others_changed_is_kept_with_its_parent_in_preview_and_exe
     assert sums(migration.document(*EXECUTE, code=1)) == (0, 0, 2)
 
 
+@pytest.mark.slow
 def test_one_table_of_all_batches(migration: Migration) -> None:
     migration.run("run", "--batch", "first")
     migration.run("run", "--batch", "second")
@@ -96,6 +98,7 @@ def test_one_table_of_all_batches(migration: Migration) -> None:
     assert migration.run("rollback", "--project", "--table", "sales", "--chunk", "1").returncode == 2
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_refused_is_told_and_the_others_go_on(migration: Migration) -> None:
     """The key of a table that an earlier batch wrote has gone from the source: that batch cannot be compared."""
     migration.run("run", "--table", "tenants", "--batch", "parents")

@@ -102,6 +102,7 @@ def test_the_report_of_a_project_counts_each_row_once_and_tells_what_was_mended(
     assert "sales of late" in next(one["details"] for one in document["reconciliation"] if one["level"] == 5)
 
 
+@pytest.mark.slow
 def test_working_time_leaves_out_the_pause_between_batches(migration: Migration) -> None:
     migration.run("run", "--table", "tenants", "--batch", "first")
     migration.run("run", "--table", "sales", "--batch", "second")
@@ -115,6 +116,7 @@ def test_working_time_leaves_out_the_pause_between_batches(migration: Migration)
     assert [batch.mode for batch in whole.batches] == [BatchMode.RUN, BatchMode.RUN]
 
 
+@pytest.mark.slow
 def test_a_batch_that_was_broken_off_is_made_up_for_by_one_that_read_everything(migration: Migration) -> None:
     broken = "CAST(CASE WHEN sale_id = 550 THEN 'x' ELSE CAST(amount AS VARCHAR) END AS DECIMAL(12, 2))"
     change_source(
@@ -132,6 +134,7 @@ def test_a_batch_that_was_broken_off_is_made_up_for_by_one_that_read_everything(
     assert report_batch(DEFAULT_PLAN, project=True).status.value == "partial"
 
 
+@pytest.mark.slow
 def test_what_a_resume_sent_after_a_later_batch_is_the_newest(migration: Migration) -> None:
     broken = (
         "CAST(CASE WHEN sale_id = 550 AND amount = 550 THEN 'x' ELSE CAST(amount AS VARCHAR) END AS DECIMAL(12, 2))"
