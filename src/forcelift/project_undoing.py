@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ class ProjectRollback:
     Attributes:
         deleted, restored, kept: Records, each once: what is deleted in the end was perhaps put back before.
         passed_over: Batches of which nothing is left to undo.
+        took_turns: Whether a batch was resumed after a later one had begun, so that records of it lie below and above
+            those of the other. Then all are gone through until nothing more comes back; a preview shows the first turn.
     """
 
     batches: Batches
@@ -53,6 +56,7 @@ class ProjectRollback:
     deleted: int
     restored: int
     kept: int
+    took_turns: bool = False
 
     @property
     def exit_code(self) -> ExitCode:
@@ -72,6 +76,7 @@ class ProjectRollback:
             "batches": [report.document() for report in self.reports],
             "refused": [{"batch_id": one.batch_id, "reason": one.reason, "hint": one.hint} for one in self.refused],
             "passed_over": list(self.passed_over),
+            "took_turns": self.took_turns,
         }
 
 
@@ -109,48 +114,62 @@ def roll_back_project(
         batches = scope_of(loaded, state, None, project=True)
         wanted = _tables(state, batches, tables)
         left = {batch.batch_id for batch in batches.batches if _is_left(state, batch, wanted[batch.batch_id])}
+        order, took_turns = _order(state, batches)
     reports: list[RollbackReport] = []
-    refused: list[NotUndone] = []
+    refused: dict[str, NotUndone] = {}
     later = None if execute else Later()
     try:
-        for batch in reversed(batches.batches):
-            names = wanted[batch.batch_id]
-            if batch.batch_id not in left:
-                continue
-            options = RollbackOptions(
-                batch_id=batch.batch_id,
-                scope=Scope(tables=names if tables else (), hard=bool(hard)),
-                execute=execute,
-                reason=reason,
-                hard=hard,
-                without_images=without_images,
-            )
-            try:
-                reports.append(
-                    roll_back(
-                        plan_file,
-                        options,
-                        watcher=watcher(batch.batch_id) if watcher else None,
-                        clock=clock,
-                        as_begun=True,
-                        later=later,
-                    )
+        for _ in range(len(order) if execute and took_turns else 1):
+            turn: list[RollbackReport] = []
+            for batch_id in order:
+                if batch_id not in left or batch_id in refused:
+                    continue
+                options = RollbackOptions(
+                    batch_id=batch_id,
+                    scope=Scope(tables=wanted[batch_id] if tables else (), hard=bool(hard)),
+                    execute=execute,
+                    reason=reason,
+                    hard=hard,
+                    without_images=without_images,
                 )
-            except (StateConflict, UsageError, PlanError) as error:
-                refused.append(NotUndone(batch_id=batch.batch_id, reason=error.message, hint=error.hint))
+                try:
+                    watching = watcher(batch_id) if watcher else None
+                    turn.append(
+                        roll_back(plan_file, options, watcher=watching, clock=clock, as_begun=True, later=later)
+                    )
+                except (StateConflict, UsageError, PlanError) as error:
+                    refused[batch_id] = NotUndone(batch_id=batch_id, reason=error.message, hint=error.hint)
+            reports += turn
+            left = {report.batch_id for report in turn if report.kept}
+            if not left or not any(report.deleted or report.restored for report in turn):
+                break
         deleted, restored, kept = _records(plan_file, reports, later, clock=clock)
     finally:
         _remove(plan_file, later, clock=clock)
+    undone = {report.batch_id for report in reports} | set(refused)
     return ProjectRollback(
         batches=batches,
         executed=execute,
         reports=tuple(reports),
-        refused=tuple(refused),
-        passed_over=tuple(one.batch_id for one in batches.batches if one.batch_id not in left),
+        refused=tuple(refused.values()),
+        passed_over=tuple(one for one in batches.batch_ids if one not in undone),
         deleted=deleted,
         restored=restored,
         kept=kept,
+        took_turns=took_turns,
     )
+
+
+def _order(state: State, batches: Batches) -> tuple[list[str], bool]:
+    """The batches, that which sent last first; and whether one sent again after a later one had begun to."""
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for one in state.audit.job_places(batches.batch_ids):
+        first.setdefault(one.batch_id, one.place)
+        last[one.batch_id] = one.place
+    order = sorted(batches.batch_ids, key=lambda batch_id: last.get(batch_id, 0), reverse=True)
+    sent = [batch_id for batch_id in order if batch_id in last]
+    return order, any(last[older] > first[newer] for newer, older in pairwise(sent))
 
 
 def _tables(state: State, batches: Batches, tables: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -183,7 +202,7 @@ def _is_left(state: State, batch: Batch, tables: Sequence[str]) -> bool:
 def _records(
     plan_file: str | Path, reports: Sequence[RollbackReport], later: Later | None, *, clock: Clock
 ) -> tuple[int, int, int]:
-    """Records deleted, restored and kept, each once, by the files of decisions or outcomes."""
+    """Records deleted, restored and kept, each once: what was last done with each, by the files of it."""
     with open_state(load_plan(plan_file), clock=clock, create=False) as state:
         if later is not None:
             files = [str(one.file.relative_to(state.storage.root)) for one in later.decided]
@@ -195,16 +214,20 @@ def _records(
             outcome = "outcome"
         if not files:
             return 0, 0, 0
-        found = state.counted.ask(
-            f"WITH record AS (SELECT id, bool_or(action = '{DELETE}' AND {outcome} = 'rolled_back') AS deleted,"
-            f" bool_or({outcome} IN ('{KEEP}', 'kept')) AS kept,"
-            f" bool_or(action = '{RESTORE}' AND {outcome} = 'rolled_back') AS restored"
-            " FROM read_parquet($files) WHERE id IS NOT NULL GROUP BY id)"
-            " SELECT count(*) FILTER (deleted), count(*) FILTER (restored AND NOT deleted AND NOT kept),"
-            " count(*) FILTER (kept AND NOT deleted) FROM record",
-            files,
-        )[0]
-    return int(found[0]), int(found[1]), int(found[2])
+        found = dict(
+            state.counted.ask(
+                "WITH file AS (SELECT unnest($paths::VARCHAR[]) AS filename, unnest($places::BIGINT[]) AS place),"
+                f" record AS (SELECT id, arg_max(CASE WHEN {outcome} IN ('{KEEP}', 'kept') THEN 'kept'"
+                f" WHEN {outcome} = 'rolled_back' THEN action END, place) AS word"
+                " FROM read_parquet($files, filename = true) JOIN file USING (filename)"
+                " WHERE id IS NOT NULL GROUP BY id)"
+                " SELECT word, count(*) FROM record GROUP BY word",
+                files,
+                paths=[str(state.storage.path(name)) for name in files],
+                places=list(range(len(files))),
+            )
+        )
+    return found.get(DELETE, 0), found.get(RESTORE, 0), found.get("kept", 0)
 
 
 def _remove(plan_file: str | Path, later: Later | None, *, clock: Clock) -> None:

@@ -198,6 +198,7 @@ def _of_several(
     for one in places:
         firsts.setdefault(one.audit_id, one.place)
     intended = [one.intended_at for one in places]
+    has_refused = False
     for number, (batch, _) in enumerate(senders):
         every = audit.chunks(batch.batch_id, name, with_superseded=True)
         current = [chunk for chunk in every if not chunk.superseded]
@@ -206,6 +207,7 @@ def _of_several(
         open_chunks[batch.batch_id] = sum(chunk.status in _OPEN for chunk in current) + _uncut(batch, len(current))
         for chunk in _telling(every):
             assert chunk.ledger_file is not None
+            has_refused |= bool(chunk.failed_count or chunk.staged is None or chunk.staged.rejected)
             files.append(
                 WordFile(
                     name=chunk.ledger_file,
@@ -217,7 +219,7 @@ def _of_several(
             )
     jobs = [(one.job_no, one.place) for one in places]
     counts = count_newest(ledger, files, jobs)
-    refusals = newest_refusals(ledger, files, jobs)
+    refusals = newest_refusals(ledger, files, jobs) if has_refused else []
     return ProjectTable(
         table=name,
         object=senders[-1][1].object,

@@ -116,3 +116,25 @@ def test_a_batch_that_is_refused_is_told_and_the_others_go_on(migration: Migrati
     assert [one["batch_id"] for one in done["batches"]] == ["high", "parents"]
     assert migration.count("Sale__c") == before - (SALES - 100) == 100 - ORPHANS
     assert migration.count("Tenant__c") == TENANTS, "what is left of the refused batch hangs on them"
+
+
+@pytest.mark.slow
+def test_batches_that_sent_in_turns_are_gone_through_until_nothing_comes_back(migration: Migration) -> None:
+    """The first batch wrote before and, resumed, after the second: neither order alone would undo both."""
+    amount = "CASE WHEN sale_id = 550 AND amount = 550 THEN 'x' ELSE CAST(amount AS VARCHAR) END"
+    change_source(
+        migration,
+        "ALTER TABLE sales RENAME TO good_sales",
+        f"CREATE VIEW sales AS SELECT sale_id, CAST({amount} AS DECIMAL(12, 2)) AS amount, tenant FROM good_sales",
+    )
+    assert migration.run("run", "--batch", "first").returncode not in (0, 1)
+    change_source(migration, "UPDATE good_sales SET amount = amount + 1000")
+    migration.document("run", "--batch", "second", code=1)
+    change_source(migration, "UPDATE good_sales SET amount = amount + 1000")
+    migration.document("run", "--resume", "first", code=1)
+    assert amounts(migration)["550"] == 2550
+    assert "in turns" in migration.run("rollback", "--project").stdout
+    done = migration.document(*EXECUTE)
+    assert done["took_turns"]
+    assert sums(done) == (GOOD + TENANTS, 0, 0)
+    assert (amounts(migration), migration.count("Tenant__c")) == ({}, 0)

@@ -46,6 +46,12 @@ def show_project_rollback(console: Console, found: ProjectRollback) -> None:
         console.print(f"batch {left.batch_id} is left as it is: {left.reason}", highlight=False)
         if left.hint:
             console.print(f"  next: {left.hint}", highlight=False)
+    if found.took_turns and not found.executed:
+        console.print(
+            "note: batches sent in turns: `--execute` goes through them until nothing more comes back, so that it may "
+            "keep less than is shown",
+            highlight=False,
+        )
     would = "" if found.executed else "would be "
     console.print(
         f"project {found.batches.project}, each record once: {found.deleted:,} {would}deleted, {found.restored:,} "
