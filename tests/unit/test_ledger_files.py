@@ -109,8 +109,8 @@ def test_ids_are_compared_in_as_many_turns_as_memory_asks_for(ledger, monkeypatc
     monkeypatch.setattr("forcelift.ledger.ledger._HASHES_BYTES", room)
     ids = [f"a0{number:016d}" for number in range(20)]
     asked = []
-    ask = ledger._ask
-    monkeypatch.setattr(ledger, "_ask", lambda *words, **values: asked.append(words) or ask(*words, **values))
+    ask = ledger.ask
+    monkeypatch.setattr(ledger, "ask", lambda *words, **values: asked.append(words) or ask(*words, **values))
     files = [
         ledger.write("B1", "T", number, 0, make_lines(["created"] * 10, ids=ids[at : at + 10])).name
         for number, at in ((1, 0), (2, 10))
