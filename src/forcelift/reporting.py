@@ -17,8 +17,9 @@ from forcelift.after.report import Content, Issue, Said, Words, figures_of, html
 from forcelift.after.report.curves import QuotaUse, curves, quota_use
 from forcelift.after.report.figures import ReportFigures, TableFigures
 from forcelift.after.report.steps import step_shares
+from forcelift.audit.failed_marks import FailedFilter
 from forcelift.audit.notes import StoredNote
-from forcelift.audit.readings import FailureGroup
+from forcelift.audit.readings import OWN_WORDS, FailureGroup
 from forcelift.audit.records import Batch, ChunkStatus
 from forcelift.audit.scope import Scope
 from forcelift.audit.tables import RECORD_ID_BYTES
@@ -340,33 +341,46 @@ def _project_issues(state: State, summary: ProjectSummary, stored: Sequence[Stor
     """Why rows were refused. Of a table that several batches sent, a row that a later one loaded counts as fixed."""
     shared = {short_table_name(table.table): table for table in summary.tables if len(table.batches) > 1}
     found: list[Issue] = []
-    resolved: dict[tuple[str, str], tuple[FailureGroup, int, list[str]]] = {}
+    resolved: dict[_Reason, tuple[FailureGroup, int, list[str]]] = {}
+    by_hand: dict[tuple[str, str], int] = {}
     for batch_id in summary.scope.batch_ids:
-        seen: set[tuple[str, str]] = set()
         for group in state.audit.failure_groups(batch_id):
-            place = group.table_name, group.code
             if group.table_name not in shared:
                 found.append(_issue(state, batch_id, group, stored))
-            elif place not in seen:  # what is resolved is told by code
-                seen.add(place)
-                fixed, notes = state.audit.resolved(batch_id, group)
-                first, before, told = resolved.get(place, (group, 0, []))
-                resolved[place] = first, before + fixed, list(dict.fromkeys([*told, *notes]))
+                continue
+            fixed, notes = state.audit.resolved(batch_id, group)
+            first, before, told = resolved.get(reason := _reason(group), (group, 0, []))
+            resolved[reason] = first, before + fixed, list(dict.fromkeys([*told, *notes]))
+        for count in state.audit.failed_counts(batch_id, FailedFilter()):
+            place = count.table_name, count.code
+            by_hand[place] = by_hand.get(place, 0) + count.closed
     for name, table in shared.items():
         for refusal in table.refusals:
-            _, fixed, notes = resolved.pop((name, refusal.code), (None, 0, []))
             group = FailureGroup(
                 table_name=name,
                 code=refusal.code,
                 fields=refusal.fields,
                 message=refusal.message,
-                rows=refusal.rows + refusal.mended + fixed,
+                rows=0,
                 record_ids=tuple(fit_text(key, RECORD_ID_BYTES) or "" for key in refusal.keys),
             )
-            found.append(_told(group, refusal.mended + fixed, notes, stored))
-    # What was resolved in its own chunk to the last row is refused in no ledger any more.
+            _, fixed, notes = resolved.pop(_reason(group), (None, 0, []))
+            # A row that a person has resolved stands in the ledger as it was; one that a retry has mended does not.
+            closed = min(fixed, by_hand.get((name, refusal.code), 0))
+            rows = refusal.rows + refusal.mended + fixed - closed
+            by_hand[name, refusal.code] = by_hand.get((name, refusal.code), 0) - closed
+            found.append(_told(replace(group, rows=rows), min(rows, refusal.mended + fixed), notes, stored))
+    # What was mended in its own chunk to the last row is refused in no ledger any more.
     found += [_told(replace(one, rows=fixed), fixed, notes, stored) for one, fixed, notes in resolved.values() if fixed]
     return sorted(found, key=lambda one: (-one.group.rows, one.group.table_name, one.group.code))
+
+
+_Reason = tuple[str, str, str | None, str | None]
+
+
+def _reason(group: FailureGroup) -> _Reason:
+    """What a group is told by, in one batch as in another."""
+    return group.table_name, group.code, group.fields or None, group.message if group.code in OWN_WORDS else None
 
 
 def _other_snapshots(summary: ProjectSummary) -> list[str]:

@@ -106,7 +106,9 @@ class ChunkSpan:
     table_name: str = ""
 
 
-_OWN_WORDS = ("FIELD_CUSTOM_VALIDATION_EXCEPTION", "DUPLICATES_DETECTED")
+OWN_WORDS = ("FIELD_CUSTOM_VALIDATION_EXCEPTION", "DUPLICATES_DETECTED")
+"""Codes whose messages an org's administrator wrote, so that each message is a reason of its own."""
+
 _EXAMPLES = 5
 _TEXT = sa.String()
 _COUNTS = ("source", "extracted", "transformed", "skipped", "loaded", "success", "failed")
@@ -225,7 +227,7 @@ class Readings(Journal):
         records, log = tables.failed_records, tables.audit_log
         # Written out, as Oracle may hold two expressions with binds in them to be different (ORA-00979); and null where
         # there are none, as it has no empty text.
-        codes: list[sa.ColumnElement[str]] = [sa.literal_column(f"'{code}'") for code in _OWN_WORDS]
+        codes: list[sa.ColumnElement[str]] = [sa.literal_column(f"'{code}'") for code in OWN_WORDS]
         own_words = sa.case((records.c.sf_error_code.in_(codes), records.c.sf_error_message), else_=sa.null())
         named = (records.c.table_name, records.c.sf_error_code, records.c.sf_error_fields, own_words)
         of_batch = log.c.batch_id == short_batch_id(batch_id)
@@ -311,7 +313,7 @@ class Readings(Journal):
             .where(records.c.resolved == "Y")
             .group_by(records.c.resolution_notes)
         )
-        if group.code in _OWN_WORDS:
+        if group.code in OWN_WORDS:
             query = query.where(_is(records.c.sf_error_message, group.message))
         with self.read() as connection:
             rows = connection.execute(query).all()
