@@ -95,7 +95,7 @@ def test_the_report_of_a_project_counts_each_row_once_and_tells_what_was_mended(
     assert (issue["code"], issue["rows"], issue["fixed"]) == ("REJECTED_MISSING_PARENT", ORPHANS, ORPHANS - 5)
     assert document["status"] == "partial"
     text = migration.run("report", "--project").stdout
-    assert "- **Batches:** sample, all, mended" in text
+    assert "- **Batch:** sample, all, mended" in text
     # A later batch of one table makes what was proved of it old, and leaves the others.
     migration.run("run", "--batch", "late", "--table", "sales")
     document = migration.document("report", "--project", code=1)
