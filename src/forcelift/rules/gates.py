@@ -139,6 +139,9 @@ def awkward_rows(look: texts.TextLook) -> pl.Series:
     `BROKEN_TEXT` begins with a control character.
     """
     values = look.values
+    if look.byte_range[0] > ord("#") and look.is_ascii_or_thai:
+        # No blank, no control character but U+007F, and not the first of the null literal.
+        return ((values.str.len_bytes() == 0) | look.holds(0x7F)).fill_null(False)
     maybe = values.str.starts_with(" ") | values.str.ends_with(" ") | (values == "") | (values == texts.NULL_LITERAL)
     least, most = look.byte_range
     if least < texts.FIRST_PRINTED:
@@ -191,7 +194,7 @@ def _length_suspects(column: Column, look: texts.TextLook, marked: pl.Series) ->
         return marked.arg_true()
     over = look.over_length(column.length)
     marked = marked.scatter(over, True) if over.len() else marked
-    if column.rule.unicode == "nfc":
+    if column.rule.unicode == "nfc" and not look.is_ascii_or_thai:
         near = look.over_length(column.length // _NFC_GROWTH)
         near = near.filter(texts.may_change_composed(values.gather(near)))
         marked = marked.scatter(near, True) if near.len() else marked

@@ -31,7 +31,7 @@ def text_oddities(look: TextLook, broken: pl.Series) -> Iterator[tuple[str, pl.S
     Args:
         broken: Rows whose bytes could not be read: U+FFFD stands in them by our own hand.
     """
-    if look.is_ascii:
+    if look.is_ascii_or_thai:
         return
     values = look.values
     # One look for a byte each, since most texts hold none of these; a regular expression takes ten times as long.
