@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,14 +17,20 @@ from forcelift.assembly import compile_plan, open_org, open_source, org_snapshot
 from forcelift.audit.readings import FailureGroup
 from forcelift.before.rehearse import (
     LOOKED_UP,
+    MappedId,
     Seed,
     bare_document,
+    ids_lines,
+    mapped_ids,
     narrowed_picklists,
+    scratch_folder,
     seeds,
     unknowable,
     users_document,
+    with_optional,
+    without_ids,
 )
-from forcelift.errors import StorageError, TargetError
+from forcelift.errors import TargetError
 from forcelift.migration import RunOptions, Watcher, run_migration
 from forcelift.people_csv import write_rows
 from forcelift.plan import LoadedPlan, load_plan
@@ -118,14 +122,15 @@ def rehearse_plan(
     settings, clock = settings or RehearseSettings(), clock or SystemClock()
     loaded = load_plan(plan_file)
     folder = Path(loaded.staging()).parent / "rehearsals" / f"{clock.now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-    with _folder(folder, keep=settings.keep):
+    with scratch_folder(folder, keep=settings.keep):
         twin_plan = _retargeted(loaded, folder)
-        org_id, document, seeded, narrowed = _take(loaded, twin_plan, folder, settings, told=told, clock=clock)
+        org_id, document, seeded, narrowed, by_ids = _take(loaded, twin_plan, folder, settings, told=told, clock=clock)
+        twin_plan = replace(twin_plan, plan=without_ids(twin_plan.plan, by_ids))
         unread = unread_notes(document)
         cannot_know = unknowable(
             document, unread, is_prepared=settings.is_prepared, leave_on=loaded.plan.prepare.leave_on
         )
-        cannot_know += narrowed
+        cannot_know += [*narrowed, *ids_lines(by_ids)]
         options = RunOptions(
             batch_id=folder.name,
             tables=settings.tables,
@@ -183,21 +188,6 @@ def foretold_document(one: Foretold) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _folder(folder: Path, *, keep: bool) -> Iterator[None]:
-    try:
-        folder.mkdir(mode=0o700, parents=True)
-    except OSError as error:
-        raise StorageError(
-            f"`{folder}` cannot be made: {error.strerror}", state="nothing was read", hint="check `staging`"
-        ) from error
-    try:
-        yield
-    finally:
-        if not keep:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def _retargeted(loaded: LoadedPlan, folder: Path) -> LoadedPlan:
     """The same plan with a twin as its org, and audit database and staging of its own."""
     plan = loaded.plan
@@ -219,9 +209,9 @@ def _take(
     *,
     told: Told,
     clock: Clock,
-) -> tuple[str, dict[str, Any], dict[str, int], list[str]]:
-    """The org's shape as a twin's file, and the keys of parents that are there. Returns the org's Id, the
-    shape, how many records were taken of each object, and which picklists the shape does not tell all of.
+) -> tuple[str, dict[str, Any], dict[str, int], list[str], list[MappedId]]:
+    """The org's shape as a twin's file, and the keys of parents that are there. Returns the org's Id, the shape, how
+    many records were taken of each object, which picklists the shape does not tell all of, and what goes by Ids.
     """
     only = settings.tables or None
     with open_source(loaded) as source, open_org(loaded, clock=clock) as org:
@@ -248,10 +238,11 @@ def _take(
                         f"validation rules {', '.join(seed.unseen)} of {seed.object} {LOOKED_UP} of the {taken:,} "
                         "records that are in the org already"
                     )
-        _write(folder / "schema.json", document)
         tables = [work.plan for work in compiled.works.values()]
-        narrowed = narrowed_picklists(tables, {table.object: org.describe(table.object) for table in tables})
-        return org.org_id, document, seeded, narrowed
+        by_ids = mapped_ids(tables, describes)
+        document = with_optional(document, by_ids)
+        _write(folder / "schema.json", document)
+        return org.org_id, document, seeded, narrowed_picklists(tables, describes), by_ids
 
 
 def _seed(org: Org, twin: Org, seed: Seed, *, clock: Clock) -> int:

@@ -155,10 +155,7 @@ def test_what_is_foretold_is_what_fails(
         assert not list((tmp_path / "state" / "rehearsals").iterdir()), "nothing is left"
         foretold = _foretold(tmp_path / "keys.csv")
         assert document["parents_taken"] == {"Shop__c": 1, "Region__c": 2}
-        waivers = ("data_profiling", "backup", "automations_off", "dry_run", "sign_off")
-        migration.run("check")
-        for name in (*waivers, "required_fields", "source_keys"):
-            migration.run("checklist", "waive", name, "--by", "A drill", "--reason", "the prediction is tested")
+        waive_all(migration)
         done = migration.run("run")
         assert done.returncode == 1, done.stderr
         failed = _failed(tmp_path)
@@ -180,6 +177,55 @@ def test_a_sample_and_what_prepare_switches_off(
         assert 0 < sum(table["rows"] for table in sample["tables"]) < SALES
         prepared = migration.document("rehearse", "--prepared", code=1)
         assert not [one for one in prepared["foretold"] if one["rule"]]
+
+
+@pytest.mark.slow
+def test_what_is_foretold_of_a_sample_is_what_fails_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, automations: dict[str, Any]
+) -> None:
+    with _migration(tmp_path, monkeypatch, automations) as migration:
+        migration.document("rehearse", "--sample-percent", "20", "--export-keys", "keys.csv", code=1)
+        waive_all(migration)
+        done = migration.run("run", "--sample-percent", "20")
+        assert done.returncode == 1, done.stderr
+        failed = _failed(tmp_path)
+        assert len(failed) > 5
+        assert _foretold(tmp_path / "keys.csv") == failed, "a run draws the same sample"
+
+
+def waive_all(migration: Migration) -> None:
+    """So that the org, a production org, is loaded at all."""
+    migration.run("check")
+    waivers = ("data_profiling", "backup", "automations_off", "dry_run", "sign_off")
+    for name in (*waivers, "required_fields", "source_keys"):
+        migration.run("checklist", "waive", name, "--by", "A drill", "--reason", "the prediction is tested")
+
+
+@pytest.mark.slow
+def test_lookups_by_salesforce_ids_are_left_out_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, automations: dict[str, Any]
+) -> None:
+    """The org takes them, and a twin, whose records have Ids of their own, would refuse them all."""
+    with _migration(tmp_path, monkeypatch, automations) as migration:
+        query = httpx.get(
+            f"{migration.server.url}/services/data/v66.0/query",
+            params={"q": "SELECT Id FROM Shop__c"},
+            headers={"Authorization": f"Bearer {migration.server.access_token}"},
+        )
+        (shop,) = (record["Id"] for record in query.json()["records"])
+        with duckdb.connect(str(tmp_path / "source.duckdb")) as connection:
+            connection.execute(f"UPDATE sales SET shop = '{shop}'")
+        text = migration.plan.read_text(encoding="utf-8")
+        text = text.replace("shop: {field: Shop__r.Code__c, parent: shops}", "shop: Shop__c")
+        migration.plan.write_text(text, encoding="utf-8")
+        document = migration.document("rehearse", "--export-keys", "keys.csv", code=1)
+        assert not document["is_certain"]
+        assert [line[:50] for line in document["cannot_know"]] == ["lookup Sale__c.Shop__c is filled with Salesforce I"]
+        waive_all(migration)
+        assert migration.run("run").returncode == 1
+        failed = _failed(tmp_path)
+        assert len(failed) > 60
+        assert _foretold(tmp_path / "keys.csv") == failed
 
 
 def test_what_a_snapshot_cannot_express_is_said_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from tests.integration.cli_migration import Migration, soql_count
 
+from forcelift.people_csv import read_rows
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.schema_file import schema_from_dict
 from forcelift.twin.server import TwinServer
@@ -175,3 +176,32 @@ def test_what_is_foretold_of_every_kind_is_what_fails(tmp_path: Path, monkeypatc
         assert ("people", "P6") in {(table, key) for table, key, _ in failed}, "the org's record is locked"
         assert ("logs", "4") in {(table, key) for table, key, _ in failed}, "its serial is taken in the org"
         assert ("logs", "9") in {(table, key) for table, key, _ in failed}, "it is in the org, and is inserted"
+
+
+def test_what_profile_foretells_is_what_the_rules_reject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With automations on: by key and code all rows that our rules keep out, but for children of what the org refuses.
+
+    `rehearse` knows these, too (above), since it has the org's rules.
+    """
+    with kinds_migration(tmp_path, monkeypatch) as migration:
+        migration.run("profile", "--export-keys", "found")
+        foretold = {
+            (file.name.partition(".")[0], row["key"], row["code"])
+            for word in ("rejected", "failed")
+            for file in (tmp_path / "found").glob(f"*.{word}.csv")
+            for row in read_rows(file, ("key", "code"))
+        }
+        done = migration.run("run")
+        assert done.returncode == 1, done.stderr
+        failed = failed_rows(tmp_path)
+        rejected = {one for one in failed if one[2].startswith("REJECTED_")}
+        assert len(foretold) > 20
+        assert len(failed) > len(rejected), "what only the org refuses"
+        # A row that the org refuses for something else has the org's reason.
+        instead = {(table, key): code for table, key, code in failed - rejected}
+        assert all((table, key) in instead for table, key, _ in foretold - rejected)
+        refused = {key for table, key, _ in failed if table == "people"}
+        for table, key, code in rejected - foretold:
+            number = int(key.removeprefix("P"))
+            parent = f"P{(number * 7 + 1) % PEOPLE}" if table == "people" else f"P{number}"
+            assert (code, parent in refused) == ("REJECTED_MISSING_PARENT", True), (table, key)
