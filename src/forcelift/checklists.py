@@ -17,8 +17,8 @@ from forcelift.checking import KIND as CHECK
 from forcelift.errors import StateConflict, UsageError
 from forcelift.plan import LoadedPlan, load_plan
 from forcelift.protocols.clock import Clock, SystemClock
-from forcelift.recorded import open_recorded, owner
-from forcelift.state import State, open_state
+from forcelift.recorded import owner
+from forcelift.state import State, open_known_state, open_state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +34,23 @@ class ChecklistReport:
 def before_checklist(plan_file: str | Path, *, clock: Clock | None = None) -> ChecklistReport:
     """How the items before a migration stand, by what is recorded; the org is the one that was looked at last."""
     clock = clock or SystemClock()
-    with open_recorded(plan_file, clock=clock) as (loaded, state):
-        known = _known(loaded, state, clock=clock, org_id=_last_org(loaded, state))
+    loaded = load_plan(plan_file)
+    with open_known_state(loaded, clock=clock) as state:
+        if state is None:
+            # Nothing was done yet: that is what a list of open items says.
+            known = Known(
+                plan_sha256=loaded.sha256,
+                tables=[table.table for table in loaded.plan.tables],
+                org_id=None,
+                audit_where=None,
+                evidence=(),
+                batches=(),
+                backups=(),
+                held=(),
+                now=clock.now(),
+            )
+        else:
+            known = _known(loaded, state, clock=clock, org_id=_last_org(loaded, state))
         return ChecklistReport(
             project=loaded.plan.project,
             org_id=known.org_id,

@@ -262,6 +262,15 @@ def test_a_changed_plan_makes_evidence_stale(production: PreparedOrg) -> None:
     assert (states["dry_run"], states["sign_off"], states["automations_off"]) == ("stale", "stale", "stale")
 
 
+def test_before_anything_was_done_all_items_are_open(production: PreparedOrg) -> None:
+    """A list that nobody has begun is a list, and makes no audit database."""
+    document = production.document("checklist", code=1)
+    assert [item["state"] for item in document["before"]] == ["open"] * 6
+    assert "no audit database" in next(one["evidence"] for one in document["before"] if one["name"] == "audit_tables")
+    assert production.run("checklist").stdout.count("open") >= 6
+    assert not (production.folder / "state").exists()
+
+
 def test_nothing_is_said_of_an_org_that_nobody_has_looked_at(production: PreparedOrg) -> None:
     """What was said before any preflight would be said of every org that the plan ever signs in to."""
     with pytest.raises(UsageError, match="which org"):

@@ -70,6 +70,7 @@ class Known:
     Attributes:
         tables: The plan's.
         org_id: The org that it is about; None where it was never asked.
+        audit_where: Where the audit database is; None while there is none.
         evidence: Of the project, oldest first.
         batches: Of the project, oldest first.
         backups: Of the plan's source.
@@ -82,7 +83,7 @@ class Known:
     plan_sha256: str
     tables: Sequence[str]
     org_id: str | None
-    audit_where: str
+    audit_where: str | None
     evidence: Sequence[Evidence]
     batches: Sequence[Batch]
     backups: Sequence[BackupRow]
@@ -153,6 +154,8 @@ def _profiled(known: Known) -> tuple[ItemState, str]:
 
 
 def _audited(known: Known) -> tuple[ItemState, str]:
+    if known.audit_where is None:
+        return ItemState.OPEN, "there is no audit database yet"
     return ItemState.DONE, known.audit_where
 
 
