@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
 
 from forcelift.audit import LeaseHolder, OrgState, PerformanceRow
@@ -71,6 +72,27 @@ def batch_summary(plan_file: str | Path, batch_id: str | None = None) -> BatchSu
     """What became of a batch so far, from audit database and ledger."""
     with open_recorded(plan_file) as (loaded, state):
         return summarise(state.audit, state.counted, find_batch(loaded, state, batch_id))
+
+
+def automations_off(state: State, *, org_id: str | None = None) -> tuple[str, ...]:
+    """Automations that are, or may be, switched off right now: one line each, with since when and by whom.
+
+    For whatever shows a batch: while there is a line, it has to be said loudly.
+
+    Args:
+        org_id: Of this org only; of all orgs of the audit database if None.
+    """
+    return tuple(map(_off_line, state.audit.open_states(org_id)))
+
+
+def _off_line(one: OrgState) -> str:
+    since = f"{(one.off_at or one.taken_at).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    held = ", ".join(str(holder) for holder in one.holders)
+    state = "off" if one.off_at else "may be off"
+    return (
+        f"{one.kind.replace('_', ' ')} {one.name} of {one.object}: {state} since {since} by {one.taken_by};"
+        f" {f'held by {held}' if held else 'held by nobody: `forcelift restore` puts it back'}"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,8 @@ import pytest
 from tests.integration.prepare_fixtures import BIG, OBJECTS, PRODUCTION, ROWS, SWITCHED, PreparedOrg, prepared_org
 from tests.integration.twin_front_fixtures import TOOLING, tooling
 
+from forcelift.recorded import automations_off, open_recorded
+
 
 @pytest.fixture
 def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PreparedOrg]:
@@ -332,6 +334,11 @@ def test_status_tells_loudly_what_is_off_since_when_and_by_whom(sandbox: Prepare
         assert one["by"]
         (holder,) = one["held_by"]
         assert (holder["kind"], holder["name"]) == ("prepare", "weekend")
+    with open_recorded(sandbox.plan) as (_, state):
+        lines = automations_off(state)
+        assert automations_off(state, org_id="00D000000000000") == ()
+    assert len(lines) == len(off)
+    assert all(" off since 20" in line and "held by" in line and "weekend" in line for line in lines)
     shown = sandbox.run("status").stdout
     assert shown.startswith("WARNING")
     assert off[0]["off_since"][:10] in shown
