@@ -29,6 +29,9 @@ def use(source: Any, table: str) -> None:
     condition = "created >= DATE '2023-01-01' AND tenant <> 'T1'"
     columns = [column.name for column in source.describe(table).columns]
     source.sample(table, columns=columns, where=condition, rows=10)
+    source.figures(table, columns=columns, exact=["ID"], where=condition)
+    slices = [chunk.predicate for chunk in source.plan_chunks(table, where=None, key=["ID"], rows_per_chunk=500)]
+    source.figures(table, columns=columns, exact=[], where=None, slices=slices[:2])
     for chunk in source.plan_chunks(table, where=condition, key=["ID"], rows_per_chunk=500)[:2]:
         source.count(table, where=condition, predicate=chunk.predicate)
         list(source.read(table, columns=columns, where=condition, predicate=chunk.predicate, order_by=["TENANT"]))

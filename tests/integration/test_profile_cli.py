@@ -139,6 +139,8 @@ def test_a_sample_reads_a_share_and_says_so(tmp_path: Path) -> None:
     table = screen.document["tables"][0]
     assert 1_000 <= table["rows"] <= 3_000
     assert "even slices" in table["sample"]
+    assert "by the database itself" in table["counted"]
+    assert "changed meanwhile" not in table["counted"], "SQL counts the very slices that are read"
     assert screen.document["sample_percent"] == "10"
     assert "a sample: " in profile(project, "--sample-percent", "10").out
 
@@ -156,14 +158,17 @@ def test_parents_of_a_sample_are_not_missed(project: Project) -> None:
     assert all(example["value"] == "S9" for one in orphans for example in one["examples"])
 
 
-def test_columns_that_go_nowhere_are_looked_at_if_asked(project: Project) -> None:
+def test_columns_that_go_nowhere_are_judged_if_asked(project: Project) -> None:
+    """Their figures are there in any case."""
     text = project.plan.read_text(encoding="utf-8")
-    project.plan.write_text(text.replace("      EMAIL: Email__c\n", ""), encoding="utf-8")
+    mapped = "      NOTE: {field: Note__c, personal: false}\n"
+    assert mapped in text
+    project.plan.write_text(text.replace(mapped, ""), encoding="utf-8")
     for words, wanted in (((), False), (("--all-columns",), True)):
-        document = profile(project, "--json", "--table", "stores", "--table", "sales", *words).document
-        columns = {one["name"]: one for one in document["tables"][-1]["columns"]}
-        assert ("EMAIL" in columns) == wanted
-    assert (columns["EMAIL"]["is_personal"], columns["EMAIL"]["field"], columns["EMAIL"]["longest"]) == (True, None, 19)
+        table = profile(project, "--json", "--table", "stores", "--table", "sales", *words).document["tables"][-1]
+        (note,) = (one for one in table["columns"] if one["name"] == "NOTE")
+        assert (note["is_personal"], note["field"], note["longest"], note["least"]) == (True, None, 10, None)
+        assert ("mojibake" in {one["kind"] for one in table["findings"] if one["column"] == "NOTE"}) == wanted
 
 
 def test_null_key_stop_is_told_and_does_not_stop_a_profile(project: Project) -> None:

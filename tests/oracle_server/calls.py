@@ -44,6 +44,8 @@ _INTEGER = "BIGINT"
 def call(compiler: Compiler, node: Node, scope: Scope) -> Value:
     """A call, with its arguments compiled."""
     name, arguments, distinct, window = node.parts
+    if name == "GROUPING" and len(arguments) == 1:
+        return Value(f"grouping({compiler.value(arguments[0], scope).sql})", NUMBER, _INTEGER)
     if name in _AGGREGATES or name in _WINDOWS:
         return _aggregate(compiler, name, arguments, distinct, window, scope)
     if name not in _CALLS or distinct or window:
@@ -130,6 +132,9 @@ def _aggregate(compiler: Compiler, name: str, arguments: Any, distinct: bool, wi
         return Value(f"count(*){over}", NUMBER, _INTEGER)
     value = compiler.value(arguments[0], scope)
     unique = "DISTINCT " if distinct else ""
+    if value.type.is_lob and (distinct or name != "COUNT"):
+        # LOBs have no order and are never equal.
+        raise OracleError(932, "-", value.type.name)
     if name == "COUNT":
         return Value(f"count({unique}{value.sql}){over}", NUMBER, _INTEGER)
     if name == "APPROX_COUNT_DISTINCT":
@@ -389,7 +394,7 @@ def _to_number(compiler: Compiler, values: list[Value]) -> Value:
 
 
 _POINT = literal("NLS_NUMERIC_CHARACTERS='.,'")
-_FORMAT = re.compile(r'"[^"]*"|YYYY|MM|DD|HH24|MI|SS|FF[1-9]?|TZR|TZH:TZM|[-/:., ;]')
+_FORMAT = re.compile(r'"[^"]*"|SYYYY|YYYY|MM|DD|HH24|MI|SS|FF[1-9]?|TZR|TZH:TZM|[-/:., ;]')
 _PLACES = {"YYYY": (1, 4), "MM": (6, 2), "DD": (9, 2), "HH24": (12, 2), "MI": (15, 2), "SS": (18, 2)}
 _STRPTIME = {"YYYY": "%Y", "MM": "%m", "DD": "%d", "HH24": "%H", "MI": "%M", "SS": "%S", "FF": "%f", "FF6": "%f"}
 
@@ -426,6 +431,9 @@ def _to_char(compiler: Compiler, values: list[Value]) -> Value:
     for word in _elements(values[1]):
         if word in _PLACES:
             parts.append(f"substr({clock}, {_PLACES[word][0]}, {_PLACES[word][1]})")
+        elif word == "SYYYY":
+            # A blank stands where years before Christ, which this server does not have, have their sign.
+            parts.append(f"' ' || substr({clock}, 1, 4)")
         elif word.startswith("FF"):
             if value.type.kind == "DATE":
                 raise OracleError(1821, detail="date format not recognized")
@@ -572,6 +580,11 @@ def _cast_to_text(compiler: Compiler, values: list[Value]) -> Value:
         return Value(f"ora_of_bytes({values[0].sql})", varchar(4000))
     store.has_broken_text = True
     return Value(f"ora_of_utf8_bytes({values[0].sql})", varchar(4000))
+
+
+@_taught("UTL_RAW.LENGTH", 1)
+def _raw_length(compiler: Compiler, values: list[Value]) -> Value:
+    return Value(f"octet_length({values[0].sql})", NUMBER, _INTEGER)
 
 
 @_taught("XMLTYPE", 1)

@@ -366,13 +366,25 @@ class Compiler:
                 raise not_taught("ROWNUM beside GROUP BY, DISTINCT or ORDER BY; put the inner query in parentheses")
             tail += f" LIMIT {limit}"
         if groups:
-            tail += " GROUP BY " + ", ".join(self.value(one, scope).sql for one in groups)
+            tail += " GROUP BY " + self._grouped(groups, scope)
         if having:
             tail += " HAVING " + self.condition(having, scope)
         if order:
             tail += " ORDER BY " + ", ".join(self._order_term(one, outputs, scope) for one in order)
         columns = ", ".join(f'{one.value.sql} AS "c{at}"' for at, one in enumerate(outputs))
         return Compiled(f"SELECT {'DISTINCT ' if distinct else ''}{columns}{tail}", outputs)
+
+    def _grouped(self, groups: Any, scope: Scope) -> str:
+        if groups[0].kind == "grouping sets":
+            sets = (", ".join(self._group_key(one, scope) for one in part) for part in groups[0].parts)
+            return "GROUPING SETS (" + ", ".join(f"({one})" for one in sets) + ")"
+        return ", ".join(self._group_key(one, scope) for one in groups)
+
+    def _group_key(self, node: Node, scope: Scope) -> str:
+        value = self.value(node, scope)
+        if value.type.is_lob:
+            raise OracleError(932, "-", value.type.name, position=node.at)
+        return value.sql
 
     def _outputs(self, items: Any, scope: Scope) -> list[Output]:
         outputs = []

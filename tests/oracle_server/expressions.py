@@ -124,6 +124,8 @@ def as_text(value: Value) -> str:
         return value.sql
     if value.type.is_number:
         return f"ora_text({raw_number(value)})"
+    if value.type.kind == "BINARY_DOUBLE":
+        return f"ora_double_text({value.sql})"
     if value.type.kind == "ROWID":
         return f"ora_rowid_text({value.sql})"
     if value.type.kind == "RAW":

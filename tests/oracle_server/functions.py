@@ -95,10 +95,22 @@ def utf8_bytes(text: str) -> bytes:
     return "".join(parts).encode("utf-8", "surrogateescape")
 
 
+def _double_text(value: float) -> str:
+    """17 digits and an exponent of three: `1.0000000000000001E-001`, `2.5E+000`; `Nan`, `Inf`, `-Inf`."""
+    if value != value:
+        return "Nan"
+    if value in (float("inf"), float("-inf")):
+        return "Inf" if value > 0 else "-Inf"
+    digits, _, exponent = format(value, ".16E").partition("E")
+    digits = digits.rstrip("0")
+    return f"{digits}{'0' if digits.endswith('.') else ''}E{exponent[0]}{int(exponent[1:]):03d}"
+
+
 _FUNCTIONS: dict[str, tuple[Callable[..., Any], list[str], str]] = {
     "ora_num": (of_text, ["VARCHAR"], "BLOB"),
     "ora_num_double": (_of_double, ["DOUBLE"], "BLOB"),
     "ora_plain": (_plain, ["BLOB"], "VARCHAR"),
+    "ora_double_text": (_double_text, ["DOUBLE"], "VARCHAR"),
     "ora_text": (number_text, ["BLOB"], "VARCHAR"),
     "ora_text_minimal": (values.minimal_text, ["BLOB"], "VARCHAR"),
     "ora_add": (_binary(CONTEXT.add), ["BLOB", "BLOB"], "BLOB"),

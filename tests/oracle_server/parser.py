@@ -493,9 +493,24 @@ class Parser:
         where = self.expression() if self.takes("WHERE") else None
         if self.sees("CONNECT") or self.sees("START"):
             raise not_taught("CONNECT BY")
-        groups = self.expressions() if self.takes("GROUP", "BY") else []
+        groups = self._groups() if self.takes("GROUP", "BY") else []
         having = self.expression() if self.takes("HAVING") else None
         return Node("select", (distinct, tuple(items), tuple(tables), where, tuple(groups), having), at)
+
+    def _groups(self) -> list[Node]:
+        at = self.here.at
+        if not self.takes("GROUPING", "SETS"):
+            return self.expressions()
+        self.expect("(")
+        sets: list[tuple[Node, ...]] = []
+        while True:
+            self.expect("(")
+            sets.append(tuple(self.expressions()))
+            self.expect(")")
+            if not self.takes(","):
+                break
+        self.expect(")")
+        return [Node("grouping sets", tuple(sets), at)]
 
     def _item(self) -> tuple[Node, str | None, str]:
         start = self.here.at

@@ -17,6 +17,7 @@ from forcelift.before.profile import circles
 from forcelift.before.profile.oddities import EraCount, personal_signs, text_oddities
 from forcelift.before.profile.page import html_page
 from forcelift.before.profile.records import Acceptance, Action, Example, Finding, Profile, TableProfile
+from forcelift.before.profile.single_keys import do_rise
 from forcelift.before.profile.sink import FindingSink
 from forcelift.before.profile.sketch import SIZE, DistinctSketch
 from forcelift.before.profile.slices import even
@@ -254,7 +255,8 @@ def test_the_page_escapes_what_stands_in_the_data_and_fetches_nothing() -> None:
     shown = finding(column=hostile, examples=(Example(key=hostile, value=hostile),), facts=(("sign", hostile),))
     table = TableProfile(
         table=hostile, object=hostile, key=(hostile,), rows=0, rows_estimate=None, sample=hostile, null_keys=0,
-        distinct_keys=0, repeated_keys=0, copies_equal=0, copies_by_rule=0, to_send=0, rejected=0, dropped=0, failed=0,
+        counted=hostile, distinct_keys=0, repeated_keys=0, copies_equal=0, copies_by_rule=0, to_send=0, rejected=0,
+        dropped=0, failed=0,
         rejected_by=(), columns=(), findings=(shown,), fingerprint="", seconds=0.0,
     )  # fmt: skip
     profile = Profile(
@@ -267,3 +269,25 @@ def test_the_page_escapes_what_stands_in_the_data_and_fetches_nothing() -> None:
     assert re.findall(r"""<[^>]*\b(?:src|href)\s*=\s*["']?([^"'>\s]*)""", page) == ["data:,"]
     assert "url(" not in page
     assert "@import" not in page
+
+
+@pytest.mark.parametrize(
+    ("frames", "rises"),
+    [
+        ([[1, 2, 5], [6, 7]], True),
+        ([[1, 2], [], [3]], True),
+        ([], True),
+        ([[1, 2, 2]], False),
+        ([[1, 2], [2]], False),
+        ([[3, 2]], False),
+        ([[1, None, 2]], False),
+        ([[-(2**63), 2**63 - 1]], True),
+        ([["1", "2"]], False),
+    ],
+)
+def test_keys_that_rise_do_not_repeat(frames: list[list[int | str | None]], rises: bool) -> None:
+    given = (
+        pl.DataFrame({"k": pl.Series(part, dtype=pl.String if isinstance((part or [0])[0], str) else pl.Int64)})
+        for part in frames
+    )
+    assert do_rise("k", given) == rises

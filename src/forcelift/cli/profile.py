@@ -17,7 +17,7 @@ from forcelift.cli.options import json_option, plan_option
     metavar="PERCENT",
     help="Read only so much of each table, evenly from its first to its last rows",
 )
-@click.option("--all-columns", is_flag=True, help="Look at columns that the plan does not load, too")
+@click.option("--all-columns", is_flag=True, help="Search columns that the plan does not load for defects, too")
 @click.option(
     "--export-keys",
     "export",
@@ -46,8 +46,9 @@ def profile(
 ) -> int | None:
     """Find what would fail, beforehand
 
-    Reads each table once and has the plan's own rules judge its rows: how many would be rejected, dropped or changed
-    and why, with examples; and what the columns are like. Ends with 1 while a finding is neither mended nor accepted.
+    Has the plan's own rules judge the rows of each table: how many would be rejected, dropped or changed and why, with
+    examples; and says what the columns are like, by SQL where the source is a database. Ends with 1 while a finding is
+    neither mended nor accepted.
     Example:
 
       forcelift profile --html profile.html

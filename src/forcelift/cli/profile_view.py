@@ -54,6 +54,7 @@ def _show_table(console: Console, table: TableProfile) -> None:
     heads = ("column", "field", "nulls", "different", "least", "most", "average", "longest", "field length")
     for line in table_lines(heads, rows, left=(0, 1, 4, 5)):
         console.print(line)
+    console.print(table.counted)
     for finding in table.findings:
         _show_finding(console, finding)
     if not table.findings:
@@ -64,10 +65,10 @@ def _column_row(column: ColumnProfile) -> tuple[str, ...]:
     near = "" if column.distinct_is_exact else "~"
     average = column.average_length if column.average is None else column.average
     return (
-        column.name,
+        column.name if column.name.isprintable() else repr(column.name),
         column.field or "-",
         count(column.nulls),
-        f"{near}{column.distinct:,}",
+        "-" if column.distinct is None else f"{near}{column.distinct:,}",
         _short(column.least, column),
         _short(column.most, column),
         "-" if average is None else f"{average:,.1f}",

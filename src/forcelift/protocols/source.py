@@ -5,8 +5,8 @@ A chunk's predicate belongs to the adapter: the rest of the program stores it as
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Protocol, runtime_checkable
@@ -127,6 +127,73 @@ class AnswersSql(Protocol):
 
         Raises:
             SourceError: The source does not take it.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnFigures:
+    """One column as its database counts it.
+
+    Attributes:
+        present: Rows that have a value.
+        distinct: Different values, nulls apart; None where the database compares no such values (LOBs), and then there
+            are no extremes either.
+        least, most: As text, cut where long. Of texts by the order of code points.
+        average: Of numbers.
+        shortest, longest, average_length: In characters; of what is no text in bytes.
+        top: The most frequent values and their rows, the most frequent first; None if there are too many to count.
+    """
+
+    name: str
+    present: int
+    distinct: int | None = None
+    distinct_is_exact: bool = True
+    least: str | None = None
+    most: str | None = None
+    average: float | None = None
+    shortest: int | None = None
+    longest: int | None = None
+    average_length: float | None = None
+    top: tuple[tuple[str, int], ...] | None = None
+
+    def evolve(self, **changes: Any) -> ColumnFigures:
+        """The same with some figures changed."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableFigures:
+    """A table as its database counts it.
+
+    Attributes:
+        columns: By name. Columns are left out of which SQL would tell something else than what is read.
+        told: In words how it was counted: what follows "columns were counted".
+    """
+
+    rows: int
+    columns: Mapping[str, ColumnFigures]
+    told: str
+
+
+@runtime_checkable
+class CountsColumns(Protocol):
+    """A database that counts what its columns hold by SQL of its own, so that no row travels for it."""
+
+    def figures(
+        self,
+        table: str,
+        *,
+        columns: Sequence[str],
+        exact: Collection[str],
+        where: str | None,
+        slices: Sequence[Predicate] | None = None,
+    ) -> TableFigures:
+        """Figures of columns, of the rows within `where` and one of the slices, in the one state that reads see.
+
+        Args:
+            exact: Columns whose different values are counted exactly, even where the database could do it nearly.
+            slices: As `plan_chunks` made them; None for the whole table.
         """
         ...
 

@@ -8,7 +8,7 @@ Re-run:  a chunk is a range of rowids, or of the key for views; it finds the sam
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -19,8 +19,18 @@ import pyarrow as pa
 
 from forcelift.embedded import connect
 from forcelift.errors import SourceError
-from forcelift.protocols.source import ADDRESS, ChunkPredicate, Column, Predicate, SourceTable
+from forcelift.protocols.source import (
+    ADDRESS,
+    ChunkPredicate,
+    Column,
+    ColumnKind,
+    Predicate,
+    SourceTable,
+    TableFigures,
+)
+from forcelift.source.duckdb_figures import DUCKDB_FIGURES, duckdb_figure
 from forcelift.source.duckdb_session import allow_sort, configure, duckdb_errors, new_cursor
+from forcelift.source.figures import figures_of
 from forcelift.source.misfits import table_of, with_misfits
 from forcelift.source.names import UNTOUCHED, pick_columns, quote, quote_text, require_file, unknown_table
 from forcelift.source.types import duckdb_column, duckdb_expression, duckdb_misfit, schema_of
@@ -186,6 +196,28 @@ class DuckdbSource:
         """The rows of a query of the plan, at most so many; the database is open for reading only."""
         with duckdb_errors("a query of the plan's `checks`"), self._cursor() as cursor:
             return cursor.execute(sql).fetchmany(rows_max)
+
+    def figures(
+        self,
+        table: str,
+        *,
+        columns: Sequence[str],
+        exact: Collection[str],
+        where: str | None,
+        slices: Sequence[Predicate] | None = None,
+    ) -> TableFigures:
+        """Counted by DuckDB, different values nearly (HyperLogLog)."""
+        described = self.describe(table)
+        wanted = [one for one in pick_columns(described, columns) if one.kind is not ColumnKind.UNSUPPORTED]
+        tails = [self._from(table, where, one) for one in (slices if slices is not None else [None])]
+        return figures_of(
+            described,
+            [duckdb_figure(column) for column in wanted],
+            dialect=DUCKDB_FIGURES,
+            exact=exact,
+            tails=tails,
+            ask=lambda query: self._rows(query, what=f"table `{table}`"),
+        )
 
     def close(self) -> None:
         """Close the database; readers that are still at work fail."""

@@ -26,7 +26,9 @@ from forcelift.protocols.source import (
     Predicate,
     SharedSnapshot,
     SourceTable,
+    TableFigures,
 )
+from forcelift.source.figures import figures_of
 from forcelift.source.names import UNTOUCHED, quote
 from forcelift.source.oracle_address import Address
 from forcelift.source.oracle_advice import slow_statement
@@ -35,6 +37,7 @@ from forcelift.source.oracle_catalog import Shape, describe_shape, extents, find
 from forcelift.source.oracle_columns import OracleColumn
 from forcelift.source.oracle_cuts import cut_again, cut_by_extents, cut_by_key, cut_by_package
 from forcelift.source.oracle_errors import CallTimeout, oracle_errors
+from forcelift.source.oracle_figures import oracle_dialect, oracle_figure
 from forcelift.source.oracle_session import (
     SESSIONS_MAX,
     Sessions,
@@ -43,6 +46,7 @@ from forcelift.source.oracle_session import (
     current_scn,
     fetch,
     fetch_exact,
+    fetch_readable,
 )
 from forcelift.source.oracle_slices import count_rows, slice_tail
 from forcelift.source.oracle_types import decoded
@@ -277,6 +281,32 @@ class OracleSource:
         """The rows of a query of the plan as they are now, at most so many; as a subquery it can change nothing."""
         with self._sessions.session(action="check") as connection, oracle_errors("a query of the plan's `checks`"):
             return fetch_exact(connection, f"SELECT * FROM ({sql.strip().rstrip(';')}\n)", rows_max=rows_max)
+
+    def figures(
+        self,
+        table: str,
+        *,
+        columns: Sequence[str],
+        exact: Collection[str],
+        where: str | None,
+        slices: Sequence[Predicate] | None = None,
+    ) -> TableFigures:
+        """Counted by the server, different values nearly where it can (12.1.0.2)."""
+        with self._sessions.session(action="profile") as connection:
+            shape = self._shape(connection, table)
+            found = [oracle_figure(one) for one in shape.pick(columns)]
+            with self._guarded(table, where):
+                return figures_of(
+                    shape.table,
+                    [one for one in found if one is not None],
+                    dialect=oracle_dialect(connection),
+                    exact=exact,
+                    tails=[
+                        slice_tail(shape, scn=self._scn, where=where, predicate=one)
+                        for one in (slices if slices is not None else [None])
+                    ],
+                    ask=lambda query: fetch_readable(connection, query),
+                )
 
     def close(self) -> None:
         """End the sessions."""

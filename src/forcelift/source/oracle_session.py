@@ -197,6 +197,19 @@ def fetch(connection: oracledb.Connection, query: str, **binds: Any) -> list[tup
         return list(cursor.execute(query, binds).fetchall())
 
 
+def fetch_readable(connection: oracledb.Connection, query: str) -> list[tuple[Any, ...]]:
+    """All rows of a small query, broken text with U+FFFD: the driver's own way is to give up on such a row."""
+
+    def lenient(cursor: oracledb.Cursor, metadata: oracledb.FetchInfo) -> oracledb.Var | None:
+        if metadata.type_code not in (oracledb.DB_TYPE_VARCHAR, oracledb.DB_TYPE_NVARCHAR):
+            return None
+        return cursor.var(metadata.type_code, arraysize=cursor.arraysize, encoding_errors="replace")
+
+    with connection.cursor() as cursor:
+        cursor.outputtypehandler = lenient
+        return list(cursor.execute(query).fetchall())
+
+
 def fetch_exact(connection: oracledb.Connection, query: str, *, rows_max: int) -> list[tuple[Any, ...]]:
     """The first rows of a query, numbers as decimals: the driver's own way is binary floats, which lose cents."""
     with connection.cursor() as cursor:

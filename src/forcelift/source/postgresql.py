@@ -14,11 +14,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from forcelift.protocols.source import ChunkPredicate, Predicate, SharedSnapshot, SourceTable
+from forcelift.protocols.source import ChunkPredicate, Predicate, SharedSnapshot, SourceTable, TableFigures
 from forcelift.source.broken_text import as_utf8
+from forcelift.source.figures import figures_of
 from forcelift.source.names import quote
 from forcelift.source.postgresql_address import address_column, among_condition
 from forcelift.source.postgresql_catalog import Shape, describe_shape, find_relation, parts, planned_rows, relations
+from forcelift.source.postgresql_figures import POSTGRESQL_FIGURES, postgresql_figure
 from forcelift.source.postgresql_session import (
     Address,
     Connection,
@@ -181,6 +183,32 @@ class PostgresqlSource:
         """The rows of a query of the plan, at most so many, in the one read-only state that all reads see."""
         with self._sessions.session() as connection, postgres_errors("a query of the plan's `checks`"):
             return fetch(connection, f"SELECT * FROM ({sql.strip().rstrip(';')}) AS asked LIMIT {rows_max}")
+
+    def figures(
+        self,
+        table: str,
+        *,
+        columns: Sequence[str],
+        exact: Collection[str],
+        where: str | None,
+        slices: Sequence[Predicate] | None = None,
+    ) -> TableFigures:
+        """Counted by the server, different values exactly."""
+        with self._sessions.session() as connection:
+            shape = self._shape(connection, table)
+            found = [postgresql_figure(one, is_text_sound=not self._check_text) for one in shape.pick(columns)]
+            with postgres_errors(table):
+                return figures_of(
+                    shape.table,
+                    [one for one in found if one is not None],
+                    dialect=POSTGRESQL_FIGURES,
+                    exact=exact,
+                    tails=[
+                        slice_tail(shape, where=where, predicate=one)
+                        for one in (slices if slices is not None else [None])
+                    ],
+                    ask=lambda query: fetch(connection, query),
+                )
 
     def close(self) -> None:
         """End the sessions; the snapshot ends with them."""

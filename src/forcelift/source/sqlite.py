@@ -24,11 +24,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from forcelift.errors import SourceChanged
-from forcelift.protocols.source import ADDRESS, ChunkPredicate, Column, ColumnKind, Predicate, SourceTable
+from forcelift.protocols.source import (
+    ADDRESS,
+    ChunkPredicate,
+    Column,
+    ColumnKind,
+    Predicate,
+    SourceTable,
+    TableFigures,
+)
 from forcelift.source.broken_text import as_utf8
+from forcelift.source.figures import figures_of
 from forcelift.source.misfits import table_of
 from forcelift.source.names import pick_columns, quote, quote_text, require_file, unknown_table
 from forcelift.source.sqlite_columns import Reading, reading, with_misfit_parts
+from forcelift.source.sqlite_figures import SQLITE_FIGURES, sqlite_figure
 from forcelift.source.sqlite_queries import (
     Shape,
     among_condition,
@@ -188,6 +198,30 @@ class SqliteSource:
         """The rows of a query of the plan, at most so many; the database is open for reading only."""
         with self._connection() as connection, errors(None, place=str(self.path)):
             return fetch(connection, sql, rows_max=rows_max)
+
+    def figures(
+        self,
+        table: str,
+        *,
+        columns: Sequence[str],
+        exact: Collection[str],
+        where: str | None,
+        slices: Sequence[Predicate] | None = None,
+    ) -> TableFigures:
+        """Counted by SQLite, different values exactly."""
+        with self._connection() as connection, errors(table):
+            shape = self._shape(connection, table)
+            picked = pick_columns(shape.table, columns)
+            tails = [rows_from(shape, where=where, predicate=one) for one in (slices if slices is not None else [None])]
+            found = [sqlite_figure(column) for column in picked]
+            return figures_of(
+                shape.table,
+                [one for one in found if one is not None],
+                dialect=SQLITE_FIGURES,
+                exact=exact,
+                tails=tails,
+                ask=lambda query: fetch(connection, query),
+            )
 
     def close(self) -> None:
         """Close connections that are still open; call it when nobody reads any more."""

@@ -13,7 +13,8 @@ from forcelift.before.profile.statistics import ColumnStatistics, shown_values
 from forcelift.before.profile.world import ProfileWorld
 from forcelift.jobs.work import TableWork
 from forcelift.protocols.org import FieldDescribe
-from forcelift.protocols.source import BROKEN_TEXT, ColumnKind
+from forcelift.protocols.source import BROKEN_TEXT, ColumnFigures, ColumnKind, TableFigures
+from forcelift.protocols.source import Column as SourceColumn
 from forcelift.rules import plain_text
 from forcelift.rules.column import Column, Form
 from forcelift.rules.texts import TextLook, decode
@@ -28,6 +29,8 @@ class ColumnLook:
     codec: str | None
     is_text: bool
     is_classified: bool
+    is_read: bool = True  # with the rows; else a sample is all that is seen of it
+    is_judged: bool = True  # what is odd in it is a finding
     typed: pl.DataType | None = None
     eras: EraCount | None = None
 
@@ -43,8 +46,15 @@ class ColumnLook:
             self.statistics.add(shown, look)
         if self.eras is not None and (shown.dtype == pl.String or shown.dtype.is_temporal()):
             self.eras.add(shown)
-        if self.is_text and look is not None and not look.is_ascii:
+        if self.is_judged and self.is_text and look is not None and not look.is_ascii:
             yield from text_oddities(look, broken_rows(values, self.codec))
+
+    def add_sample(self, values: pl.Series) -> None:
+        """Take in rows of a sample, where no others are read."""
+        shown = shown_values(values, self.codec)
+        if self.typed is not None and shown.dtype == pl.String:
+            shown = shown.cast(self.typed, strict=False)
+        self.statistics.add_sample(shown)
 
     def texts(self, values: pl.Series) -> pl.Series:
         """Values as people read them."""
@@ -53,7 +63,7 @@ class ColumnLook:
 
     def personal_sign(self) -> tuple[str, float] | None:
         """What makes the column look personal, if the plan does not say whether it is."""
-        return None if self.is_classified else personal_signs(self.name, self.statistics.sample)
+        return None if self.is_classified or not self.is_judged else personal_signs(self.name, self.statistics.sample)
 
 
 def broken_rows(values: pl.Series, codec: str | None) -> pl.Series:
@@ -63,17 +73,23 @@ def broken_rows(values: pl.Series, codec: str | None) -> pl.Series:
     return values.str.starts_with(BROKEN_TEXT).fill_null(False).arg_true()
 
 
-def column_looks(world: ProfileWorld, work: TableWork) -> dict[str, ColumnLook]:
-    """The columns of a table that are looked at, by name."""
-    wanted = set(work.rules.source_columns)
-    if world.all_columns:
-        wanted |= {column.name for column in work.source.columns if column.kind is not ColumnKind.UNSUPPORTED}
+def column_looks(world: ProfileWorld, work: TableWork, figures: TableFigures | None) -> dict[str, ColumnLook]:
+    """All columns of a table that can be read, by name.
+
+    Args:
+        figures: What its database counts; of columns that it leaves out the rows are looked at.
+    """
+    mapped = frozenset(work.rules.source_columns)
     fields = world.fields[work.plan.table]
     looks = {}
     for source in work.source.columns:
-        if source.name not in wanted:
+        if source.kind is ColumnKind.UNSUPPORTED:
             continue
         rules = _rules_of(work, source.name)
+        is_judged = source.name in mapped or world.all_columns
+        counted = None if figures is None else figures.columns.get(source.name)
+        if counted is not None and is_judged and not _is_all_told(source, rules, counted):
+            counted = None
         rule = work.plan.fields.get(source.name)
         target = _field_of(work, source.name, fields)
         is_classified = rule is not None and rule.personal is not None
@@ -92,15 +108,28 @@ def column_looks(world: ProfileWorld, work: TableWork) -> dict[str, ColumnLook]:
                 is_personal=source.name in work.rules.personal_columns or is_unmapped_text,
                 is_classified=is_classified,
                 words=words,
+                counted=counted,
+                rows=0 if figures is None else figures.rows,
             ),
             name=source.name,
             codec=codec,
             is_text=source.kind is ColumnKind.TEXT or codec is not None,
             is_classified=is_classified,
+            is_read=is_judged or counted is None,
+            is_judged=is_judged,
             typed=_typed(source.arrow),
             eras=EraCount() if rules is not None and rules.form in (Form.DATE, Form.DATETIME) else None,
         )
     return looks
+
+
+def _is_all_told(source: SourceColumn, rules: Column | None, counted: ColumnFigures) -> bool:
+    """Whether the database's figures are those of the values as the plan reads them."""
+    if counted.distinct is None:
+        return False
+    # Numbers that are stored as texts have an order and an average that the database does not know.
+    is_number = rules is not None and rules.form is Form.NUMBER
+    return not (is_number and source.kind is ColumnKind.TEXT and counted.average is None and counted.present)
 
 
 def _typed(kind: pa.DataType) -> pl.DataType | None:

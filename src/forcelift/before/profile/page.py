@@ -79,7 +79,10 @@ def _table(table: TableProfile) -> str:
         ]
     )
     columns = "".join(_column(column, rows=table.rows) for column in table.columns)
-    return f'{head}{note}{fate}{_findings(table)}<h3>Columns</h3><div class="columns">{columns}</div></section>'
+    counted = f'<p class="soft">{escape(_sentence(table.counted))}</p>'
+    return (
+        f'{head}{note}{fate}{_findings(table)}<h3>Columns</h3>{counted}<div class="columns">{columns}</div></section>'
+    )
 
 
 def _findings(table: TableProfile) -> str:
@@ -132,7 +135,9 @@ def _column(column: ColumnProfile, *, rows: int) -> str:
         of = f"values of {column.values.rows:,} sampled rows" if column.values.is_sample else "values"
         plots.append(_plot(column.values, of, column))
     if column.lengths is not None:
-        plots.append(_plot(column.lengths, "lengths in characters", column, limit=column.field_length))
+        of = "lengths in characters"
+        of += f" of {column.lengths.rows:,} sampled rows" if column.lengths.is_sample else ""
+        plots.append(_plot(column.lengths, of, column, limit=column.field_length))
     return (
         f'<div class="column"><header><b>{escape(column.name)}</b><span>{personal}</span></header>'
         f'<p class="facts">{escape(kind)}</p><dl>{shown}</dl>{"".join(plots)}{_top(column)}</div>'
@@ -157,7 +162,9 @@ def _highest(histogram: Histogram) -> str:
 def _figures(column: ColumnProfile, rows: int) -> list[tuple[str, str]]:
     share = f" ({column.nulls / rows:.1%})" if rows and column.nulls else ""
     near = "" if column.distinct_is_exact else "~"
-    figures = [("nulls", f"{column.nulls:,}{share}"), ("different values", f"{near}{column.distinct:,}")]
+    figures = [("nulls", f"{column.nulls:,}{share}")]
+    if column.distinct is not None:
+        figures.append(("different values", f"{near}{column.distinct:,}"))
     if column.least is not None and column.most is not None:
         figures += [("least", _readable(column.least)), ("most", _readable(column.most))]
     if column.average is not None:

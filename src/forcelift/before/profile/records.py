@@ -129,7 +129,8 @@ class ColumnProfile:
     """One column in figures.
 
     Attributes:
-        distinct: Different values, nulls apart; about that many unless `distinct_is_exact`.
+        distinct: Different values, nulls apart; about that many unless `distinct_is_exact`. None where the source
+            compares no such values (LOBs) and they were not read.
         least, most: As text; None where the column is personal or has no value.
         average: Of numbers.
         shortest, longest, average_length: In characters, of texts.
@@ -145,7 +146,7 @@ class ColumnProfile:
     is_personal: bool
     is_classified: bool
     nulls: int
-    distinct: int
+    distinct: int | None
     distinct_is_exact: bool
     least: str | None
     most: str | None
@@ -172,6 +173,7 @@ class TableProfile:
         to_send, rejected, dropped: What the engine would do; their sum is `rows`.
         failed: Of those to send, rows whose lookup the link pass would refuse.
         sample: None, or in a sentence which part was read.
+        counted: In a sentence how the figures of the columns were taken.
         rejected_by: Rows by the code that decides.
     """
 
@@ -181,6 +183,7 @@ class TableProfile:
     rows: int
     rows_estimate: int | None
     sample: str | None
+    counted: str
     null_keys: int
     distinct_keys: int
     repeated_keys: int

@@ -1,6 +1,7 @@
-"""Profile one table: one pass over its rows, behind a scan of its keys.
+"""Profile one table: its database counts the columns, a scan looks at its keys, and one pass over the rows judges them.
 
-Reads:  the table's slices; before that its key columns, where the source does not promise that no key repeats.
+Reads:  figures of all columns, by SQL where the source is a database; the table's slices, of them the columns that the
+        plan maps; before that its key columns, where the source does not promise that no key repeats.
 Writes: scratch files: decisions on repeated keys, the keys that would be sent, the lookups of a link pass.
 
 What the plan's rules decide is decided by the engine's own compiled rules, so that the numbers are those of a run. Rows
@@ -20,15 +21,17 @@ import pyarrow.parquet as pq
 from forcelift.before.profile.catalogue import CIRCLE, MIXED_ERAS, PERSONAL
 from forcelift.before.profile.circles import CircleRows, Circles
 from forcelift.before.profile.columns import ColumnLook, column_looks
+from forcelift.before.profile.counting import count_columns, how_counted, look_at_sample
 from forcelift.before.profile.records import Action, TableProfile
 from forcelift.before.profile.repeated import RepeatedRows
 from forcelift.before.profile.report import findings_of
+from forcelift.before.profile.single_keys import do_rise, is_counted_single, key_number
 from forcelift.before.profile.sink import FindingSink, Found
 from forcelift.before.profile.slices import Slices, cut
 from forcelift.before.profile.world import ProfileWorld
-from forcelift.jobs.repeats import Repeats, find_repeats
+from forcelift.jobs.repeats import Repeats, cannot_repeat, find_repeats
 from forcelift.jobs.work import TableWork
-from forcelift.protocols.source import Predicate
+from forcelift.protocols.source import Predicate, TableFigures
 from forcelift.rules import ChunkCleaner, Cleaned, DuplicateDecisions, ParentKeys, frame_of
 from forcelift.rules.findings import Findings
 from forcelift.rules.gates import QUIET_CHANGES, rows_to_clean
@@ -74,7 +77,8 @@ class TableScan:
         self.accepted_file = folder / "accepted.parquet"
         self.links_file = folder / "links.parquet"
         self.sink = FindingSink(work.plan.table, personal=frozenset(work.rules.personal_columns), folder=world.export)
-        self._looks: dict[str, ColumnLook] = column_looks(world, self.work)
+        self._looks: dict[str, ColumnLook] = {}
+        self._figures: TableFigures | None = None
         self._repeated = RepeatedRows(folder, memory_mb=max(64, world.memory_mb // 4))
         self._accepted: pq.ParquetWriter | None = None
         self._links: pq.ParquetWriter | None = None
@@ -88,6 +92,9 @@ class TableScan:
         """Read the table."""
         world, work = self._world, self.work
         slices = self._slices = cut(world, work)
+        self._figures = figures = count_columns(world, work, slices)
+        self._looks = column_looks(world, work, figures)
+        look_at_sample(world, work, self._looks)
         decisions = self._decide(slices)
         try:
             for number, predicate in slices.read:
@@ -103,6 +110,8 @@ class TableScan:
                     writer.close()
 
     def _decide(self, slices: Slices) -> DuplicateDecisions | None:
+        if self._no_key_repeats(slices):
+            return None
         path = self._folder / "duplicates.parquet"
 
         def save(write: Callable[[Path], object]) -> None:
@@ -117,6 +126,14 @@ class TableScan:
             memory_mb=max(64, self._world.memory_mb // 4),
         )
         return DuplicateDecisions.load(path) if self._repeats.keys else None
+
+    def _no_key_repeats(self, slices: Slices) -> bool:
+        name = key_number(self.work)
+        if name is None or cannot_repeat(self.work):
+            return False
+        if self._figures is not None:
+            return is_counted_single(name, self._figures)
+        return do_rise(name, (frame for _, one in slices.read for frame in self._frames([name], one)))
 
     def _frames(self, columns: Sequence[str], predicate: Predicate) -> Iterator[pl.DataFrame]:
         """The rows of a slice in frames of about `batch_rows`, whatever pieces the source gives."""
@@ -143,7 +160,8 @@ class TableScan:
 
     def _scan_slice(self, number: int, predicate: Predicate, decisions: DuplicateDecisions | None) -> None:
         judge = _Judge(self, number, decisions)
-        columns = list(dict.fromkeys([*self.work.rules.source_columns, *self._looks]))
+        read = (name for name, look in self._looks.items() if look.is_read)
+        columns = list(dict.fromkeys([*self.work.rules.source_columns, *read]))
         for frame in self._frames(columns, predicate):
             texts = {values.name: TextLook(values) for values in frame if values.dtype == pl.String}
             suspects = rows_to_clean(
@@ -176,6 +194,8 @@ class TableScan:
     def _look(self, frame: pl.DataFrame, texts: Mapping[str, TextLook]) -> None:
         """Statistics and oddities of all columns."""
         for name, look in self._looks.items():
+            if not look.is_read:
+                continue
             for kind, rows in look.add(frame[name], texts.get(name)):
                 keys = self.work.rules.keys(frame[rows])["key"]
                 self.sink.add(kind, name, Action.KEPT, keys, look.texts(frame[name].gather(rows)))
@@ -298,6 +318,7 @@ class TableScan:
             rows=self.rows,
             rows_estimate=work.source.rows_estimate,
             sample=slices.sample,
+            counted=how_counted(self._figures, self._looks, rows=self.rows),
             null_keys=self.null_keys,
             distinct_keys=(self.rows - self.null_keys if self._repeats.keyed is None else self._repeats.keyed) - extra,
             repeated_keys=self._repeats.keys,

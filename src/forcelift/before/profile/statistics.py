@@ -1,6 +1,7 @@
-"""Figures of one column, taken in batch by batch: exact where that is cheap, and otherwise said to be near.
+"""Figures of one column, its database's or taken in batch by batch: exact where that is cheap, else said to be near.
 
-Nulls, extremes, averages and lengths are of all rows. Different values are counted by a sketch. The most frequent
+A database counts nulls, extremes, averages, lengths, different and frequent values itself (`CountsColumns`). Without
+one, nulls, extremes, averages and lengths are of all rows. Different values are counted by a sketch. The most frequent
 values are counted in all rows where a column has few of them, else in a sample of rows taken evenly from all of them;
 histograms of values are of that sample.
 """
@@ -8,6 +9,7 @@ histograms of values are of that sample.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Any, Final
 
@@ -17,6 +19,7 @@ from forcelift.before.profile.records import MASK, Bar, ColumnProfile, Histogram
 from forcelift.before.profile.sketch import DistinctSketch
 from forcelift.protocols.org import FieldDescribe
 from forcelift.protocols.source import Column as SourceColumn
+from forcelift.protocols.source import ColumnFigures
 from forcelift.rules import decoded_text, plain_text, unescape
 from forcelift.rules.column import Column, Form
 from forcelift.rules.numbers import without_broken
@@ -50,6 +53,8 @@ class ColumnStatistics:
         rules: Its compiled rules; None for a column that is read but goes nowhere by itself.
         target: The field it feeds.
         words: Values that may be shown though the column is personal: the plan or the org name them.
+        counted: What its database says, of which the rows that go by then leave samples and lengths alone.
+        rows: How many rows that is of.
     """
 
     def __init__(
@@ -61,15 +66,21 @@ class ColumnStatistics:
         is_personal: bool,
         is_classified: bool,
         words: Collection[str],
+        counted: ColumnFigures | None = None,
+        rows: int = 0,
     ) -> None:
+        self._counted = counted
         self._source, self._rules, self._target = source, rules, target
         self._is_personal, self._is_classified, self._words = is_personal, is_classified, frozenset(words)
         self._sketch = DistinctSketch()
         self._rows = self._nulls = self._chars = 0
+        if counted is not None:
+            self._rows, self._nulls = rows, rows - counted.present
+        self._lengths_of_all = True
         self._least: Any = None
         self._most: Any = None
         self._sum = 0.0
-        self._has_numbers = False
+        self._numbers = 0
         self._lengths: pl.DataFrame | None = None
         self._counts: pl.DataFrame | None = None
         self._counts_all = True
@@ -82,6 +93,16 @@ class ColumnStatistics:
         return pl.concat(self._sample) if self._sample else pl.Series(dtype=pl.String)
 
     @property
+    def is_counted(self) -> bool:
+        """Whether its database counts the column."""
+        return self._counted is not None
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether the database that counts the column compares its values."""
+        return self._counted is not None and self._counted.distinct is not None
+
+    @property
     def present(self) -> int:
         """Rows that have a value."""
         return self._rows - self._nulls
@@ -91,6 +112,11 @@ class ColumnStatistics:
 
         `nulls` says how many are null where others could not be read.
         """
+        if self._counted is not None:
+            self._keep_sample(values)
+            if values.dtype == pl.String:
+                self._add_lengths((look or TextLook(values)).chars)
+            return
         self._rows += values.len()
         self._nulls += values.null_count() if nulls is None else nulls
         self._sketch.add(values)
@@ -99,11 +125,18 @@ class ColumnStatistics:
         if values.dtype == pl.String:
             self._add_lengths((look or TextLook(values)).chars)
         numbers = self._as_numbers(values)
+        if numbers is not None and numbers.dtype.is_float():
+            numbers = numbers.filter(numbers.is_finite())
         self._add_extremes(values if numbers is None else numbers)
         if numbers is not None:
             total = numbers.cast(pl.Float64).sum()
             self._sum += float(total or 0.0)
-            self._has_numbers = True
+            self._numbers += numbers.len() - numbers.null_count()
+
+    def add_sample(self, values: pl.Series) -> None:
+        """Take in rows from all over a table whose column is counted by its database, and is not read otherwise."""
+        self._lengths_of_all = False
+        self.add(values)
 
     def _as_numbers(self, values: pl.Series) -> pl.Series | None:
         if values.dtype.is_numeric():
@@ -148,9 +181,8 @@ class ColumnStatistics:
         """The figures so far."""
         source, target = self._source, self._target
         present = self._rows - self._nulls
-        has_average = present > 0 and self._has_numbers
         lengths = None if self._lengths is None or not self._lengths.height else self._lengths.sort("length")
-        return ColumnProfile(
+        found = ColumnProfile(
             name=source.name,
             declared=source.declared,
             kind=str(source.kind),
@@ -164,15 +196,41 @@ class ColumnStatistics:
             distinct_is_exact=self._sketch.is_exact,
             least=None if self._is_personal else as_text(self._least),
             most=None if self._is_personal else as_text(self._most),
-            average=self._sum / present if has_average and not self._is_personal else None,
+            average=self._sum / self._numbers if self._numbers and not self._is_personal else None,
             shortest=None if lengths is None else int(lengths["length"][0]),
             longest=None if lengths is None else int(lengths["length"][-1]),
             average_length=None if lengths is None or not present else self._chars / present,
             top=self._top(),
             top_of=self._rows if self._counts_all else self.sample.len(),
             values=None if self._is_personal else self._histogram(),
-            lengths=None if lengths is None else _length_bars(lengths),
+            lengths=None if lengths is None else _length_bars(lengths, is_sample=not self._lengths_of_all),
         )
+        return found if self._counted is None else self._as_counted(found, self._counted)
+
+    def _as_counted(self, found: ColumnProfile, counted: ColumnFigures) -> ColumnProfile:
+        """With the database's own figures."""
+        shown = not self._is_personal
+        found = replace(
+            found,
+            distinct=counted.distinct,
+            distinct_is_exact=counted.distinct_is_exact,
+            least=counted.least if shown else None,
+            most=counted.most if shown else None,
+            average=counted.average if shown else None,
+            shortest=counted.shortest,
+            longest=counted.longest,
+            average_length=counted.average_length,
+            top=self._top_of_sample(),
+            top_of=self.sample.len(),
+        )
+        if counted.top is None:
+            return found
+        top = tuple(TopValue(value=self._masked(value), rows=rows) for value, rows in counted.top)
+        return replace(found, top=top, top_of=self._rows)
+
+    def _top_of_sample(self) -> tuple[TopValue, ...]:
+        self._counts_all = False
+        return self._top()
 
     def _top(self) -> tuple[TopValue, ...]:
         counts = self._counts
@@ -222,12 +280,14 @@ def as_text(value: Any) -> str | None:
         return value.isoformat(sep=" ", timespec="seconds")
     if isinstance(value, date):
         return value.isoformat()
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:.15g}"
     return str(value)[:_TEXT_SHOWN]
 
 
-def _length_bars(lengths: pl.DataFrame) -> Histogram:
+def _length_bars(lengths: pl.DataFrame, *, is_sample: bool) -> Histogram:
     first, last = int(lengths["length"][0]), int(lengths["length"][-1])
     width = -(-(last - first + 1) // BARS)
     bars = (
@@ -240,13 +300,14 @@ def _length_bars(lengths: pl.DataFrame) -> Histogram:
         Bar(low=str(first + bar * width), high=str(min(last, first + (bar + 1) * width - 1)), rows=rows.get(bar, 0))
         for bar in range((last - first) // width + 1)
     )
-    return Histogram(bars=made, rows=sum(rows.values()), is_sample=False)
+    return Histogram(bars=made, rows=sum(rows.values()), is_sample=is_sample)
 
 
 def _number_bars(values: pl.Series, *, is_sample: bool) -> Histogram:
     least, most = values.to_frame("v").select(pl.min("v").alias("a"), pl.max("v").alias("b")).row(0)
-    width = (most - least) / BARS or 1.0
-    places = ((values - least) / width).floor().cast(pl.Int64).clip(0, BARS - 1)
+    # In this order, as a difference may be larger than any float.
+    width = most / BARS - least / BARS or 1.0
+    places = (values / width - least / width).floor().cast(pl.Int64).clip(0, BARS - 1)
     rows = dict(places.alias("bar").value_counts(name="rows").iter_rows())
     last = 0 if most == least else BARS - 1
     bars = tuple(
