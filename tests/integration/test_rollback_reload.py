@@ -90,7 +90,7 @@ class OracleBooks:
     server: OracleServer
     user: str
     url: str
-    later: str = "END_TIME + INTERVAL '90' YEAR"
+    later: str = "END_TIME + INTERVAL '90' DAY"
 
     def ask(self, statement: str, parameters: Mapping[str, str]) -> tuple[Sequence[str], list[Any]]:
         with connect(self.server, self.user) as audit, audit.cursor() as cursor:
