@@ -7,6 +7,7 @@ Writes:  the file that is asked for, and its digest in the journal.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -16,6 +17,7 @@ from typing import Any, Final
 from forcelift.after.report import Content, Issue, Said, Words, figures_of, html_page, markdown, pdf_page
 from forcelift.after.report.curves import QuotaUse, curves, quota_use
 from forcelift.after.report.figures import ReportFigures, TableFigures
+from forcelift.after.report.json_form import json_document
 from forcelift.after.report.steps import step_shares
 from forcelift.audit.failed_marks import FailedFilter
 from forcelift.audit.notes import StoredNote
@@ -34,7 +36,7 @@ from forcelift.remedies import remedy_of
 from forcelift.state import State
 from forcelift.summary import NO_IMAGES, BatchSummary, summarise
 
-FORMS: Final = {".md": "markdown", ".html": "html", ".pdf": "pdf"}
+FORMS: Final = {".md": "markdown", ".html": "html", ".pdf": "pdf", ".json": "json"}
 """The forms of a report by the extension of its file."""
 
 NOTE_BYTES: Final = 4000
@@ -131,7 +133,7 @@ def write_report(
         report: What it says.
         plan_file: Whose audit database is told of it.
         out: Where to.
-        form: `markdown`, `html` or `pdf`; as the file's extension says if left out.
+        form: `markdown`, `html`, `pdf` or `json`; as the file's extension says if left out.
         words: Its language; English if left out.
 
     Returns:
@@ -168,7 +170,7 @@ def write_report(
 
 
 def form_of(out: Path) -> str:
-    """The form that a file's extension names: `markdown`, `html` or `pdf`."""
+    """The form that a file's extension names: `markdown`, `html`, `pdf` or `json`."""
     form = FORMS.get(out.suffix.lower())
     if form is None:
         raise UsageError(
@@ -202,6 +204,8 @@ def _exists(out: Path) -> StateConflict:
 def _rendered(report: Content, form: str, words: Words) -> bytes:
     if form == "html":
         return html_page(report, words).encode()
+    if form == "json":
+        return f"{json.dumps(json_document(report), ensure_ascii=False, indent=2)}\n".encode()
     if form == "pdf":
         return pdf_page(report, words)
     return markdown(report, words).encode()
@@ -213,7 +217,9 @@ def _quota(state: State, batch: Batch, began: datetime | None, ended: datetime |
     hours = state.audit.reserved_hours(batch.org_id, began, ended)
     limits = state.audit.plan_document(batch.batch_id).get("limits") or {}
     rows_allowed = int(limits.get("rows_per_day") or Limits().rows_per_day)
-    return quota_use(hours, rows_allowed=rows_allowed, batches_allowed=BATCHES_PER_DAY) if hours else None
+    if not hours:
+        return None
+    return quota_use(hours, since=began, rows_allowed=rows_allowed, batches_allowed=BATCHES_PER_DAY)
 
 
 def add_note(

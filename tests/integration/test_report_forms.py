@@ -57,8 +57,11 @@ def test_all_forms_say_the_same_and_are_journalled(migration: Migration) -> None
         assert total in text
         assert "95.8333%" in text
         assert CODE in text.replace("\\", "")
+    assert migration.run("report", "--out", "all.json").returncode == 1
+    figures = json.loads((migration.folder / "all.json").read_text(encoding="utf-8"))
+    assert figures["tables"][-1]["source"] == SALES + TENANTS
     made = {one["format"]: one for one in _journal(migration, "report_made")}
-    assert set(made) == {"markdown", "html", "pdf"}
+    assert set(made) == {"markdown", "html", "pdf", "json"}
     for name, form in zip(names, ("markdown", "html", "pdf"), strict=True):
         assert made[form]["sha256"] == hashlib.sha256((migration.folder / name).read_bytes()).hexdigest()
     assert "<html" in texts["all.html"]

@@ -75,7 +75,7 @@ def content(project: str = "KPC TMS Data Migration", **changes: Any) -> Content:
         "figures": figures,
         "steps": steps,
         "curves": curves(spans),
-        "quota": quota_use(hours, rows_allowed=150_000_000, batches_allowed=15_000),
+        "quota": quota_use(hours, since=NOON, rows_allowed=150_000_000, batches_allowed=15_000),
         "remarks": (Said(key="note_sample", figures={"percent": "1"}),),
         "switched_off": (f"Trigger {project}", "Rule"),
         "signed": (

@@ -163,7 +163,9 @@ def test_the_fullest_rolling_day() -> None:
         ReservedHour(hour=NOON + timedelta(hours=hour), rows=rows, batches=1)
         for hour, rows in ((0, 100), (23, 50), (24, 70), (47, 10))
     ]
-    use = quota_use(hours, rows_allowed=1000, batches_allowed=15_000)
+    later = quota_use(hours, since=NOON + timedelta(hours=25), rows_allowed=1000, batches_allowed=15_000)
+    assert later.rows == 70 + 10, "the day that was full before the load began is none of its own"
+    use = quota_use(hours, since=NOON, rows_allowed=1000, batches_allowed=15_000)
     assert use.rows == 150  # hours 0 and 23; at hour 24 the first has left the day
     assert use.batches == 2
     assert use.share(1, 150_000_000) == "0.01"

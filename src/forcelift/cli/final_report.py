@@ -12,7 +12,6 @@ from forcelift.cli.options import batch_option, json_option, plan_option, projec
 from forcelift.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from forcelift.after.report import Content
     from forcelift.audit.notes import StoredNote
 
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
     multiple=True,
-    help="Write it to this file, which must not be there: .md, .html or .pdf; may be given several times."
+    help="Write it to this file, which must not be there: .md, .html, .pdf or .json; may be given several times."
     " On the screen if left out",
 )
 @click.option(
@@ -65,6 +64,7 @@ def write(
     Ends with 1 unless everything succeeded and no check failed.
     """
     from forcelift.after.report import Language, ReportStatus, Words, markdown
+    from forcelift.after.report.json_form import json_document
     from forcelift.cli.output import data, print_json
     from forcelift.reporting import check_files, report_batch, write_report
 
@@ -77,7 +77,7 @@ def write(
     content = report_batch(plan_file, batch_id, project=project)
     digests = {out: write_report(content, plan_file, out, form=form, words=words) for out, form in files}
     if as_json:
-        print_json(_document(content, digests))
+        print_json({**json_document(content), **_files(digests)})
     elif not files:
         click.echo(markdown(content, words), nl=False)
     else:
@@ -163,64 +163,9 @@ def _note_document(one: StoredNote) -> dict[str, Any]:
     }
 
 
-def _document(content: Content, digests: dict[Path, str]) -> dict[str, Any]:
-    """The document of `report --json`; described in docs/reference/cli.md."""
-    from forcelift.after.report import Words
-    from forcelift.after.report.content import details_of
-    from forcelift.after.report.told import resolution
-
-    figures, words = content.figures, Words()
-    speed, most = figures.performance, content.steps.bottleneck
+def _files(digests: dict[Path, str]) -> dict[str, Any]:
+    """What was written; `file` and `sha256` are of the first."""
     return {
-        "batch_id": figures.batch.batch_id,
-        "project": figures.batch.project,
-        "scope": "project" if figures.scope.is_project else "batch",
-        "batches": list(figures.scope.batch_ids),
-        "status": figures.status.value,
-        "tables": [
-            {name: getattr(one, name) for name in (*one.__dataclass_fields__, "failed")}
-            for one in (*figures.tables, figures.total)
-        ],
-        "reconciliation": [
-            {
-                "level": one.level,
-                "check": words(f"level_{one.level}"),
-                "status": one.status.value,
-                "details": details_of(one.said, words),
-            }
-            for one in figures.reconciled
-        ],
-        "issues": [
-            {
-                "table": one.group.table_name,
-                "code": one.group.code,
-                "rows": one.group.rows,
-                "cause": one.cause,
-                "remedy": one.remedy,
-                "resolution": resolution(one, words),
-                "fixed": one.fixed,
-            }
-            for one in figures.issues
-        ],
-        "performance": {
-            "seconds": round(speed.seconds, 3),
-            "rows_per_second": round(speed.average, 1),
-            "peak_rows_per_second": round(speed.peak, 1),
-            "api_calls": speed.api_calls,
-            "bottleneck": most.step.value if most is not None else None,
-            "steps": [
-                {
-                    "step": one.step.value,
-                    "seconds": round(one.seconds, 3),
-                    "seconds_of_all_chunks": round(one.chunk_seconds, 3),
-                }
-                for one in content.steps.shares
-            ],
-        },
-        "switched_off": list(content.switched_off),
-        "rollbacks": len(figures.rollbacks),
-        "notes": [*figures.notes, *(words(one.key, **one.figures) for one in content.remarks)],
-        "journal_head": figures.head,
         "file": next((str(out) for out in digests), None),
         "sha256": next(iter(digests.values()), None),
         "files": [{"file": str(out), "sha256": digest} for out, digest in digests.items()],

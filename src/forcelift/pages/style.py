@@ -3,7 +3,8 @@
 STYLE = """
 :root{color-scheme:light dark;--paper:#f6f7f9;--card:#fff;--ink:#1b2330;--soft:#5b6675;--line:#dfe3e9;--bar:#3b6fb5;
 --bad:#c0392f;--drop:#b7791f;--warn:#8a6d00;--good:#2f7d4f;--told:#5b6675;--wash:#eef1f5}
-@media (prefers-color-scheme:dark){:root{--paper:#12161c;--card:#1a2029;--ink:#e7ebf1;--soft:#9aa6b5;--line:#2c3542;
+@media screen and (prefers-color-scheme:dark){:root{--paper:#12161c;--card:#1a2029;--ink:#e7ebf1;--soft:#9aa6b5;
+--line:#2c3542;
 --bar:#6aa0e6;--bad:#f0776c;--drop:#e0a94a;--warn:#d9bd4f;--good:#62bd88;--told:#9aa6b5;--wash:#232b36}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI","Noto Sans",

@@ -12,6 +12,7 @@ from forcelift.audit.step_times import ReservedHour
 
 BINS: Final = 96
 _DAY: Final = timedelta(hours=24)
+_HOUR: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +80,8 @@ def curves(spans: Sequence[ChunkSpan], bins: int = BINS) -> Curves | None:
     return Curves(began=began, ended=ended, bin_seconds=size, rates=tuple(one / size for one in rows), done=tuple(done))
 
 
-def quota_use(hours: Sequence[ReservedHour], *, rows_allowed: int, batches_allowed: int) -> QuotaUse:
-    """The fullest rolling day among the hours."""
+def quota_use(hours: Sequence[ReservedHour], *, since: datetime, rows_allowed: int, batches_allowed: int) -> QuotaUse:
+    """The fullest rolling day of those that ended after an instant; `hours` begin a day before it."""
     days = [
         (
             one.hour,
@@ -88,6 +89,7 @@ def quota_use(hours: Sequence[ReservedHour], *, rows_allowed: int, batches_allow
             sum(other.batches for other in hours if one.hour - _DAY < other.hour <= one.hour),
         )
         for one in hours
+        if one.hour + _HOUR > since
     ]
     return QuotaUse(
         rows=max((rows for _, rows, _ in days), default=0),

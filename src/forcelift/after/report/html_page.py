@@ -193,7 +193,7 @@ def _sign_off(content: Content, words: Words) -> str:
             if one is None:
                 cells = '<td></td><td></td><td class="line"></td>'
             else:
-                stale = words("stale_because", why=one.why_stale or "") if one.is_stale else ""
+                stale = words("stale_because", why=words.told(one.why_stale or "")) if one.is_stale else ""
                 cells = (
                     f"<td>{escape(one.name)}</td><td>{escape(words.moment(one.at))}</td>"
                     f'<td class="line">{escape(one.note or "")} <span class="stale">{escape(stale)}</span></td>'

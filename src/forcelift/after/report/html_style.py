@@ -8,7 +8,8 @@ STYLE = (
 :root{--deep:#14243d;--on-deep:#f3f6fb;--soft-deep:#a9bad3;--edge:#2f7d4f;--rest:#e7ebf0;--good-wash:#e6f3ea;
 --bad-wash:#fbe9e7;--warn-wash:#fbf3d9;--told-wash:#eceff3;--s1:#3b6fb5;--s2:#2a9d8f;--s3:#8064a2;--s4:#e08a3c;
 --s5:#c0392f;--s6:#6b7a8f;--s7:#b9a13b;--s8:#9aa6b5;--s9:#c9d0d9}
-@media (prefers-color-scheme:dark){:root{--deep:#0b1424;--rest:#2a323e;--good-wash:#17301f;--bad-wash:#3a1c1a;
+@media screen and (prefers-color-scheme:dark){:root{--deep:#0b1424;--rest:#2a323e;--good-wash:#17301f;
+--bad-wash:#3a1c1a;
 --warn-wash:#33290f;--told-wash:#262d37;--s1:#6aa0e6;--s2:#4fc3b5;--s3:#ab90cf;--s4:#f0a860;--s5:#f0776c;--s6:#93a3b8;
 --s7:#d9c25f;--s8:#6c7888;--s9:#3b4553}}
 html{-webkit-text-size-adjust:100%}
@@ -38,7 +39,7 @@ stroke-linejoin:round}
 .alarm{background:var(--bad);color:#fff;border-radius:10px;padding:16px 20px;margin:0 0 12px;font-size:16px}
 .alarm b{display:block;font-size:18px}
 .alarm code{color:inherit;background:rgba(255,255,255,.18);padding:1px 5px;border-radius:4px}
-@media (prefers-color-scheme:dark){.alarm{background:#8f2018}}
+@media screen and (prefers-color-scheme:dark){.alarm{background:#8f2018}}
 .tiles{grid-template-columns:repeat(3,1fr);margin-top:26px;margin-bottom:0}
 .tile{padding:16px 18px;border-radius:10px;color:var(--soft);font-size:13.5px}
 .tile b{font-size:25px;color:var(--ink);letter-spacing:-.015em;overflow-wrap:anywhere}

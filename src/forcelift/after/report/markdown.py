@@ -8,6 +8,7 @@ from typing import Final
 from forcelift.after.report.content import Content, alarms, details_of
 from forcelift.after.report.figures import ReportStatus
 from forcelift.after.report.told import (
+    bottleneck,
     cause,
     counts,
     days,
@@ -113,7 +114,7 @@ def _sign_off(content: Content, words: Words) -> Iterator[str]:
     for role in content.roles:
         signed = content.of_role(role)
         for one in signed:
-            stale = f"**{words('stale_because', why=_cell(one.why_stale or ''))}**" if one.is_stale else ""
+            stale = f"**{words('stale_because', why=_cell(words.told(one.why_stale or '')))}**" if one.is_stale else ""
             note = " ".join(text for text in (_cell(one.note or ""), stale) if text)
             yield _row(_cell(role), _cell(one.name), words.moment(one.at), note)
         if not signed:
@@ -130,7 +131,10 @@ def _steps(content: Content, words: Words) -> Iterator[str]:
     yield "|------|------:|------:|------:|"
     for _, word, *numbers in rows:
         yield _row(word, *numbers)
-    yield from ("", words("steps_note"), "")
+    yield ""
+    if (line := bottleneck(content, words)) is not None:
+        yield f"**{words('bottleneck')}:** {line}"
+    yield from (words("steps_note"), "")
 
 
 def _quota(content: Content, words: Words) -> Iterator[str]:

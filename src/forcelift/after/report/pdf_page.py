@@ -224,7 +224,7 @@ def _sign_off(content: Content, words: Words) -> dict[str, Any]:
                 "name": one.name,
                 "date": words.moment(one.at),
                 "note": one.note or "",
-                "stale": words("stale_because", why=one.why_stale or "") if one.is_stale else "",
+                "stale": words("stale_because", why=words.told(one.why_stale or "")) if one.is_stale else "",
             }
             for one in signed
         ] or [{"role": role, "name": "", "date": "", "note": "", "stale": ""}]

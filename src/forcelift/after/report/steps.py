@@ -58,7 +58,7 @@ class StepShare:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepShares:
-    """Where the time went; `is_known` is false where the journal has no steps."""
+    """Where the time went; no shares where the journal has no steps."""
 
     shares: tuple[StepShare, ...] = ()
 

@@ -109,17 +109,14 @@ def resolution(issue: Issue, words: Words) -> str:
 
 
 def metrics(content: Content, words: Words) -> list[tuple[str, str]]:
-    """The template's four figures of performance, and what held the batch up most."""
+    """The template's four figures of performance."""
     figures = content.figures.performance
-    rows = [
+    return [
         (words("duration"), words.duration(figures.seconds)),
         (words("average"), words("per_second", rows=f"{figures.average:,.0f}")),
         (words("peak"), words("per_second", rows=f"{figures.peak:,.0f}")),
         (words("api_calls"), f"{figures.api_calls:,}"),
     ]
-    if (line := bottleneck(content, words)) is not None:
-        rows.append((words("bottleneck"), line))
-    return rows
 
 
 def bottleneck(content: Content, words: Words) -> str | None:
