@@ -139,6 +139,33 @@ def test_a_part_that_is_sent_again_waits_for_the_org() -> None:
     assert sum(found.values()) == pytest.approx(46)
 
 
+def test_holds_that_overlap_count_once() -> None:
+    holds = [
+        event(10.5, "governor", None, decision=_until(15, "no new jobs", "the day is used up")),
+        event(12, "pause_asked", None),
+        event(17, "resume_asked", None),
+        event(17.5, "governor", None, decision=_until(18, "no new jobs", "again")),
+    ]
+    found = seconds(shares([*one_chunk(), *holds], 20))
+    # The org's time was 10 to 11 in the queue and 13 to 18 at work; the network's 11 to 13 is nobody else's.
+    assert found[Step.QUOTA] == pytest.approx(0.5 + 2 + 0.5)
+    assert found[Step.HELD] == pytest.approx(2)
+    assert found[Step.ORG] == pytest.approx(0.5 + 0.5)
+    assert sum(found.values()) == pytest.approx(20)
+
+
+def test_many_holds_and_chunks_take_no_long_time() -> None:
+    """Each piece looks only at the holds that it meets, not at each."""
+    events = [one for number in range(5_000) for one in one_chunk(number, number * 20)]
+    events += [
+        event(number * 20 + 14, "governor", None, decision=_until(number * 20 + 15, "no new jobs", str(number)))
+        for number in range(5_000)
+    ]
+    found = seconds(shares(events, 100_000))
+    assert found[Step.QUOTA] == pytest.approx(5_000)
+    assert sum(found.values()) == pytest.approx(100_000)
+
+
 def test_without_events_nothing_is_known() -> None:
     assert step_shares([], [], None, None).bottleneck is None
     assert step_shares([], [], NOON, at(5)).total == 0

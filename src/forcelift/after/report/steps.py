@@ -7,12 +7,12 @@ job stands in front of the org, and counts there; one that waits while the rolli
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from itertools import pairwise
 from typing import Final
 
 from forcelift.audit.step_times import StepEvent
@@ -101,12 +101,12 @@ def step_shares(
     if began is None or ended is None or ended <= began or not events:
         return StepShares()
     holds = list(hold_intervals(events, ended))
-    at_work = _merged(work)
+    at_work, queue_holds = _merged(work), _disjoint(holds)
     intervals = [
         piece
         for one in chunk_intervals(events)
         for part in _clipped(one, at_work)
-        for piece in _held(part, holds)
+        for piece in _held(part, queue_holds)
         if piece.ended > began and piece.began < ended
     ]
     seconds, sums = _sweep(intervals, holds, at_work, began, ended)
@@ -219,20 +219,30 @@ def _clipped(one: Interval, at_work: Sequence[tuple[datetime, datetime]]) -> Ite
             yield Interval(began=first, ended=last, step=one.step, weight=one.weight)
 
 
+def _disjoint(holds: Sequence[Interval]) -> list[Interval]:
+    """What holds the queue before the org back, in order and without overlaps; the one that began first counts."""
+    found: list[Interval] = []
+    for hold in sorted((hold for hold in holds if hold.step is not Step.ORG), key=lambda one: (one.began, one.ended)):
+        began = max(hold.began, found[-1].ended) if found else hold.began
+        if began < hold.ended:
+            found.append(Interval(began=began, ended=hold.ended, step=hold.step))
+    return found
+
+
 def _held(one: Interval, holds: Sequence[Interval]) -> Iterator[Interval]:
     """Cut it where a hold begins and ends; what stood before the org in a hold is the hold's."""
-    overlapping = [] if one.step is not Step.ORG else [hold for hold in holds if hold.step is not Step.ORG]
-    overlapping = [hold for hold in overlapping if hold.began < one.ended and hold.ended > one.began]
-    if not overlapping:
-        yield one
-        return
-    edges = sorted(
-        {one.began, one.ended}
-        | {edge for hold in overlapping for edge in (hold.began, hold.ended) if one.began < edge < one.ended}
-    )
-    for began, ended in pairwise(edges):
-        steps = [hold.step for hold in overlapping if hold.began <= began and hold.ended >= ended]
-        yield Interval(began=began, ended=ended, step=steps[0] if steps else one.step, weight=one.weight)
+    at = one.began
+    first = bisect_right(holds, one.began, key=lambda hold: hold.ended) if one.step is Step.ORG else len(holds)
+    for place in range(first, len(holds)):
+        hold = holds[place]
+        if hold.began >= one.ended:
+            break
+        if hold.began > at:
+            yield Interval(began=at, ended=hold.began, step=one.step, weight=one.weight)
+        began, at = max(hold.began, at), min(hold.ended, one.ended)
+        yield Interval(began=began, ended=at, step=hold.step, weight=one.weight)
+    if at < one.ended:
+        yield Interval(began=at, ended=one.ended, step=one.step, weight=one.weight)
 
 
 def _sweep(
