@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from html.parser import HTMLParser
 from io import BytesIO
 
@@ -12,6 +13,7 @@ from tests.unit.report_fixtures import HOSTILE, ROLES, content
 
 from forcelift.after.report import Content, Language, Words, html_page, markdown, pdf_page
 from forcelift.after.report.html_plots import area, short, stacked, ticks
+from forcelift.errors import UsageError
 
 THAI = Words(Language.THAI, buddhist_era=True)
 SECTIONS = ["statistics", "reconciliation", "issues", "performance", "sign_off"]
@@ -207,6 +209,18 @@ def _objects(document: bytes) -> bytes:
         except zlib.error:
             continue
     return b"\n".join(found)
+
+
+def test_without_typst_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "typst", None)
+    with pytest.raises(UsageError) as caught:
+        pdf_page(content())
+    assert "forcelift[pdf]" in str(caught.value.hint)
+
+
+def test_letters_that_no_font_has_stop_nothing() -> None:
+    assert "日本" in html_page(content("日本 🎉"))
+    assert pdf_text(pdf_page(content("日本 🎉")))
 
 
 def test_a_report_of_nothing_can_be_written() -> None:
