@@ -29,6 +29,7 @@ from tests.unit import (
     test_audit_jobs,
     test_audit_journal,
     test_audit_org_states,
+    test_report_readings,
     test_rollback_audit,
 )
 from tests.unit.audit_checklist_sql import checklist_statements
@@ -59,6 +60,7 @@ SHARED = (
     test_audit_claims,
     test_audit_jobs,
     test_audit_org_states,
+    test_report_readings,
     test_rollback_audit,
 )
 for module in SHARED:

@@ -25,6 +25,7 @@ from tests.unit import (
     test_audit_jobs,
     test_audit_journal,
     test_audit_org_states,
+    test_report_readings,
 )
 from tests.unit.audit_fixtures import (
     ORG,
@@ -46,7 +47,14 @@ pytest_plugins = ["tests.postgres_support"]
 
 ROOT = Path(__file__).parents[2]
 # The tests of the audit database that take a `store`, and run here once more, against the `store` of this module.
-SHARED = (test_audit_batches, test_audit_chunks, test_audit_claims, test_audit_jobs, test_audit_org_states)
+SHARED = (
+    test_audit_batches,
+    test_audit_chunks,
+    test_audit_claims,
+    test_audit_jobs,
+    test_audit_org_states,
+    test_report_readings,
+)
 for module in SHARED:
     for name, function in list(vars(module).items()):
         if name.startswith("test_"):

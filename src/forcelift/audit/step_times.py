@@ -24,6 +24,11 @@ CHUNK_ACTIONS: Final = (
 JOB_ACTIONS: Final = ("job_intended", "job_created", "job_closed", "job_collected", "job_abandoned")
 WAIT_ACTIONS: Final = ("governor", "waits", "pause_asked", "resume_asked", "control_cleared")
 
+_TAKEN: Final = "lease_taken"
+_JOINED: Final = "runner_joined"
+_RELEASED: Final = "lease_released"
+_LOST: Final = "lease_lost"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepEvent:
@@ -76,11 +81,44 @@ class StepTimes(Journal):
         return found
 
     def work_times(self, batch_ids: Sequence[str]) -> list[tuple[datetime, datetime]]:
-        """From when to when processes were at work on these batches; one that was killed, until its last heartbeat."""
-        lease = tables.lease
-        query = sa.select(lease.c.since, lease.c.released_at, lease.c.heartbeat).where(lease.c.batch_id.in_(batch_ids))
+        """From when to when processes were at work on these batches; one that was killed, until its last heartbeat.
+
+        Leases are in the time of the server where there is one, and all other moves in that of the process. Whichever
+        clock is ahead, a process was at work at each move that the journal has between its first and its last.
+        """
+        journal, lease = tables.journal, tables.lease
+        actions = [*CHUNK_ACTIONS, *JOB_ACTIONS, _TAKEN, _JOINED, _RELEASED, _LOST]
+        moves = (
+            sa.select(journal.c.at, journal.c.action, journal.c.batch_id, journal.c.payload)
+            .where(journal.c.batch_id.in_(batch_ids), journal.c.action.in_(actions))
+            .order_by(journal.c.seq)
+        )
+        held = sa.select(lease.c.batch_id, lease.c.fence, lease.c.since, lease.c.heartbeat)
         with self.read() as connection:
-            return sorted((since, released or beat) for since, released, beat in connection.execute(query))
+            lasted = {
+                (row.batch_id, int(row.fence)): row.heartbeat - row.since
+                for row in connection.execute(held.where(lease.c.batch_id.in_(batch_ids)))
+            }
+            found: dict[tuple[str, int], tuple[datetime, datetime]] = {}
+            alive: set[tuple[str, int]] = set()
+            for text, action, batch_id, payload in connection.execute(moves):
+                at = datetime.fromisoformat(text)
+                if action not in (_TAKEN, _JOINED, _RELEASED, _LOST):
+                    for place in alive:
+                        if place[0] == batch_id:
+                            found[place] = min(found[place][0], at), max(found[place][1], at)
+                    continue
+                place = batch_id, int(json.loads(payload)["fence"])
+                if action == _TAKEN:
+                    alive = {one for one in alive if one[0] != batch_id}
+                if action in (_TAKEN, _JOINED):
+                    found[place] = at, at + lasted.get(place, timedelta(0))
+                    alive.add(place)
+                elif place in alive:
+                    alive.discard(place)
+                    if action == _RELEASED:
+                        found[place] = found[place][0], max(found[place][1], at)
+        return sorted(found.values())
 
     def reserved_hours(self, org_id: str, began: datetime, ended: datetime) -> list[ReservedHour]:
         """What was reserved of an org's rolling day, hour by hour, from a day before the first instant on."""
