@@ -16,6 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from forcelift.after.retry.choose import LINES, Chosen, choose, seal_lines
+from forcelift.after.retry.corrected import Corrections, forget_corrections
 from forcelift.after.retry.emptied import emptied_lines, emptied_lookups
 from forcelift.after.retry.handlers import RetryHandlers
 from forcelift.after.retry.report import (
@@ -390,6 +391,7 @@ class _Retrying:
             scratch=state.storage.root,
             memory_mb=limits.memory_mb,
             batch_rows=self.batch_rows,
+            correct=Corrections(state.storage, self.batch.batch_id, works).apply,
         ) as rows:
             yield RetryWorld(
                 batch=self.batch,
@@ -422,6 +424,9 @@ class _Retrying:
         ended = state.audit.end_retry(retry.retry_no, result_of(groups_of(ones, chunks)))
         if not keeps_settled(self.loaded.plan.retention.staged_files):
             state.storage.delete_tree(retry.folder)
+        for name in {chunks[one.audit_id].table_name for one in ones}:
+            left = {key for key, *_ in state.audit.open_failed_rows(self.batch.batch_id, name, ())}
+            forget_corrections(state.storage, self.batch.batch_id, name, left)
         return ended
 
     def _report(self, retry: Retry | None, notes: tuple[str, ...]) -> RetryReport:

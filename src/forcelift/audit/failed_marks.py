@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +102,38 @@ class FailedMarks(Holding):
         )
         with self.read() as connection:
             return [(key, code or "") for key, code in connection.execute(query)]
+
+    def open_failed_rows(
+        self, batch_id: str, table: str, codes: tuple[str, ...]
+    ) -> Iterator[tuple[str, str, str, str, str | None]]:
+        """A table's refused rows that are open, streamed: key (RECORD_ID without one), code, message, fields, data."""
+        records, log, keys = tables.failed_records, tables.audit_log, tables.failed_key
+        whole = (keys.c.audit_id == records.c.audit_id) & (keys.c.record_id == records.c.record_id)
+        query = (
+            sa.select(
+                records.c.record_id,
+                keys.c.record_key,
+                records.c.sf_error_code,
+                records.c.sf_error_message,
+                records.c.sf_error_fields,
+                records.c.record_data,
+            )
+            .join(log, log.c.audit_id == records.c.audit_id)
+            .outerjoin(keys, whole)
+            .where(log.c.batch_id == short_batch_id(batch_id), records.c.resolved == "N")
+            .where(*_chosen(FailedFilter(tables=(table,), codes=codes)))
+            .order_by(records.c.failed_id)
+        )
+        with self.read() as connection:
+            for one in connection.execution_options(stream_results=True).execute(query):
+                key = one.record_key if one.record_key is not None else one.record_id
+                yield (
+                    key,
+                    one.sf_error_code or "",
+                    one.sf_error_message or "",
+                    one.sf_error_fields or "",
+                    one.record_data,
+                )
 
     def resolve_failed(self, batch_id: str, chosen: FailedFilter, *, note: str, by: str) -> int:
         """Mark open failed records as resolved without sending them. Returns how many."""

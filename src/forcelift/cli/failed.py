@@ -166,6 +166,70 @@ def resolve(
     return int(ExitCode.DONE)
 
 
+@failed.command()
+@plan_option
+@batch_option
+@click.option("--table", metavar="TABLE", help="The table; may be left out where only one has open rows")
+@codes_option
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    required=True,
+    help="The CSV file to write, which must not be there",
+)
+@json_option
+def export(
+    plan_file: Path, batch_id: str | None, table: str | None, codes: tuple[str, ...], out: Path, as_json: bool
+) -> int:
+    """Write open refused rows to a CSV file, to be corrected
+
+    One table's rows as they were refused, with key, code and message. Columns that the plan calls personal are masked
+    unless `retention.record_data` is `full`; a masked cell stays as the source has it. Example:
+
+      forcelift failed export --table KPS_M_TENANT --out tenants.csv
+    """
+    from forcelift.cli.output import data, plural, print_json
+    from forcelift.corrections import export_failed
+
+    done = export_failed(plan_file, batch_id, table=table, codes=codes, out=out)
+    if as_json:
+        print_json(done.document())
+        return int(ExitCode.DONE)
+    data().print(f"{done.file}: {plural(done.rows, 'row')} of {done.table}", highlight=False)
+    if done.masked:
+        data().print(f"masked: {', '.join(done.masked)}", highlight=False)
+    data().print(f"when it is corrected:  {again(f'failed import {out} --batch {done.batch_id}', plan_file)}")
+    return int(ExitCode.DONE)
+
+
+@failed.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@plan_option
+@batch_option
+@click.option("--table", metavar="TABLE", help="The table; may be left out where only one has open rows")
+@json_option
+def import_(file: Path, plan_file: Path, batch_id: str | None, table: str | None, as_json: bool) -> int:
+    """Take corrected values over from a CSV file
+
+    A cell that was changed since the export counts in place of the source's value, and goes through the plan's rules in
+    the next retry. Untouched and masked cells stay as the source has them. Rows and columns may be left out. Example:
+
+      forcelift failed import tenants.csv && forcelift failed retry
+    """
+    from forcelift.cli.output import data, plural, print_json
+    from forcelift.corrections import import_failed
+
+    done = import_failed(plan_file, batch_id, file, table=table)
+    if as_json:
+        print_json(done.document())
+        return int(ExitCode.DONE)
+    told = f"{plural(done.cells, 'cell')} of {plural(done.corrected, 'row')} of {done.table} corrected"
+    data().print(told, highlight=False)
+    data().print(f"send them:  {again(f'failed retry --batch {done.batch_id}', plan_file)}")
+    return int(ExitCode.DONE)
+
+
 def read_keys(file: Path | None) -> tuple[str, ...]:
     """The keys of a file, one in each line; blank lines are none."""
     if file is None:
