@@ -6,15 +6,19 @@ Writes:  RESOLVED and RESOLUTION_NOTES of failed records, and the journal.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from forcelift.audit.failed_marks import FailedCount, FailedFilter
 from forcelift.audit.readings import FailedRecord
+from forcelift.audit.records import Batch
 from forcelift.errors import StateConflict, UsageError
 from forcelift.recorded import find_batch, open_recorded
 from forcelift.remedies import remedy_of
+from forcelift.state import State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +82,7 @@ def failed_of(
     chosen = FailedFilter(tables=tables, codes=codes)
     with open_recorded(plan_file) as (loaded, state):
         batch = find_batch(loaded, state, batch_id)
+        check_tables(state, batch, tables)
         groups = state.audit.failed_counts(batch.batch_id, chosen)
         wanted: list[FailedRecord] = []
         if rows:
@@ -92,6 +97,19 @@ def failed_of(
             remedies=tuple(remedy_of(group.code, group.message) for group in groups),
             rows=tuple(wanted),
         )
+
+
+def check_tables(state: State, batch: Batch, tables: Sequence[str]) -> None:
+    """Raise `UsageError` if a table is none of the batch's: a slip of the pen must not look like nothing to do."""
+    known = [table.table_name for table in state.audit.tables(batch.batch_id)]
+    for name in tables:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise UsageError(
+                f"batch `{batch.batch_id}` has no table `{name}`",
+                state="nothing was changed",
+                hint=f"did you mean `{near[0]}`?" if near else f"it has: {', '.join(known)}",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +161,7 @@ def mark_failed(
                 state="nothing was changed",
                 hint=f"wait for its end; a retry is gone on with by `forcelift failed retry --batch {batch.batch_id}`",
             )
+        check_tables(state, batch, tables)
         record_ids: tuple[str, ...] = ()
         if keys:
             import polars as pl  # only here: who marks by code does without it

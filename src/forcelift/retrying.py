@@ -40,7 +40,8 @@ from forcelift.bounds import SENDERS_MORE, MemoryShares, engine_settings
 from forcelift.driving import drive, new_governor
 from forcelift.during.extract.parents import ParentIndex
 from forcelift.during.extract.record_data import SentRowsJson, column_codecs, source_rows_json
-from forcelift.errors import SourceChanged, StateConflict
+from forcelift.errors import Interrupted, SourceChanged, StateConflict
+from forcelift.failures import check_tables
 from forcelift.jobs.board import EngineSettings
 from forcelift.jobs.coordinator import Coordinator
 from forcelift.jobs.late_strays import abort_late_strays
@@ -52,7 +53,12 @@ from forcelift.protocols.org import Org
 from forcelift.protocols.source import Source
 from forcelift.recorded import owner
 from forcelift.retention import keeps_settled
-from forcelift.retry_checks import add_revision, check_plan, need_retriable, refuse_unsettled
+from forcelift.retry_checks import (
+    add_revision,
+    check_plan,
+    need_retriable,
+    refuse_unsettled,
+)
 from forcelift.rules import frame_of
 from forcelift.state import State, open_state
 
@@ -112,6 +118,7 @@ def retry_failed(
         batch = need_retriable(loaded, state, options.batch_id)
         changes = check_plan(loaded, state, batch)
         refuse_unsettled(state, batch)
+        check_tables(state, batch, options.selection.tables)
         limits = loaded.plan.limits
         shares = MemoryShares.of(limits.memory_mb, senders=limits.parallel_jobs + SENDERS_MORE)
         with (
@@ -179,6 +186,8 @@ class _Retrying:
             if not chosen:
                 return self._report(None, ())
             retry = self._begin(selection, chosen)
+        else:
+            self.watcher.on_step(f"going on with retry {retry.retry_no}, as it was asked for")
         audit.clear_control(batch_id, owner())
         was_done = self.batch.state is BatchState.DONE
         self.batch = audit.reopen_batch(batch_id)
@@ -346,7 +355,7 @@ class _Retrying:
         if coordinator.errors:
             raise coordinator.errors[0]
         if not coordinator.is_complete:
-            raise StateConflict(
+            raise Interrupted(
                 "the retry was stopped before it was through",
                 state="what is at work in the org goes on; everything that was begun is written down",
                 hint=f"go on with it by `forcelift failed retry --batch {batch_id}`",

@@ -351,3 +351,32 @@ def test_copies_are_decided_anew_over_the_whole_table(migration: Migration) -> N
     assert (group["rows"], group["created"], group["duplicate"]) == (2, 1, 1)
     assert query(migration, "SELECT Text__c FROM Note__c WHERE Key__c = 'N1'")[0]["Text__c"] == "newer"
     assert outcomes(migration, "first")["notes", "duplicate"] == 1
+
+
+def test_until_a_retry_is_through_nothing_else_begins(migration: Migration) -> None:
+    migration.document("run", "--batch", "first", code=ExitCode.ROWS_REFUSED)
+    with open_recorded(migration.plan) as (_, state):
+        state.audit.begin_retry("first", folder="retry/first/some", selection={}, by="somebody", chunks=[])
+    for words in (
+        ("run", "--resume", "first"),
+        ("rollback", "first"),
+        ("failed", "retry", "--dry-run"),
+        ("failed", "resolve", "--code", "REJECTED_TOO_LONG", "--note", "no", "--by", "A. Name"),
+    ):
+        refused = migration.run(*words)
+        assert (refused.returncode, "failed retry" in refused.stderr) == (ExitCode.STATE, True), words
+    plan = migration.plan.read_text(encoding="utf-8")
+    write_plan(migration.folder, migration.server.url, too_long="truncate")
+    refused = migration.run("failed", "retry")
+    assert (refused.returncode, "put the plan back" in refused.stderr) == (ExitCode.STATE, True)
+    migration.plan.write_text(plan, encoding="utf-8")
+    gone_on = migration.run("failed", "retry")
+    assert (gone_on.returncode, "going on with retry 1" in gone_on.stderr) == (ExitCode.DONE, True)
+    assert migration.run("rollback", "first").returncode == ExitCode.DONE
+
+
+def test_a_table_that_is_not_there_is_told(migration: Migration) -> None:
+    migration.document("run", "--batch", "first", code=ExitCode.ROWS_REFUSED)
+    for words in (("list",), ("retry",), ("resolve", "--note", "-", "--by", "A. Name")):
+        refused = migration.run("failed", *words, "--table", "note")
+        assert (refused.returncode, "did you mean `notes`?" in refused.stderr) == (ExitCode.USAGE, True)
