@@ -14,10 +14,13 @@ if TYPE_CHECKING:
         validate_counts,
         validate_sample_records,
     )
+    from forcelift.retrying import RetryOptions, retry_failed
     from forcelift.rollbacks import full_rollback, rollback_failed_batch
 
 _PLACES = {
+    "RetryOptions": "retrying",
     "full_rollback": "rollbacks",
+    "retry_failed": "retrying",
     "rollback_failed_batch": "rollbacks",
     "validate_aggregates": "functions",
     "validate_business_rules": "functions",
@@ -26,8 +29,10 @@ _PLACES = {
 }
 
 __all__ = [
+    "RetryOptions",
     "__version__",
     "full_rollback",
+    "retry_failed",
     "rollback_failed_batch",
     "validate_aggregates",
     "validate_business_rules",

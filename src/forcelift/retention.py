@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from forcelift.after.retry.scope import retries_folder
 from forcelift.audit.records import Batch, BatchMode, BatchState
 from forcelift.jobs.staged_files import REMOVED, remove_staged
 from forcelift.jobs.work import staging_folder
@@ -49,6 +50,6 @@ def remove_expired(state: State, project: str, now: datetime) -> None:
 
 
 def _remove(state: State, batch_id: str) -> None:
-    folder = staging_folder(batch_id)
-    if files := remove_staged(state.audit, state.storage, batch_id, folder):
-        state.audit.journal(REMOVED, {"folder": folder, "files": files}, batch_id=batch_id)
+    for folder in (staging_folder(batch_id), retries_folder(batch_id)):
+        if files := remove_staged(state.audit, state.storage, batch_id, folder):
+            state.audit.journal(REMOVED, {"folder": folder, "files": files}, batch_id=batch_id)

@@ -395,7 +395,6 @@ class _Retrying:
         with SourceRows(
             source=self.source,
             works=works,
-            chunks={name: [chunk for chunk in every if chunk.table_name == name] for name in works},
             wanted=wanted,
             scratch=state.storage.root,
             memory_mb=limits.memory_mb,

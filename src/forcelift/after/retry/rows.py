@@ -1,6 +1,7 @@
 """Rows read from the source once more, by their keys.
 
-Reads:   the slices of the chunks; where keys may repeat, the key columns of the whole table and all copies of a key.
+Reads:   the slices of the chunks; where keys may repeat, or a row is not where it was, the key columns of the whole
+         table and the slices that hold such keys.
 Writes:  the decisions on repeated keys, in a folder on the scratch disk, removed by `close`.
 Re-run:  nothing is kept: what the source holds now counts.
 
@@ -10,7 +11,6 @@ plan's rule; the row that goes on stands for the first refused row of that key.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +30,9 @@ from forcelift.plan.models import DuplicateRule
 from forcelift.protocols.source import Predicate, Source
 from forcelift.rules import DuplicateDecisions, DuplicateScan, frame_of
 
+SLICE_ROWS = 200_000
+"""Where a row is searched for, the slice that holds it is read whole."""
+
 ONE_CHUNK = 1
 """All copies of repeated keys are decided as rows of one chunk, wherever they lie."""
 
@@ -44,14 +47,12 @@ class _Table:
     repeated: pl.Series  # normalised keys with several copies
     decisions: DuplicateDecisions | None = None
     copies: list[pl.DataFrame] = field(default_factory=list)
-    found: list[pl.DataFrame] | None = None  # all wanted rows, where the slices of the chunks cannot be found again
 
 
 class SourceRows:
     """Gives the rows of a retry.
 
     Args:
-        chunks: All chunks of each table, which together hold every row once.
         wanted: By table, the normalised keys of all rows of the retry.
         correct: Puts corrected values into rows as they are read.
     """
@@ -61,18 +62,19 @@ class SourceRows:
         *,
         source: Source,
         works: Mapping[str, TableWork],
-        chunks: Mapping[str, Sequence[Chunk]],
         wanted: Mapping[str, pl.Series],
         scratch: Path,
         memory_mb: int,
         batch_rows: int,
         correct: Correct | None = None,
     ) -> None:
-        self._source, self._works, self._chunks, self._wanted = source, works, chunks, wanted
+        self._source, self._works, self._wanted = source, works, wanted
         self._scratch, self._memory_mb, self._batch_rows = scratch, memory_mb, batch_rows
         self._correct = correct
         self._tables: dict[str, _Table] = {}
         self._locks = {name: threading.Lock() for name in works}
+        self._searching = {name: threading.Lock() for name in works}
+        self._searched: dict[str, tuple[list[Predicate], pl.DataFrame]] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -102,33 +104,39 @@ class SourceRows:
     def of_chunk(self, chunk: Chunk, norms: pl.Series) -> Iterator[pl.DataFrame]:
         """The rows of a chunk with these keys, whole, as the source holds them now.
 
-        A source whose slices cannot be found again (a file that was written anew) is searched as a whole.
+        A row that is not in its slice any more is searched for in the whole table: where a source moves a row that is
+        changed, or a file was written anew, it is mended all the same.
 
         Raises:
             SourceUnavailable, SourceError: The source cannot be asked.
         """
-        known = self._known(chunk.table_name)
-        if known.found is None:
-            try:
-                # Held until the slice is through: one that cannot be read to its end must not be sent in part.
-                yield from list(self._read(chunk.table_name, slices_of(chunk), norms))
-                return
-            except SourceChanged:
-                with self._locks[chunk.table_name]:
-                    if known.found is None:
-                        known.found = list(self._whole(chunk.table_name))
         work = self._works[chunk.table_name]
-        for frame in known.found or ():
-            chosen = frame.filter(work.rules.keys(frame)["norm"].is_in(norms.implode()).fill_null(False))
-            if chosen.height:
-                yield chosen
+        missing = norms
+        try:
+            # Held until the slice is through: one that cannot be read to its end must not be sent in part.
+            frames = list(self._read(chunk.table_name, slices_of(chunk), norms))
+        except SourceChanged:
+            frames = []
+        for frame in frames:
+            found = work.rules.keys(frame)["norm"]
+            missing = missing.filter(~missing.is_in(found.implode()))
+            yield frame
+        if missing.len():
+            slices, places = self._search(chunk.table_name)
+            numbers = places.filter(pl.col("norm").is_in(missing.implode()))["slice"].unique().sort().to_list()
+            yield from list(self._read(chunk.table_name, [slices[number] for number in numbers], missing))
 
-    def _whole(self, table: str) -> Iterator[pl.DataFrame]:
-        work = self._works[table]
-        slices = self._source.plan_chunks(
-            table, where=work.plan.where, key=work.rules.key_columns, rows_per_chunk=1_000_000
-        )
-        yield from self._read(table, [part.predicate for part in slices], self._wanted[table])
+    def _search(self, table: str) -> tuple[list[Predicate], pl.DataFrame]:
+        """The table in slices as it is now, and in which of them the wanted keys are; looked for once."""
+        with self._searching[table]:
+            if table not in self._searched:
+                work = self._works[table]
+                planned = self._source.plan_chunks(
+                    table, where=work.plan.where, key=work.rules.key_columns, rows_per_chunk=SLICE_ROWS
+                )
+                slices = [part.predicate for part in planned]
+                self._searched[table] = slices, self._places(work, slices, self._wanted[table])
+            return self._searched[table]
 
     def _read(self, table: str, slices: Sequence[Predicate], norms: pl.Series) -> Iterator[pl.DataFrame]:
         """Rows with these keys, corrected; each slice is read once and filtered as it comes."""
@@ -165,15 +173,7 @@ class SourceRows:
         nothing = pl.Series("norm", [], dtype=pl.String)
         if cannot_repeat(work) or not wanted.len():
             return _Table(repeated=nothing)
-        try:
-            slices = uniqueslices_of(self._chunks[table])
-            places = self._places(work, slices, wanted)
-        except SourceChanged:
-            planned = self._source.plan_chunks(
-                table, where=work.plan.where, key=work.rules.key_columns, rows_per_chunk=1_000_000
-            )
-            slices = [part.predicate for part in planned]
-            places = self._places(work, slices, wanted)
+        slices, places = self._search(table)
         counted = places.group_by("norm").agg(pl.len().alias("copies")).filter(pl.col("copies") > 1)
         repeated = counted["norm"]
         if not repeated.len():
@@ -215,9 +215,3 @@ def slices_of(chunk: Chunk) -> list[Predicate]:
     """What the source is asked for: a chunk of a sample stands for rows of several slices, which are read whole."""
     predicate: dict[str, Any] = dict(chunk.predicate)
     return [part["slice"] for part in predicate["parts"]] if predicate.get("by") == "sample" else [predicate]
-
-
-def uniqueslices_of(chunks: Sequence[Chunk]) -> list[Predicate]:
-    """The slices of a table's chunks, each once: chunks of a sample share them."""
-    found = {json.dumps(one, sort_keys=True): one for chunk in chunks for one in slices_of(chunk)}
-    return list(found.values())
