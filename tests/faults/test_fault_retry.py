@@ -70,7 +70,7 @@ def test_retry_killed_twelve_times(tmp_path: Path, seed: int) -> None:
 def test_retry_killed_with_its_audit_database_on_postgresql(
     tmp_path: Path, postgres: Postgres, database: str, seed: int
 ) -> None:
-    drill(tmp_path, seed=seed, rows=4_000, chunk_rows=800, kills=3, audit_url=postgres.plan_url(database))
+    drill(tmp_path, seed=seed, rows=1_000, chunk_rows=300, kills=3, audit_url=postgres.plan_url(database))
 
 
 @pytest.mark.slow
@@ -82,4 +82,4 @@ def test_retry_killed_with_its_audit_database_on_oracle(
     monkeypatch.setenv("AUDIT_PASSWORD", PASSWORD)
     user = new_user(oracle_19c)
     url = f"oracle://{user}:${{AUDIT_PASSWORD}}@127.0.0.1:{oracle_19c.port}/{oracle_19c.service}"
-    drill(tmp_path, seed=seed, rows=4_000, chunk_rows=800, kills=2, audit_url=url)
+    drill(tmp_path, seed=seed, rows=1_000, chunk_rows=300, kills=2, audit_url=url)

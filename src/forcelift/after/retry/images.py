@@ -43,6 +43,9 @@ class RetryImages(ImageHandlers):
         staged = pl.concat([read_part(world.storage, part) for part in chunk.staged.parts])
         keys = staged.select(work.key_field.name).collect().to_series()
         norms = normalised_key(work.key_field, keys).alias("norm").to_frame().unique()
+        # What the batch has written already, as of emptied lookups, has its earlier values in an earlier image.
+        written = world.lines(command.audit_id).filter(pl.col("id").is_not_null()).select("norm")
+        norms = norms.join(written, on="norm", how="anti")
         image = self._now(work, chunk, keys).join(norms, on="norm", how="semi")
         with world.storage.write(self._image_name(chunk)) as file:
             image.write_parquet(file.path, compression="zstd")

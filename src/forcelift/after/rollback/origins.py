@@ -103,26 +103,25 @@ class Origins:
         return found
 
     def _of_retry(self, number: int, audit_id: int, told: pl.DataFrame) -> Origin:
-        """Rows that a retry wrote: settled with it, and imaged just before it."""
-        one = next(one for one in self.retried.values() if (one.retry_no, one.audit_id) == (number, audit_id))
-        assert one.settled_at is not None
-        image = (
-            None
-            if one.image_file is None or one.image_at is None
-            else BeforeImage(
-                audit_id=audit_id,
-                generation=0,
-                file=one.image_file,
-                sha256=one.image_sha256,
-                rows=one.image_rows or 0,
-                taken_at=one.image_at,
-            )
-        )
+        """Rows that a retry wrote last: settled with it. What they were before stands in the first image that has them.
+
+        A retry takes no image of records that the batch had written before it: theirs is of an earlier retry, or of the
+        load.
+        """
+        ones = {
+            one.retry_no: one for one in self.retried.values() if one.audit_id == audit_id and one.retry_no <= number
+        }
+        settled_at = ones[number].settled_at
+        assert settled_at is not None
+        images = [_image_of_retry(ones[one]) for one in sorted(ones, reverse=True)]
+        taken = [image for image in (*images, self.images.get(audit_id)) if image is not None]
         rows = told.drop("writer")
-        before = image_of(self.storage, image)
+        ids = rows.select(Id="id").drop_nulls().unique()
+        found = [before for image in taken if (before := image_of(self.storage, image)) is not None]
+        before = pl.concat(found).unique("Id", keep="first", maintain_order=True) if found else None
         if before is not None:
-            before = before.join(rows.select(Id="id").drop_nulls().unique(), on="Id", how="semi")
-        return Origin(settled_at=one.settled_at, rows=rows, image=image, before=before)
+            before = before.join(ids, on="Id", how="semi")
+        return Origin(settled_at=settled_at, rows=rows, image=taken[0] if taken else None, before=before)
 
     def _origin(self, chunk: Chunk, audit_id: int, told: pl.DataFrame) -> Origin:
         wrote = chunk if audit_id == chunk.audit_id else self.audit.chunk(audit_id)
@@ -137,6 +136,19 @@ class Origins:
     def before(self, chunk: Chunk) -> pl.DataFrame | None:
         """The lines of all before-images for the records of a chunk; None if there is none."""
         return before_of(self.find(chunk, self.rows(chunk)))
+
+
+def _image_of_retry(one: RetryChunk) -> BeforeImage | None:
+    if one.image_file is None or one.image_at is None:
+        return None
+    return BeforeImage(
+        audit_id=one.audit_id,
+        generation=0,
+        file=one.image_file,
+        sha256=one.image_sha256,
+        rows=one.image_rows or 0,
+        taken_at=one.image_at,
+    )
 
 
 def before_of(origins: Sequence[Origin]) -> pl.DataFrame | None:
