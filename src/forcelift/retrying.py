@@ -376,10 +376,14 @@ class _Retrying:
         for one in state.audit.retry_chunks(retry.retry_no) if told is None else ():
             path = state.storage.path(one.lines_file)
             norms[one.audit_id] = pl.read_parquet(path, columns=["norm"], glob=False)["norm"]
-        wanted = {
-            name: pl.concat([norms[c.audit_id] for c in every if c.audit_id in norms and c.table_name == name])
-            .drop_nulls()
-            .unique()
+        of_table = {
+            name: pl.concat(
+                [
+                    norms[one.audit_id].drop_nulls().unique()
+                    for one in every
+                    if one.audit_id in norms and one.table_name == name
+                ]
+            )
             for name in works
         }
 
@@ -395,7 +399,8 @@ class _Retrying:
         with SourceRows(
             source=self.source,
             works=works,
-            wanted=wanted,
+            wanted={name: keys.unique() for name, keys in of_table.items()},
+            shared={name: keys.filter(keys.is_duplicated()).unique() for name, keys in of_table.items()},
             scratch=state.storage.root,
             memory_mb=limits.memory_mb,
             batch_rows=self.batch_rows,

@@ -54,6 +54,8 @@ class SourceRows:
 
     Args:
         wanted: By table, the normalised keys of all rows of the retry.
+        shared: By table, those of them that rows of several chunks have: each is looked for in its own slice alone, or
+            one row of the source would be sent for two.
         correct: Puts corrected values into rows as they are read.
     """
 
@@ -63,12 +65,13 @@ class SourceRows:
         source: Source,
         works: Mapping[str, TableWork],
         wanted: Mapping[str, pl.Series],
+        shared: Mapping[str, pl.Series],
         scratch: Path,
         memory_mb: int,
         batch_rows: int,
         correct: Correct | None = None,
     ) -> None:
-        self._source, self._works, self._wanted = source, works, wanted
+        self._source, self._works, self._wanted, self._shared = source, works, wanted, shared
         self._scratch, self._memory_mb, self._batch_rows = scratch, memory_mb, batch_rows
         self._correct = correct
         self._tables: dict[str, _Table] = {}
@@ -121,6 +124,7 @@ class SourceRows:
             found = work.rules.keys(frame)["norm"]
             missing = missing.filter(~missing.is_in(found.implode()))
             yield frame
+        missing = missing.filter(~missing.is_in(self._shared[chunk.table_name].implode()))
         if missing.len():
             slices, places = self._search(chunk.table_name)
             numbers = places.filter(pl.col("norm").is_in(missing.implode()))["slice"].unique().sort().to_list()
