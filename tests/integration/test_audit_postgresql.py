@@ -27,6 +27,7 @@ from tests.unit import (
     test_audit_org_states,
     test_report_readings,
 )
+from tests.unit.audit_cover_rows import change_and_look, fill
 from tests.unit.audit_fixtures import (
     ORG,
     StillClock,
@@ -38,7 +39,7 @@ from tests.unit.audit_fixtures import (
     settle,
 )
 
-from forcelift.audit import AuditStore, LeaseTimes, tables
+from forcelift.audit import AuditStore, LeaseTimes, cover, tables
 from forcelift.audit.records import BudgetRefused
 from forcelift.audit.text import short_batch_id
 from forcelift.errors import StateConflict, StorageError
@@ -354,3 +355,13 @@ def test_databases_that_cannot_be_used(postgres, database):
     query(postgres.dsn(database), "UPDATE forcelift.schema_version SET version = 99")
     with pytest.raises(StateConflict, match="made by a newer Forcelift"):
         opened(postgres.url(database, options="-csearch_path=forcelift"))
+
+
+def test_changes_of_every_covered_table_past_the_program_are_found(store):
+    fill(store)
+    assert store.verify_journal() == []
+    assert len({table for table, _ in change_and_look(store, seed=20260131)}) == len(cover.covered_tables())
+    with store.engine.begin() as connection:
+        connection.execute(tables.journal.delete().where(tables.journal.c.seq == store.journal_head().seq))
+    [fault] = store.verify_journal()[:1]
+    assert "its recorded head is row" in fault

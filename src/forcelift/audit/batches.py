@@ -31,6 +31,10 @@ def takes_images(plan_document: Mapping[str, Any]) -> bool:
     return bool(plan_document.get(IMAGES_KEY))
 
 
+class _Undone(Exception):
+    """Ends a transaction without its writes."""
+
+
 class Batches(Journal):
     """Batches and their control rows."""
 
@@ -179,6 +183,26 @@ class Batches(Journal):
         """Take back all that was asked."""
         nothing = {"stop": False, "stop_now": False, "paused": False, "throttle_jobs": None}
         return self._ask(batch_id, "control_cleared", nothing, by=by, reason=None)
+
+    def try_control(self, batch_id: str) -> None:
+        """See that the batch's control row can be written, in a transaction that is undone.
+
+        Raises:
+            StateConflict: There is no such batch.
+            StorageError: It cannot be written.
+        """
+        try:
+            with self.write() as connection:
+                need_batch(connection, batch_id)
+                row = {"stop": 0, "stop_now": 0, "paused": 0}
+                found = connection.execute(
+                    tables.control.update().where(tables.control.c.batch_id == batch_id).values(**row)
+                )
+                if found.rowcount == 0:
+                    connection.execute(tables.control.insert(), {"batch_id": batch_id, **row})
+                raise _Undone
+        except _Undone:
+            return
 
     def asked(self, batch_id: str) -> dict[str, Asked]:
         """Who asked for what, and why: the last `pause`, `throttle` and `stop` since all was taken back.

@@ -1,4 +1,4 @@
-"""The tables about what is done around a migration: automations switched off, profiles, evidence, sign-offs."""
+"""The tables about what is done around a migration: automations switched off, profiles, evidence."""
 
 from __future__ import annotations
 
@@ -78,20 +78,6 @@ accepted_finding = sa.Table(
     sqlite_autoincrement=True,
 )
 sa.Index("idx_accepted_project", accepted_finding.c.project)
-
-sign_off = sa.Table(
-    "sign_off",
-    metadata,
-    sa.Column("sign_off_no", sa.Integer, sa.Identity(), primary_key=True),
-    sa.Column("batch_id", ID, nullable=False),
-    sa.Column("role", NAME, nullable=False),
-    sa.Column("name", NAME, nullable=False),
-    sa.Column("decision", WORD, nullable=False),
-    sa.Column("remark", varchar(4000)),
-    sa.Column("signed_at", Moment(), nullable=False),
-    sa.Column("report_sha256", HASH),
-    sqlite_autoincrement=True,
-)
 
 # What was looked at, ticked or waived before a migration: of one plan (by its digest) and one org.
 evidence = sa.Table(

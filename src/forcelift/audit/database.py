@@ -22,7 +22,7 @@ from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.pool import StaticPool
 
-from forcelift.audit import oracle, postgresql, tables
+from forcelift.audit import chain, cover, oracle, postgresql, tables
 from forcelift.audit.dialects import native_dates
 from forcelift.audit.shares import LeaseTimes
 from forcelift.errors import ForceliftError, NothingRecorded, StateConflict, StorageError, UsageError
@@ -105,12 +105,14 @@ class Database:
         turn = self._lock if waits else nullcontext()
         with turn, self._in_words("written"), self.engine.connect() as connection:
             connection = connection.execution_options(forcelift_write=True)
+            connection = cover.begin(connection, in_turn=in_turn)
             with connection.begin():
                 if waits and self.is_oracle:
                     oracle.take_turn(connection)
                 elif waits and self.is_server:
                     postgresql.take_turn(connection, has_tables=self.has_tables)
                 yield connection
+                chain.seal(connection, self.clock.now)
                 self._on_step("write.before")
             self._on_step("write.done")
 
@@ -189,6 +191,7 @@ def open_database(
         if file is not None:
             _prepare_file(file, create=create)
         engine = _sqlite_engine(url)
+    cover.watch(engine)
     database = kind(engine, url=url, clock=clock, on_step=on_step)
     database.lease_times = lease_times
     try:

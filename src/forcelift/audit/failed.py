@@ -14,7 +14,7 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from forcelift.audit import tables
+from forcelift.audit import cover, tables
 from forcelift.audit.columns import fit, record_id
 from forcelift.audit.text import short_table_name
 
@@ -48,6 +48,8 @@ def replace_failed(
     Returns:
         What to remember in the chunk's row: FAILED_ID of its first and last record.
     """
+    for table in (tables.failed_records, tables.failed_key):
+        cover.touch_group(connection, table, audit_id)
     _delete_failed(connection, audit_id)
     if failed is None or failed.is_empty():
         return {"failed_first": None, "failed_last": None}

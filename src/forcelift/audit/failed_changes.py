@@ -13,7 +13,7 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from forcelift.audit import tables
+from forcelift.audit import cover, tables
 from forcelift.audit.columns import fit, record_id
 from forcelift.audit.failed import insert_failed
 from forcelift.audit.text import fit_text
@@ -44,6 +44,8 @@ def change_failed(
         What to remember in the chunk's row: FAILED_ID of its first and last record.
     """
     records, chunk = tables.failed_records, tables.chunk
+    for table in (records, tables.failed_key):
+        cover.touch_group(connection, table, audit_id)
     wanted = changes.with_columns(record_id=record_id(pl.col("key"), pl.col("row"))).sort("row")
     wanted = wanted.with_columns(number=pl.int_range(1, pl.len() + 1).over("record_id"))
     query = (

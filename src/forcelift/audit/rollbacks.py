@@ -103,6 +103,15 @@ class Rollbacks(Holding):
         with self.read() as connection:
             return _find_image(connection, audit_id)
 
+    def image_files(self, batch_id: str) -> list[tuple[str, str]]:
+        """The sealed files of a batch's before-images with their SHA-256, of chunks that were loaded anew too."""
+        image, shared, chunk = tables.before_image, tables.table_image, tables.chunk
+        of_chunks = sa.select(image.c.file, image.c.sha256).join(chunk, chunk.c.audit_id == image.c.audit_id)
+        of_tables = sa.select(shared.c.file, shared.c.sha256).where(shared.c.batch_id == batch_id)
+        with self.read() as connection:
+            rows = [*connection.execute(of_chunks.where(chunk.c.batch_id == batch_id)), *connection.execute(of_tables)]
+        return [(row.file, row.sha256) for row in rows if row.file is not None and row.sha256 is not None]
+
     def images(self, batch_id: str) -> dict[int, BeforeImage]:
         """The before-images of a batch's chunks, by AUDIT_ID."""
         image, chunk = tables.before_image, tables.chunk

@@ -10,6 +10,7 @@ from forcelift.audit.backups import Backups
 from forcelift.audit.batches import Batches
 from forcelift.audit.chunks import Chunks
 from forcelift.audit.claims import Claims
+from forcelift.audit.consents import Consents
 from forcelift.audit.database import OnStep, no_step, open_database
 from forcelift.audit.evidence import EvidenceRows
 from forcelift.audit.failed_marks import FailedMarks
@@ -19,13 +20,16 @@ from forcelift.audit.notes import Notes
 from forcelift.audit.org_states import OrgStates
 from forcelift.audit.profiles import Profiles
 from forcelift.audit.project_words import ProjectWords
+from forcelift.audit.purges import Purges
 from forcelift.audit.readings import Readings
 from forcelift.audit.reloads import Reloads
 from forcelift.audit.retries import Retries
 from forcelift.audit.rollbacks import Rollbacks
 from forcelift.audit.shares import LeaseTimes
+from forcelift.audit.signoffs import SignOffs
 from forcelift.audit.step_times import StepTimes
 from forcelift.audit.validations import Validations
+from forcelift.audit.verifying import Verifying
 from forcelift.protocols.clock import Clock
 
 
@@ -35,6 +39,7 @@ class AuditStore(
     Chunks,
     Jobs,
     Claims,
+    Consents,
     EvidenceRows,
     FailedMarks,
     Leases,
@@ -42,12 +47,15 @@ class AuditStore(
     OrgStates,
     Profiles,
     ProjectWords,
+    Purges,
     Readings,
     Reloads,
     Retries,
     Rollbacks,
     StepTimes,
+    SignOffs,
     Validations,
+    Verifying,
 ):
     """An open audit database.
 

@@ -17,12 +17,14 @@ from forcelift.audit.before_tables import evidence as evidence
 from forcelift.audit.before_tables import org_state as org_state
 from forcelift.audit.before_tables import org_state_holder as org_state_holder
 from forcelift.audit.before_tables import profile as profile
-from forcelift.audit.before_tables import sign_off as sign_off
 from forcelift.audit.note_tables import report_note as report_note
 from forcelift.audit.retry_tables import retry as retry
 from forcelift.audit.retry_tables import retry_chunk as retry_chunk
 from forcelift.audit.schema import FILE, HASH, ID, NAME, WORD
 from forcelift.audit.schema import metadata as metadata
+from forcelift.audit.signoff_tables import consent as consent
+from forcelift.audit.signoff_tables import purge as purge
+from forcelift.audit.signoff_tables import sign_off as sign_off
 from forcelift.audit.types import (
     Count,
     Document,

@@ -1,0 +1,139 @@
+"""Consents of a second person to steps that destroy: asked for, given, used once. Each step is journalled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from forcelift.audit import tables
+from forcelift.audit.journal import Journal, append
+from forcelift.audit.signoffs import sha256_of
+from forcelift.audit.text import fit_text
+
+ASKED, GIVEN, USED = "consent_asked", "consent_given", "consent_used"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consent:
+    """A request, and the consent to it once it was given.
+
+    Attributes:
+        details: What would be destroyed; `sha256` is its digest.
+        asked_by: The login that asked.
+        name: Who consented, as typed at the login `typed_by`.
+        shared_login: Both sat at one login; None while nobody has consented.
+    """
+
+    consent_no: int
+    project: str
+    step: str
+    subject: str
+    details: Mapping[str, Any]
+    sha256: str
+    asked_by: str
+    asked_at: datetime
+    name: str | None
+    typed_by: str | None
+    shared_login: bool | None
+    note: str
+    approved_at: datetime | None
+    expires_at: datetime | None
+    used_at: datetime | None
+
+    def holds(self, now: datetime) -> bool:
+        """Whether it was given, is not used up, and has not run out."""
+        return self.expires_at is not None and self.used_at is None and now < self.expires_at
+
+
+class Consents(Journal):
+    """Requests and consents."""
+
+    def ask_consent(self, project: str, *, step: str, subject: str, details: Mapping[str, Any], by: str) -> Consent:
+        """Write a request down, or find the one that says the same and waits."""
+        digest = sha256_of(details)
+        with self.write() as connection:
+            now = self.clock.now()
+            waiting = _find(connection, _is_same(project, step, digest) & tables.consent.c.approved_at.is_(None))
+            if waiting is not None:
+                return waiting
+            values = {
+                "project": project,
+                "step": step,
+                "subject": fit_text(subject, 1000),
+                "details": dict(details),
+                "sha256": digest,
+                "asked_by": by,
+                "asked_at": now,
+            }
+            made = connection.execute(tables.consent.insert().values(**values))
+            number = int(made.inserted_primary_key[0])  # type: ignore[index]  # an insert of one row has a key
+            payload = {"consent": number, "step": step, "subject": subject, "sha256": digest, "by": by}
+            append(connection, now, ASKED, payload)
+            found = _find(connection, tables.consent.c.consent_no == number)
+        assert found is not None
+        return found
+
+    def give_consent(
+        self, number: int, *, name: str, typed_by: str, shared_login: bool, note: str, hours: int
+    ) -> Consent:
+        """Write down that a second person consents."""
+        row = tables.consent
+        mine = row.c.consent_no == number
+        with self.write() as connection:
+            now = self.clock.now()
+            values = {
+                "name": name,
+                "typed_by": typed_by,
+                "shared_login": int(shared_login),
+                "note": fit_text(note, 4000),
+                "approved_at": now,
+                "expires_at": now + timedelta(hours=hours),
+            }
+            connection.execute(row.update().where(mine).values(**values))
+            payload = {"consent": number, "name": name, "typed_by": typed_by, "shared_login": shared_login}
+            append(connection, now, GIVEN, {**payload, "hours": hours})
+            found = _find(connection, mine)
+        assert found is not None
+        return found
+
+    def use_consent(self, project: str, *, step: str, details: Mapping[str, Any], by: str) -> Consent | None:
+        """Use up the consent to exactly this; None if there is none that holds."""
+        row = tables.consent
+        with self.write() as connection:
+            now = self.clock.now()
+            same = _is_same(project, step, sha256_of(details)) & row.c.used_at.is_(None) & (row.c.expires_at > now)
+            found = _find(connection, same)
+            if found is None:
+                return None
+            connection.execute(row.update().where(row.c.consent_no == found.consent_no).values(used_at=now))
+            append(connection, now, USED, {"consent": found.consent_no, "step": step, "by": by})
+            return found
+
+    def consents(self, project: str) -> list[Consent]:
+        """All requests of a project, oldest first."""
+        query = sa.select(tables.consent).where(tables.consent.c.project == project)
+        with self.read() as connection:
+            rows = connection.execute(query.order_by(tables.consent.c.consent_no)).mappings()
+            return [_consent(row) for row in rows]
+
+
+def _is_same(project: str, step: str, digest: str) -> sa.ColumnElement[bool]:
+    row = tables.consent.c
+    return (row.project == project) & (row.step == step) & (row.sha256 == digest)
+
+
+def _find(connection: Connection, where: sa.ColumnElement[bool]) -> Consent | None:
+    query = sa.select(tables.consent).where(where).order_by(tables.consent.c.consent_no).limit(1)
+    row = connection.execute(query).mappings().one_or_none()
+    return None if row is None else _consent(row)
+
+
+def _consent(row: Mapping[Any, Any]) -> Consent:
+    values = {name: row[name] for name in Consent.__dataclass_fields__}
+    shared = row["shared_login"]
+    return Consent(**{**values, "shared_login": None if shared is None else bool(shared)})
