@@ -14,6 +14,7 @@ from pathlib import Path
 from forcelift.assembly import open_backups
 from forcelift.audit.backups import BackupRow
 from forcelift.before.backup import BackupPlanned, DropDecision, Dropping, decide_drops, plan_backup
+from forcelift.consents import need_consent
 from forcelift.errors import ForceliftError, StateConflict, UsageError
 from forcelift.plan import LoadedPlan, TablePlan, load_plan, masked_url
 from forcelift.protocols.backups import Copied
@@ -154,6 +155,15 @@ def drop_backups(
         recorded = [one for one in state.audit.backups() if not tables or one.table_name in tables]
         items = decide_drops(backups, recorded, now=clock.now(), days=older_than_days, source_url=source_name(loaded))
         if execute:
+            going = [item.backup for item in items if item.decision is DropDecision.DROP]
+            if going:
+                need_consent(
+                    loaded,
+                    state.audit,
+                    step="drop_backup",
+                    subject=f"{len(going)} copies of tables",
+                    details={"copies": sorted(f"{one.source_url} {one.backup_table}" for one in going)},
+                )
             for item in items:
                 if item.decision is DropDecision.DROP:
                     backups.drop(item.backup.backup_table)

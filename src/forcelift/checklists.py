@@ -9,16 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from forcelift.after.checklist import NAMES as AFTER_NAMES
 from forcelift.audit.evidence import Evidence
 from forcelift.audit.records import BatchMode
 from forcelift.backing_up import source_name
 from forcelift.before.checklist import NAMES, TICKED, Item, Known, before_items, not_in_order
 from forcelift.checking import KIND as CHECK
+from forcelift.during.checklist import NAMES as DURING_NAMES
+from forcelift.during.checklist import TICKED as DURING_TICKED
 from forcelift.errors import StateConflict, UsageError
 from forcelift.plan import LoadedPlan, load_plan
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.recorded import owner
+from forcelift.signed import BEFORE, SignOff, signoffs_of_project
 from forcelift.state import State, open_known_state, open_state
+
+ALL_NAMES = (*NAMES, *DURING_NAMES, *AFTER_NAMES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +71,9 @@ def tick(plan_file: str | Path, item: str, *, by: str, note: str, clock: Clock |
     Raises:
         UsageError: There is no such item, or it has evidence of its own.
     """
-    if item not in NAMES:
+    if item not in ALL_NAMES:
         raise _no_such("item", item)
-    if item not in TICKED:
+    if item not in TICKED | DURING_TICKED:
         raise UsageError(
             f"`{item}` has evidence of its own and is not ticked by hand",
             state="nothing was written",
@@ -84,7 +90,7 @@ def waive(plan_file: str | Path, name: str, *, by: str, reason: str, clock: Cloc
     Raises:
         UsageError: There is no such item, and no check of that name has failed.
     """
-    if name not in NAMES and name not in _failed_checks(plan_file, clock):
+    if name not in ALL_NAMES and name not in _failed_checks(plan_file, clock):
         raise _no_such("item or failed check", name)
     return _add(plan_file, "waiver", name, by=by, note=reason, clock=clock)
 
@@ -116,6 +122,7 @@ def _known(loaded: LoadedPlan, state: State, *, clock: Clock, org_id: str | None
     batches = audit.batches(project)
     dry_runs = [one.batch_id for one in batches if one.mode is BatchMode.DRY_RUN and one.plan_sha256 == loaded.sha256]
     chosen = {batch_id: audit.plan_document(batch_id).get("chosen_tables") for batch_id in dry_runs}
+    signed = signoffs_of_project(state, project, plan_sha256=loaded.sha256, phase=BEFORE)
     return Known(
         plan_sha256=loaded.sha256,
         tables=[table.table for table in loaded.plan.tables],
@@ -129,7 +136,15 @@ def _known(loaded: LoadedPlan, state: State, *, clock: Clock, org_id: str | None
         prepares=prepares,
         chosen={batch_id: tables for batch_id, tables in chosen.items() if tables},
         samples=audit.sample_percents(dry_runs),
+        roles=loaded.plan.roles.sign_off,
+        signed={one.role: _sign_off_words(one) for one in signed if not one.is_stale},
+        stale=[_sign_off_words(one) for one in signed if one.is_stale],
     )
+
+
+def _sign_off_words(one: SignOff) -> str:
+    stale = f" (out of date: {one.why_stale})" if one.why_stale is not None else ""
+    return f"{one.role}: {one.name}, {one.at:%Y-%m-%d %H:%M} UTC{stale}"
 
 
 def _last_org(loaded: LoadedPlan, state: State) -> str | None:
@@ -175,5 +190,5 @@ def _no_such(what: str, name: str) -> UsageError:
     return UsageError(
         f"there is no {what} `{name}`",
         state="nothing was written",
-        hint=f"items are: {', '.join(NAMES)}; `forcelift check` names the checks",
+        hint=f"items are: {', '.join(ALL_NAMES)}; `forcelift check` names the checks",
     )

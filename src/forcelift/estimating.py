@@ -2,13 +2,13 @@
 
 Reads:   the plan file, the source's counts and a sample of each table, the org's limits, the audit database if there is
          one.
-Writes:  nothing.
+Writes:  its totals as evidence, if there is an audit database: a sign-off binds them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -22,8 +22,11 @@ from forcelift.plan.windows import parse_hours
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.protocols.org import Limits
 from forcelift.protocols.source import Source
+from forcelift.recorded import owner
 from forcelift.state import State, open_known_state
 from forcelift.storage import Disk, disk_of
+
+KIND: Final = "estimate"
 
 MEASURED_ROWS_MIN: Final = 10_000
 """A batch of fewer rows says nothing about the rate of a long load: most of its time is waiting for the first job."""
@@ -79,6 +82,7 @@ class EstimateReport:
         rate: None if none was given and none measured; then nothing is said about the expected time.
         limits: The org's; None offline.
         disk: Of the staging folder.
+        evidence_no: Under which a sign-off finds it; None for a part of the plan, and without an audit database.
     """
 
     project: str
@@ -91,6 +95,7 @@ class EstimateReport:
     disk: Disk
     staging_bytes_max: int
     shortages: tuple[Shortage, ...]
+    evidence_no: int | None = None
 
 
 def estimate_plan(
@@ -128,7 +133,7 @@ def estimate_plan(
         sizes, allowance, begins_at=settings.begins_at or clock.now().astimezone(), is_undo=settings.is_undo
     )
     disk = disk_of(Path(loaded.staging()))
-    return EstimateReport(
+    report = EstimateReport(
         project=loaded.plan.project,
         forecast=foretold,
         rate=rate,
@@ -140,6 +145,37 @@ def estimate_plan(
         staging_bytes_max=int(plan_limits.staging_gb * 1e9),
         shortages=tuple(_shortages(loaded, foretold, limits)),
     )
+    if settings.tables or settings.is_undo:
+        return report
+    return replace(report, evidence_no=_record(loaded, report, org_id, clock))
+
+
+def _record(loaded: LoadedPlan, report: EstimateReport, org_id: str | None, clock: Clock) -> int | None:
+    """What a sign-off binds, written down where there is an audit database; its number."""
+    foretold = report.forecast
+    document = {
+        "rows": foretold.rows,
+        "rows_sent": foretold.rows_sent,
+        "api_calls": foretold.api_calls,
+        "days": len(foretold.days),
+        "rows_per_second": report.rate.rows_per_second if report.rate is not None else None,
+        "expected_seconds": foretold.expected_seconds,
+        "shortages": [one.what for one in report.shortages],
+    }
+    with open_known_state(loaded, clock=clock) as state:
+        if state is None:
+            return None
+        made = state.audit.add_evidence(
+            project=loaded.plan.project,
+            kind=KIND,
+            name=KIND,
+            plan_sha256=loaded.sha256,
+            org_id=org_id,
+            passed=not report.shortages,
+            document=document,
+            by=owner(),
+        )
+        return made.evidence_no
 
 
 def measure_plan(loaded: LoadedPlan, settings: EstimateSettings, *, source: Source) -> list[TableSize]:

@@ -21,6 +21,7 @@ from forcelift.ledger import ledger_folder, marker_name
 from forcelift.plan import LoadedPlan, plan_diff, plan_document
 from forcelift.plan.operational import changes_of_meaning
 from forcelift.protocols.source import SharedSnapshot
+from forcelift.retention import refuse_purged
 from forcelift.rules import SamplePercent
 from forcelift.state import State
 from forcelift.storage import FolderStorage
@@ -124,7 +125,8 @@ def check_same(loaded: LoadedPlan, batch: Batch, state: State, *, org_id: str, j
 
 
 def check_plan(loaded: LoadedPlan, batch: Batch, state: State, *, join: bool, by: str) -> None:
-    """Raise `StateConflict` if the plan means something else than when the batch was begun."""
+    """Raise `StateConflict` if the plan means something else than when the batch was begun, or its data were purged."""
+    refuse_purged(state, batch)
     if batch.plan_sha256 == loaded.sha256:
         return
     before, now = state.audit.plan_document(batch.batch_id), plan_document(loaded.plan)

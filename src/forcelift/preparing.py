@@ -31,6 +31,7 @@ from forcelift.before.prepare import (
     make_field,
     track_history,
 )
+from forcelift.consents import need_consent
 from forcelift.errors import ForceliftError, OrgNotFound, UsageError
 from forcelift.plan import LoadedPlan, TablePlan, load_plan
 from forcelift.protocols.clock import Clock, SystemClock
@@ -185,6 +186,19 @@ def restore_org(
         if not execute:
             items = preparer.look_at_restore(letting_go(), overwrite=overwrite, keep=keep)
             return RestoreReport(org=facts, org_id=org.org_id, items=tuple(items), errors=(), executed=False)
+        need_consent(
+            loaded,
+            audit,
+            step="restore",
+            subject=f"automations of the org `{org.org_id}`",
+            details={
+                "org": org.org_id,
+                "name": None if everybody else name,
+                "overwrite": sorted(overwrite),
+                "keep": sorted(keep),
+                "automations": sorted(f"{one.kind} {one.name}" for one in states),
+            },
+        )
         with preparer.alone():
             done, errors = preparer.restore(letting_go(), overwrite=overwrite, keep=keep)
         return RestoreReport(org=facts, org_id=org.org_id, items=tuple(done), errors=tuple(errors), executed=True)

@@ -10,7 +10,7 @@ Re-run:  batches that are rolled back wholly are passed over; an interrupted one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,12 +20,13 @@ from forcelift.after.rollback.later import Later
 from forcelift.after.rollback.scope import DELETE, KEEP, RESTORE, rollback_folder
 from forcelift.audit.records import Batch, ChunkStatus
 from forcelift.audit.scope import Scope as Batches
+from forcelift.consents import need_all_consents, need_consent
 from forcelift.errors import ExitCode, PlanError, StateConflict, UsageError
-from forcelift.plan import load_plan
+from forcelift.plan import LoadedPlan, load_plan
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.recorded import open_recorded, scope_of
 from forcelift.state import State, open_state
-from forcelift.undoing import RollbackOptions, RollbackReport, RollbackWatcher, Scope, roll_back
+from forcelift.undoing import RollbackOptions, RollbackReport, RollbackWatcher, Scope, consent_details, roll_back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,8 @@ def roll_back_project(
         wanted = _tables(state, batches, tables)
         left = {batch.batch_id for batch in batches.batches if _is_left(state, batch, wanted[batch.batch_id])}
         order, took_turns = _order(state, batches)
+        if execute:
+            _need_consents(loaded, state, batches, {one: wanted[one] if tables else () for one in left}, bool(hard))
     reports: list[RollbackReport] = []
     refused: dict[str, NotUndone] = {}
     later = None if execute else Later()
@@ -135,7 +138,15 @@ def roll_back_project(
                 try:
                     watching = watcher(batch_id) if watcher else None
                     turn.append(
-                        roll_back(plan_file, options, watcher=watching, clock=clock, as_begun=True, later=later)
+                        roll_back(
+                            plan_file,
+                            options,
+                            watcher=watching,
+                            clock=clock,
+                            as_begun=True,
+                            consented=True,
+                            later=later,
+                        )
                     )
                 except (StateConflict, UsageError, PlanError) as error:
                     refused[batch_id] = NotUndone(batch_id=batch_id, reason=error.message, hint=error.hint)
@@ -158,6 +169,20 @@ def roll_back_project(
         kept=kept,
         took_turns=took_turns,
     )
+
+
+def _need_consents(
+    loaded: LoadedPlan, state: State, batches: Batches, scopes: Mapping[str, tuple[str, ...]], hard: bool
+) -> None:
+    """Before the first of several rollbacks is begun: a second person's consent to each, where the plan wants one."""
+    asked = [
+        (batch.batch_id, f"batch `{batch.batch_id}`", consent_details(state, batch, Scope(tables=names, hard=hard)))
+        for batch in batches.batches
+        if (names := scopes.get(batch.batch_id)) is not None and state.audit.open_rollback(batch.batch_id) is None
+    ]
+    need_all_consents(loaded, state.audit, step="rollback", asked=asked)
+    for batch_id, subject, details in asked:
+        need_consent(loaded, state.audit, step="rollback", subject=subject, details=details, batch_id=batch_id)
 
 
 def _order(state: State, batches: Batches) -> tuple[list[str], bool]:

@@ -18,10 +18,11 @@ from pathlib import Path
 from forcelift.audit import LeaseHolder, OrgState, PerformanceRow
 from forcelift.audit.records import Asked, Batch, Control
 from forcelift.audit.scope import Scope, batch_scope, project_scope
-from forcelift.errors import StateConflict, StorageError, UsageError
+from forcelift.errors import StateConflict, UsageError
 from forcelift.plan import LoadedPlan, load_plan, masked_url
 from forcelift.projects import ProjectSummary, summarise_project
 from forcelift.protocols.clock import Clock, SystemClock
+from forcelift.signed import SignOff, signoffs_of_project
 from forcelift.state import State, open_state
 from forcelift.summary import BatchSummary, summarise
 from forcelift.waiting import waiting_for
@@ -106,6 +107,7 @@ class BatchStatus:
         waiting_for: Why nothing is begun right now, with the time until which if known; None if nothing holds it back.
         performance: Speed of the SUCCESS chunks, by the checklist's query.
         samples: Of `batches` those that are samples, with their percent.
+        sign_offs: Who signed before and after it, and what has changed since.
         switched_off: Automations that are, or may be, switched off, of all orgs of the audit database.
     """
 
@@ -119,6 +121,7 @@ class BatchStatus:
     performance: tuple[PerformanceRow, ...]
     samples: Mapping[str, str]
     switched_off: tuple[OrgState, ...] = ()
+    sign_offs: tuple[SignOff, ...] = ()
 
 
 def batch_status(
@@ -155,6 +158,7 @@ def batch_status(
             performance=tuple(state.audit.performance(batch.batch_id)),
             samples=state.audit.sample_percents([one.batch_id for one in batches]),
             switched_off=switched_off,
+            sign_offs=_sign_offs(loaded, state, batch),
         )
 
 
@@ -190,18 +194,9 @@ def project_status(
         )
 
 
-def ledger_faults(state: State) -> list[str]:
-    """Ledger files that are missing or were changed after they were sealed, of all batches."""
-    faults = []
-    for batch in state.audit.batches():
-        for chunk in state.audit.chunks(batch.batch_id, with_superseded=True):
-            if chunk.ledger_file is None or chunk.ledger_sha256 is None:
-                continue
-            try:
-                state.storage.verify(chunk.ledger_file, chunk.ledger_sha256)
-            except StorageError as error:
-                faults.append(error.message)
-    return faults
+def _sign_offs(loaded: LoadedPlan, state: State, batch: Batch) -> tuple[SignOff, ...]:
+    signed = signoffs_of_project(state, batch.project, plan_sha256=loaded.sha256)
+    return tuple(one for one in signed if one.batch_id in (None, batch.batch_id))
 
 
 def locations(plan_file: str | Path) -> dict[str, str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from forcelift.after.report import Content, Issue, Said, Words, figures_of, html_page, markdown, pdf_page
+from forcelift.after.report.content import Signed
 from forcelift.after.report.curves import QuotaUse, curves, quota_use
 from forcelift.after.report.figures import ReportFigures, TableFigures
 from forcelift.after.report.json_form import json_document
@@ -33,6 +34,7 @@ from forcelift.projects import ProjectSummary, summarise_project
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.recorded import find_batch, open_recorded, owner, scope_of
 from forcelift.remedies import remedy_of
+from forcelift.signed import AFTER, signoffs_of
 from forcelift.state import State
 from forcelift.summary import NO_IMAGES, BatchSummary, summarise
 
@@ -78,6 +80,7 @@ def report_batch(
             quota=_quota(state, scope.newest, speed.began_at, speed.ended_at),
             remarks=tuple(remarks),
             switched_off=tuple(one.name for one in audit.open_states(scope.org_id)),
+            signed=_signed(state, scope),
         )
 
 
@@ -162,11 +165,33 @@ def write_report(
             "sha256": digest,
             "status": report.figures.status.value,
             "by": owner(),
+            "file": str(out.resolve()),
+            "content": content_sha256(report),
         }
         if (scope := report.figures.scope).is_project:
             payload |= {"project": scope.project, "batches": list(scope.batch_ids)}
         state.audit.journal("report_made", payload, batch_id=report.figures.batch.batch_id)
     return digest
+
+
+def content_sha256(report: Content) -> str:
+    """A digest of what a report says, without when it was made and who has signed: two that say the same have one."""
+    figures = replace(report.figures, head="", made_at=report.figures.batch.started_at)
+    return hashlib.sha256(repr(replace(report, figures=figures, signed=())).encode()).hexdigest()
+
+
+def _signed(state: State, scope: Scope) -> tuple[Signed, ...]:
+    return tuple(
+        Signed(
+            role=one.role,
+            name=one.name,
+            at=one.at,
+            note=one.note or None,
+            is_stale=one.is_stale,
+            why_stale=one.why_stale,
+        )
+        for one in signoffs_of(state, scope, phase=AFTER)
+    )
 
 
 def form_of(out: Path) -> str:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from forcelift.after.retry.scope import retries_folder
 from forcelift.audit.records import Batch, BatchMode, BatchState
+from forcelift.errors import StateConflict
 from forcelift.jobs.staged_files import REMOVED, remove_staged
 from forcelift.jobs.work import staging_folder
 from forcelift.ledger import ledger_folder, marker_name
@@ -53,3 +54,16 @@ def _remove(state: State, batch_id: str) -> None:
     for folder in (staging_folder(batch_id), retries_folder(batch_id)):
         if files := remove_staged(state.audit, state.storage, batch_id, folder):
             state.audit.journal(REMOVED, {"folder": folder, "files": files}, batch_id=batch_id)
+
+
+def refuse_purged(state: State, batch: Batch) -> None:
+    """Raise `StateConflict` if a batch's personal data were purged: nobody knows any more which records it wrote."""
+    purges = state.audit.purges(batch.batch_id)
+    if purges:
+        one = purges[-1]
+        raise StateConflict(
+            f"the personal data of batch `{batch.batch_id}` were purged at {one.began_at:%Y-%m-%d %H:%M} UTC by "
+            f"{one.asked_by}: it can no longer be resumed, retried, validated or rolled back",
+            state="nothing was read or written",
+            hint="its sums and digests stay: `forcelift status`, `forcelift audit verify`",
+        )

@@ -10,6 +10,7 @@ from forcelift.errors import StateConflict
 from forcelift.plan import LoadedPlan, plan_diff, plan_document
 from forcelift.plan.operational import changes_of_meaning
 from forcelift.recorded import find_batch, owner
+from forcelift.retention import refuse_purged
 from forcelift.state import State
 
 RULE_PLACE: Final = re.compile(
@@ -34,6 +35,7 @@ def need_retriable(loaded: LoadedPlan, state: State, batch_id: str | None) -> Ba
             state="nothing was changed",
             hint="mend the plan and begin a batch by `forcelift run`",
         )
+    refuse_purged(state, batch)
     if runners := state.audit.runners(batch.batch_id):
         who = " and ".join(one.owner for one in runners)
         raise StateConflict(

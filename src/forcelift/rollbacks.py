@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from forcelift.audit.records import Batch, BatchMode
+from forcelift.consents import need_all_consents
 from forcelift.errors import UsageError
 from forcelift.plan import LoadedPlan, load_plan
 from forcelift.protocols.clock import SystemClock
@@ -22,6 +23,7 @@ from forcelift.undoing import (
     RollbackReport,
     RollbackWatcher,
     Scope,
+    consent_details,
     roll_back,
 )
 
@@ -164,12 +166,23 @@ def roll_back_object(
             state="nothing was changed",
             hint="see the batches by `forcelift status`",
         )
-    reports = []
+    scopes = []
     for batch, names in batches:
         created = {name: str(fields[name]) for name in names if fields.get(name) is not None}
         # What the newest batch's rollback takes of others is gone when the older ones are looked at.
         takes_all = all_records and batch is batches[0][0]
         scope = Scope(tables=names, hard=hard, since=since, created_field=created, all_records=takes_all)
+        scopes.append((batch, scope))
+    if execute:
+        with open_recorded(plan_file, clock=SystemClock()) as (opened, state):
+            asked = [
+                (one.batch_id, f"batch `{one.batch_id}`", consent_details(state, one, of_it))
+                for one, of_it in scopes
+                if state.audit.open_rollback(one.batch_id) is None
+            ]
+            need_all_consents(opened, state.audit, step="rollback", asked=asked)
+    reports = []
+    for batch, scope in scopes:
         options = RollbackOptions(
             batch_id=batch.batch_id, scope=scope, execute=execute, reason=reason, without_images=without_images
         )

@@ -13,6 +13,7 @@ from forcelift.joining import check_plan
 from forcelift.plan import LoadedPlan
 from forcelift.protocols.org import Org
 from forcelift.recorded import owner
+from forcelift.retention import refuse_purged
 from forcelift.state import State
 
 
@@ -26,6 +27,7 @@ def need_batch(loaded: LoadedPlan, state: State, batch_id: str) -> Batch:
         )
     if batch.mode is BatchMode.DRY_RUN:
         raise StateConflict(f"batch `{batch_id}` was a dry run: it wrote nothing", state="nothing was changed")
+    refuse_purged(state, batch)
     return batch
 
 

@@ -31,13 +31,14 @@ from forcelift.audit.records import (
     ChunkStatus,
     Rollback,
 )
+from forcelift.consents import need_consent
 from forcelift.errors import UsageError
 from forcelift.jobs.board import EngineSettings
 from forcelift.jobs.late_strays import abort_late_strays
 from forcelift.plan import load_plan, with_tables
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.recorded import owner
-from forcelift.state import open_state
+from forcelift.state import State, open_state
 from forcelift.undo_checks import (
     check_continues,
     check_same,
@@ -79,6 +80,7 @@ def roll_back(
     watcher: RollbackWatcher | None = None,
     clock: Clock | None = None,
     engine: EngineSettings | None = None,
+    consented: bool = False,
     as_begun: bool = False,
     later: Later | None = None,
 ) -> RollbackReport:
@@ -92,6 +94,7 @@ def roll_back(
         watcher: Told how it goes.
         engine: Bounds of the engine; by default from the plan's limits and the machine.
         as_begun: Take the tables as they were in the plan that the batch was begun with; the plan may have changed.
+        consented: A second person, where the plan wants one, has consented to what this call is a part of.
         later: Of a preview, what rollbacks of later batches would do before. This one's is added; its files stay.
     Raises:
         StateConflict: A process works on the batch, it is no batch of this plan or org, or the plan has changed.
@@ -131,10 +134,28 @@ def roll_back(
             )
             if not options.execute:
                 return undoing.preview(options.scope, later)
+            if open_one is None and not consented:
+                need_consent(
+                    loaded,
+                    state.audit,
+                    step="rollback",
+                    subject=f"batch `{batch.batch_id}`",
+                    details=consent_details(state, batch, options.scope),
+                    batch_id=batch.batch_id,
+                )
             if open_one is None and not options.without_images and open_setup(org, clock=clock).facts().is_production:
                 refuse_without_images(state, batch.batch_id, options.scope, compiled.works)
             with state.audit.lease(batch.batch_id, owner()) as lease:
                 return undoing.execute(options, lease)
+
+
+def consent_details(state: State, batch: Batch, scope: Scope) -> dict[str, Any]:
+    """What a second person consents to: this scope of a batch whose data are as they are now."""
+    return {
+        "batch": batch.batch_id,
+        "scope": scope.document(),
+        "data": {name: one["sha256"] for name, one in state.audit.data_state(batch.batch_id).items()},
+    }
 
 
 class _Undoing:

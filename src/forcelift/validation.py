@@ -31,6 +31,7 @@ from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.protocols.org import FieldDescribe, Org
 from forcelift.protocols.source import Source
 from forcelift.recorded import find_batch
+from forcelift.retention import refuse_purged
 from forcelift.state import State, open_state
 
 
@@ -104,6 +105,7 @@ def open_world(
     with open_state(loaded, clock=clock, create=False) as state:
         batch = find_batch(loaded, state, batch_id)
         check_batch(loaded, state, batch)
+        refuse_purged(state, batch)
         with open_sides(loaded, state, clock=clock, tell=tell) as sides, sides.world(loaded, batch, settings) as world:
             yield world
 

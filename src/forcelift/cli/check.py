@@ -38,29 +38,48 @@ def check(plan_file: Path, as_json: bool) -> int:
 
 @click.group(invoke_without_command=True)
 @plan_option
+@click.option(
+    "--phase",
+    type=click.Choice(["before", "during", "after", "all"]),
+    default="all",
+    show_default=True,
+    help="Only the items of this phase",
+)
+@click.option("--batch", "batch_id", metavar="BATCH", help="The batch that the later phases are about")
 @json_option
 @click.pass_context
-def checklist(ctx: click.Context, plan_file: Path, as_json: bool) -> int:
-    """Show what is done before a migration
+def checklist(ctx: click.Context, plan_file: Path, phase: str, batch_id: str | None, as_json: bool) -> int:
+    """Show what is done before, during, after
 
-    A load of a production org is refused until each item has evidence or is waived by name. Example:
+    Each item with its state and what that rests on. A load of a production org is refused until each item before it has
+    evidence or is waived by name. Example:
 
-      forcelift checklist
+      forcelift checklist --phase after
 
-    Ends with 1 while something is open.
+    Ends with 1 while something of the phases shown is open.
     """
     if ctx.invoked_subcommand is not None:
         return int(ExitCode.DONE)
     from forcelift.checklists import before_checklist
-    from forcelift.cli.check_view import checklist_document, show_checklist
+    from forcelift.cli.check_view import checklist_document, items_document, show_checklist, show_items
     from forcelift.cli.output import data, print_json
+    from forcelift.phase_checklists import after_checklist, during_checklist
 
-    report = before_checklist(plan_file)
+    before = before_checklist(plan_file) if phase in ("before", "all") else None
+    during = during_checklist(plan_file, batch_id) if phase in ("during", "all") else ()
+    after = after_checklist(plan_file, batch_id) if phase in ("after", "all") else ()
     if as_json:
-        print_json(checklist_document(report))
+        document = checklist_document(before) if before is not None else {}
+        print_json(
+            document | {name: items_document(one) for name, one in (("during", during), ("after", after)) if one}
+        )
     else:
-        show_checklist(data(), report, plan_file)
-    return int(ExitCode.DONE if all(item.is_in_order for item in report.items) else ExitCode.ROWS_REFUSED)
+        if before is not None:
+            show_checklist(data(), before, plan_file)
+        for name, items in (("during", during), ("after", after)):
+            show_items(data(), name, items)
+    items = (*(before.items if before is not None else ()), *during, *after)
+    return int(ExitCode.DONE if all(item.is_in_order for item in items) else ExitCode.ROWS_REFUSED)
 
 
 @checklist.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,8 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from forcelift.before.check import Area, Verdict
-from forcelift.before.checklist import ItemState
 from forcelift.checking import CheckReport, result_document
+from forcelift.checkitems import Item, ItemState
 from forcelift.checklists import ChecklistReport
 from forcelift.cli.options import again
 from forcelift.cli.output import plural
@@ -46,10 +47,7 @@ def checklist_document(report: ChecklistReport) -> dict[str, Any]:
     return {
         "project": report.project,
         "org_id": report.org_id,
-        "before": [
-            {"name": one.name, "title": one.title, "state": one.state.value, "evidence": one.evidence, "how": one.how}
-            for one in report.items
-        ],
+        "before": items_document(report.items),
         "blocks_production": list(report.blocking),
     }
 
@@ -81,13 +79,7 @@ def show_check(console: Console, report: CheckReport, plan_file: Path) -> None:
 def show_checklist(console: Console, report: ChecklistReport, plan_file: Path) -> None:
     """Item by item, with what each rests on and what does it."""
     console.print(Text.assemble((report.project, "bold"), ": before the migration"))
-    for one in report.items:
-        mark = "x" if one.state is ItemState.DONE else "-" if one.state is ItemState.WAIVED else " "
-        state = Text(f"{one.state.value:<6}", style=_STYLES[one.state])
-        console.print(Text.assemble(f"[{mark}] ", state, f"  {one.title}  ({one.name})"))
-        console.print(f"            {one.evidence}")
-        if not one.is_in_order:
-            console.print(Text(f"            > {one.how}", style="bold"))
+    _show_items(console, report.items)
     if not report.blocking:
         console.print("Nothing keeps a load out of a production org.")
         return
@@ -95,3 +87,28 @@ def show_checklist(console: Console, report: ChecklistReport, plan_file: Path) -
     for line in report.blocking:
         console.print(f"  - {line}")
     console.print(f"to go on without one:  {again('checklist waive NAME --by YOU --reason TEXT', plan_file)}")
+
+
+def items_document(items: Sequence[Item]) -> list[dict[str, str]]:
+    """The items of one phase."""
+    return [
+        {"name": one.name, "title": one.title, "state": one.state.value, "evidence": one.evidence, "how": one.how}
+        for one in items
+    ]
+
+
+def show_items(console: Console, phase: str, items: Sequence[Item]) -> None:
+    """The items of a later phase, below its name."""
+    if items:
+        console.print(Text(f"{phase} the migration", style="bold"))
+        _show_items(console, items)
+
+
+def _show_items(console: Console, items: Sequence[Item]) -> None:
+    for one in items:
+        mark = "x" if one.state is ItemState.DONE else "-" if one.state is ItemState.WAIVED else " "
+        state = Text(f"{one.state.value:<6}", style=_STYLES[one.state])
+        console.print(Text.assemble(f"[{mark}] ", state, f"  {one.title}  ({one.name})"))
+        console.print(f"            {one.evidence}")
+        if not one.is_in_order:
+            console.print(Text(f"            > {one.how}", style="bold"))

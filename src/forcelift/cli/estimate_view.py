@@ -30,6 +30,7 @@ def estimate_document(report: EstimateReport) -> dict[str, Any]:
     foretold = report.forecast
     return {
         "project": report.project,
+        "evidence": report.evidence_no,
         "kind": "rollback" if foretold.is_undo else "load",
         "begins_at": foretold.begins_at.isoformat(),
         "ends_at": foretold.ends_at.isoformat() if foretold.ends_at is not None and report.rate is not None else None,

@@ -30,7 +30,7 @@ COMMANDS: Final = {
     "prepare": LazyCommand(module="forcelift.cli.prepare", name="prepare", help="Switch automations off for a load"),
     "restore": LazyCommand(module="forcelift.cli.prepare", name="restore", help="Put back what was switched off"),
     "checklist": LazyCommand(
-        module="forcelift.cli.check", name="checklist", help="Show what is done before a migration"
+        module="forcelift.cli.check", name="checklist", help="Show what is done before, during, after"
     ),
     "run": LazyCommand(module="forcelift.cli.run", name="run", help="Load the plan's tables into the org"),
     "status": LazyCommand(module="forcelift.cli.status", name="status", help="Show what became of each batch's rows"),
@@ -42,6 +42,8 @@ COMMANDS: Final = {
     "validate": LazyCommand(module="forcelift.cli.validate", name="validate", help="Prove what the org has"),
     "report": LazyCommand(module="forcelift.cli.final_report", name="report", help="Write the final report of a batch"),
     "failed": LazyCommand(module="forcelift.cli.failed", name="failed", help="Look at refused rows, and mend them"),
+    "signoff": LazyCommand(module="forcelift.cli.signoff", name="signoff", help="Sign off, before and after"),
+    "approve": LazyCommand(module="forcelift.cli.signoff", name="approve", help="Consent to what destroys, as second"),
     "explain": LazyCommand(module="forcelift.cli.explain", name="explain", help="Explain an error code or message"),
     "config": LazyCommand(module="forcelift.cli.config", name="config", help="Look at the settings"),
     "audit": LazyCommand(module="forcelift.cli.audit", name="audit", help="Look after the audit database"),

@@ -68,3 +68,7 @@ def status(plan_file: Path, batch_id: str | None, project: bool, as_json: bool) 
     if batch_id is None:
         show_batches(console, seen.batches, seen.samples)
     show_batch(console, seen, plan_file)
+    if seen.sign_offs:
+        from forcelift.cli.signed_lines import show_sign_offs
+
+        show_sign_offs(console, seen.sign_offs)

@@ -62,6 +62,17 @@ def status_document(seen: BatchStatus, plan_file: Path) -> dict[str, Any]:
         ],
         "resume_command": _resume(seen, plan_file),
         "automations_off": [off_document(one) for one in seen.switched_off],
+        "sign_offs": [
+            {
+                "phase": one.phase,
+                "role": one.role,
+                "name": one.name,
+                "at": one.at.isoformat(),
+                "is_stale": one.is_stale,
+                "why_stale": one.why_stale,
+            }
+            for one in seen.sign_offs
+        ],
     }
 
 

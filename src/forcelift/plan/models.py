@@ -433,7 +433,10 @@ class Roles(Strict):
     sign_off: tuple[str, ...] = Field(
         default=("Data Engineer", "DBA", "Business Owner", "QA Lead"), description="Roles that sign, before and after."
     )
-    second_person_for: tuple[str, ...] = Field(default=(), description="Steps that need a second person's consent.")
+    second_person_for: tuple[str, ...] = Field(
+        default=(),
+        description="Steps that need a second person's consent: `rollback`, `restore`, `purge`, `drop_backup`.",
+    )
 
 
 class Plan(Strict):

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from forcelift.errors import Problem
 from forcelift.plan import models
+from forcelift.plan.second_person import SECOND_PERSON_STEPS
 from forcelift.plan.shape import Path, Shaped, did_you_mean
 from forcelift.plan.table_checks import Neighbours, place_problems, table_problems
 from forcelift.plan.thresholds import THRESHOLDS
@@ -89,6 +90,7 @@ def plan_problems(shaped: Shaped) -> Iterator[Problem]:
     yield from _staging(data.get("staging"), shaped)
     yield from _thresholds(data.get("thresholds"), shaped)
     yield from _notify(data.get("notify"), shaped)
+    yield from _roles(data.get("roles"), shaped)
     yield from _tables(draft, data, shaped)
 
 
@@ -239,6 +241,26 @@ def _notify(notify: Any, shaped: Shaped) -> Iterator[Problem]:
     for name, value in notify.items():
         if not isinstance(value, (dict, list)):
             yield shaped.problem("must be a map or a list", ("notify", name))
+
+
+def _roles(roles: Any, shaped: Shaped) -> Iterator[Problem]:
+    if not isinstance(roles, dict):
+        return
+    steps, signers = roles.get("second_person_for"), roles.get("sign_off")
+    for index, step in enumerate(steps if isinstance(steps, list) else []):
+        if isinstance(step, str) and step not in SECOND_PERSON_STEPS:
+            hint = did_you_mean(step, SECOND_PERSON_STEPS) or f"known are {', '.join(SECOND_PERSON_STEPS)}"
+            yield shaped.problem(
+                f"`{step}` is no step that a second person can be wanted for",
+                ("roles", "second_person_for", index),
+                hint=hint,
+            )
+    seen: set[str] = set()
+    for index, role in enumerate(signers if isinstance(signers, list) else []):
+        if isinstance(role, str):
+            if role.casefold() in seen:
+                yield shaped.problem("this role is named twice", ("roles", "sign_off", index), hint="leave one out")
+            seen.add(role.casefold())
 
 
 def _tables(draft: Draft, data: dict[str, Any], shaped: Shaped) -> Iterator[Problem]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Final
 
 from forcelift.audit import OrgState
 from forcelift.audit.backups import BackupRow
 from forcelift.audit.evidence import Evidence
 from forcelift.audit.records import Batch, BatchMode, BatchState
+from forcelift.checkitems import Item as Item
+from forcelift.checkitems import ItemState as ItemState
 
 CHECK_FRESH: Final = timedelta(hours=24)
 """How long a preflight counts: limits and automations of an org change from day to day."""
@@ -34,33 +35,10 @@ _HOW: Final[Mapping[str, str]] = {
     "backup": "forcelift backup",
     "automations_off": "forcelift prepare --execute, or forcelift run --prepare",
     "dry_run": "forcelift run --dry-run",
-    "sign_off": "forcelift checklist tick sign_off --by NAME --note TEXT",
+    "sign_off": "forcelift signoff --phase before --role ROLE --name NAME; or, signed on paper, "
+    "forcelift checklist tick sign_off --by NAME --note TEXT",
 }
 _OF_AUTOMATIONS = ("automations", "duplicate_rules")
-
-
-class ItemState(StrEnum):
-    """How an item stands."""
-
-    DONE = "done"
-    WAIVED = "waived"
-    STALE = "stale"  # there is evidence, and the plan has changed since
-    OPEN = "open"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """One item. `evidence` says what the state rests on; `how` is what does it."""
-
-    name: str
-    title: str
-    state: ItemState
-    evidence: str
-    how: str
-
-    @property
-    def is_in_order(self) -> bool:
-        return self.state in (ItemState.DONE, ItemState.WAIVED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +56,9 @@ class Known:
         prepares: Whether the run that asks switches automations off by itself.
         chosen: Tables of the dry runs that were not of all tables, by batch.
         samples: Percent of the dry runs that were samples, by batch.
+        roles: Those of the plan that sign.
+        signed: Sign-offs before the migration that stand, in words by role.
+        stale: Those that are out of date, in words.
     """
 
     plan_sha256: str
@@ -92,6 +73,9 @@ class Known:
     prepares: bool = False
     chosen: Mapping[str, Sequence[str]] = field(default_factory=dict)
     samples: Mapping[str, str] = field(default_factory=dict)
+    roles: Sequence[str] = ()
+    signed: Mapping[str, str] = field(default_factory=dict)
+    stale: Sequence[str] = ()
 
     def waiver(self, name: str) -> Evidence | None:
         """The waiver of an item or a check, for this plan and org."""
@@ -201,12 +185,18 @@ def _rehearsed(known: Known) -> tuple[ItemState, str]:
 
 
 def _signed(known: Known) -> tuple[ItemState, str]:
+    if known.roles and all(role in known.signed for role in known.roles):
+        return ItemState.DONE, "; ".join(known.signed.values())
     tick = known.tick("sign_off")
     if tick is not None:
         return ItemState.DONE, _said(tick)
     earlier = [one for one in known.evidence if one.kind == "tick" and one.name == "sign_off"]
     if earlier:
         return ItemState.STALE, f"{_said(earlier[-1])}; the plan has changed since, or it was of another org"
+    if known.signed or known.stale:
+        lacking = [role for role in known.roles if role not in known.signed]
+        words = "; ".join([*known.signed.values(), *known.stale, f"still to sign: {', '.join(lacking)}"])
+        return (ItemState.STALE if known.stale else ItemState.OPEN), words
     return ItemState.OPEN, "nobody has signed"
 
 
