@@ -59,8 +59,8 @@ tables:
     key: sale_id
     external_id: Sale__c
     fields:
-      amount: Amount__c
       tenant: {{field: Tenant__r.Code__c, parent: tenants}}
+      amount: Amount__c
   - table: tenants
     object: Tenant__c
     key: code

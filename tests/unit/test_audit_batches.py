@@ -24,9 +24,11 @@ def store(clock):
 
 def test_batch_comes_back_as_it_was_begun(store):
     batch = make_batch("manual__2026-03-01T08:30:00.000000+00:00__and_a_long_tail")
-    store.begin_batch(batch, plan_document={"version": 1, "project": "KPC"})
+    store.begin_batch(batch, plan_document={"version": 1, "project": "KPC", "fields": {"b": 1, "a": 2}})
     assert store.batch(batch.batch_id) == batch
-    assert store.plan_document(batch.batch_id) == {"version": 1, "project": "KPC"}
+    document = store.plan_document(batch.batch_id)
+    assert document == {"version": 1, "project": "KPC", "fields": {"b": 1, "a": 2}}
+    assert [*document["fields"]] == ["b", "a"], "the order of fields is a part of the plan"
     assert store.batch("other") is None
 
 

@@ -91,13 +91,16 @@ class Moment(TypeDecorator[datetime]):
 
 
 class Document(TypeDecorator[Any]):
-    """A JSON document, kept as canonical text so that the same on every database."""
+    """A JSON document, kept as text, the same on every database.
+
+    Keys keep their order, which means something in a plan: fields are sent in the order in which it names them.
+    """
 
     impl = sa.Text
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        return None if value is None else canonical_json(value)
+        return None if value is None else _json(value, sort_keys=False)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         return None if value is None else json.loads(value)
@@ -105,7 +108,11 @@ class Document(TypeDecorator[Any]):
 
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no blanks; equal values give equal text. Raises TypeError for what JSON lacks."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _json(value, sort_keys=True)
+
+
+def _json(value: Any, *, sort_keys: bool) -> str:
+    return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 class _Varchar(sa.String):
