@@ -1,7 +1,12 @@
-"""The retry drill: 4,568 rows too long for a field, a rule changed to truncate, and exactly those mended."""
+"""The retry drill: 4,568 rows too long for a field, a rule changed to truncate, and exactly those mended.
+
+Once the rule keeps them from being sent. Once the org refuses them with the code that the checklist's report names
+wrongly: the field was longer when the batch began, as one that an administrator shortens meanwhile.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +17,7 @@ from tests.integration.cli_migration import Migration
 
 from forcelift.errors import ExitCode
 from forcelift.migration import open_recorded
+from forcelift.twin.fault_orders import parse_orders
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.schema_file import schema_from_dict
 from forcelift.twin.server import TwinServer
@@ -70,9 +76,23 @@ def write_plan(folder: Path, url: str, rule: str) -> None:
     (folder / "forcelift.yaml").write_text(PLAN.format(url=url, rule=rule), encoding="utf-8")
 
 
-def test_the_rows_that_were_too_long_are_mended_and_no_others(migration: Migration) -> None:
+def tell_another_length(migration: Migration, length: int) -> None:
+    """Let the first look at the object tell of a field as it was before it was shortened."""
+    told = migration.org.describe("Sale__c")
+    [field] = [one for one in told["fields"] if one["name"] == "Description__c"]
+    field["length"] = length
+    answer = {"action": "answer", "status": 200, "body": json.dumps(told), "content_type": "application/json"}
+    migration.server.app.desk.arm(parse_orders({**answer, "method": "GET", "path": "/sobjects/Sale__c/describe"}))
+
+
+@pytest.mark.parametrize("code", ["REJECTED_TOO_LONG", "STRING_TOO_LONG"])
+def test_the_rows_that_were_too_long_are_mended_and_no_others(migration: Migration, code: str) -> None:
+    if code == "STRING_TOO_LONG":
+        tell_another_length(migration, 255)
     migration.document("run", "--batch", "drill", code=ExitCode.ROWS_REFUSED)
     assert migration.count("Sale__c") == ROWS - TOO_LONG
+    [group] = migration.document("failed", "list", code=ExitCode.ROWS_REFUSED)["groups"]
+    assert (group["code"], group["rows"]) == (code, TOO_LONG)
     with open_recorded(migration.plan) as (_, state):
         refused = {key for _, key, _ in state.audit.failed_keys("drill")}
     write_plan(migration.folder, migration.server.url, "truncate")
@@ -91,6 +111,9 @@ def test_the_rows_that_were_too_long_are_mended_and_no_others(migration: Migrati
     assert proof["statuses"].get("failed", 0) == proof["statuses"].get("drift", 0) == 0
     report = migration.run("report", "drill")
     assert report.returncode == ExitCode.DONE, report.stderr
+    assert f"4,568 records of sales failed with {code}" in report.stdout.replace("\\", "")
     [issue] = [line for line in report.stdout.splitlines() if "Records Fixed" in line]
     assert "4,568" in issue
-    assert "plan revision 2" in report.stdout
+    assert "plan revision 2 (fields.description.too_long: reject -> truncate): created" in report.stdout.replace(
+        "\\", ""
+    )

@@ -105,10 +105,12 @@ class Batches(Journal):
         """Let a batch run again. Its SKIPPED and FAILED chunks stay so until each is started."""
         return self.set_batch_state(batch_id, BatchState.RUNNING)
 
-    def plan_document(self, batch_id: str) -> dict[str, Any]:
-        """The newest revision of the batch's plan. Raises `StateConflict` if there is no such batch."""
+    def plan_document(self, batch_id: str, number: int | None = None) -> dict[str, Any]:
+        """A revision of the batch's plan, the newest if it has no number. Raises `StateConflict` for none."""
         revision = tables.plan_revision
         query = sa.select(revision.c.document).where(revision.c.batch_id == batch_id)
+        if number is not None:
+            query = query.where(revision.c.revision == number)
         with self.read() as connection:
             document = connection.execute(query.order_by(revision.c.revision.desc()).limit(1)).scalar_one_or_none()
         if document is None:

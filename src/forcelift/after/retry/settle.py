@@ -7,6 +7,9 @@ Re-run:  a chunk that is settled is passed over; the ledger file of one that is 
 
 from __future__ import annotations
 
+import textwrap
+from typing import Final
+
 import polars as pl
 
 from forcelift.after.retry.report import counted_lines
@@ -21,8 +24,11 @@ from forcelift.jobs.messages import ChunkSettled
 from forcelift.jobs.settlement import ACCEPTED, Outcomes, Settlement, settle_rows
 from forcelift.jobs.work import TableWork
 from forcelift.ledger import LEDGER
+from forcelift.plan import plan_diff
 from forcelift.rules import checksum
 
+MOST_OF_CHANGES: Final = 300
+"""Characters of a plan's changes in a note."""
 GONE_NOTE = "the source has no row with this key any more"
 
 
@@ -148,6 +154,19 @@ def _never_worse(told: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFrame:
     return joined.filter(is_other | is_better).select(told.columns)
 
 
+def _plan_words(world: RetryWorld, table: str) -> str:
+    """Which plan the retry followed, with what was changed in it for the table since the batch was begun."""
+    retry = world.retry
+    words = f"plan revision {retry.plan_revision}"
+    first, now = (world.audit.plan_document(retry.batch_id, number) for number in (1, retry.plan_revision))
+    place = f"tables.{table}."
+    changes = [one.removeprefix(place) for one in plan_diff(first, now) if one.startswith(place)]
+    if not changes:
+        return words
+    shown = textwrap.shorten("; ".join(changes), MOST_OF_CHANGES, placeholder=" ...")
+    return f"{words} ({shown})"
+
+
 def _failed_changes(
     world: RetryWorld, handlers: ChunkHandlers, chunk: Chunk, work: TableWork, told: pl.DataFrame
 ) -> pl.DataFrame:
@@ -160,12 +179,13 @@ def _failed_changes(
         pl.when(pl.col("evidence") == "rule").then(pl.lit("rejected")).otherwise("outcome").alias("outcome")
     )
     data = handlers.failed_records(chunk, work, shown) if shown.height else None
+    under = f"retry {retry.retry_no}, {_plan_words(world, chunk.table_name)}"
     notes = {
-        "created": f"retry {retry.retry_no}, plan revision {retry.plan_revision}: created",
-        "updated": f"retry {retry.retry_no}, plan revision {retry.plan_revision}: updated",
-        "duplicate": f"retry {retry.retry_no}, plan revision {retry.plan_revision}: another copy of its key counts",
-        "failed": f"retry {retry.retry_no}, plan revision {retry.plan_revision}: refused again",
-        "rejected": f"retry {retry.retry_no}, plan revision {retry.plan_revision}: rejected by a rule",
+        "created": f"{under}: created",
+        "updated": f"{under}: updated",
+        "duplicate": f"{under}: another copy of its key counts",
+        "failed": f"{under}: refused again",
+        "rejected": f"{under}: rejected by a rule",
     }
     outcome = pl.coalesce("outcome", pl.lit("gone"))
     state = (
