@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from forcelift.after.report import Content, Issue, Said, Words, figures_of, html_page, markdown, pdf_page
+from forcelift.after.report import Content, Issue, Said, SwitchedOff, Words, figures_of, html_page, markdown, pdf_page
 from forcelift.after.report.content import Signed
 from forcelift.after.report.curves import QuotaUse, curves, quota_use
 from forcelift.after.report.figures import ReportFigures, TableFigures
@@ -79,7 +79,10 @@ def report_batch(
             curves=curves(spans),
             quota=_quota(state, scope.newest, speed.began_at, speed.ended_at),
             remarks=tuple(remarks),
-            switched_off=tuple(one.name for one in audit.open_states(scope.org_id)),
+            switched_off=tuple(
+                SwitchedOff(kind=one.kind, name=one.name, since=one.off_at or one.taken_at, by=one.taken_by)
+                for one in audit.open_states(scope.org_id)
+            ),
             signed=_signed(state, scope),
         )
 

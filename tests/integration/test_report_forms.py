@@ -192,6 +192,11 @@ def test_automations_that_are_off_are_told_first(migration: Migration) -> None:
         audit.take_states(batch.org_id, [state], Holder(kind="prepare", name="p", by="me", since=batch.started_at))
     migration.run("report", "--out", "r.html")
     page = (migration.folder / "r.html").read_text(encoding="utf-8")
-    assert "1 automation is still switched off in this org: Sale_Trigger" in page
+    assert "1 automation is still switched off in this org: Sale_Trigger, since 20" in page
+    assert " UTC by me" in page
     assert page.index('role="alert"') < page.index("<header")
-    assert migration.document("report", code=1)["switched_off"] == ["Sale_Trigger"]
+    (told,) = migration.document("report", code=1)["switched_off"]
+    assert (told["kind"], told["name"], told["by"]) == ("ApexTrigger", "Sale_Trigger", "me")
+    first = next(line for line in migration.run("report").stdout.splitlines() if line.startswith(">"))
+    assert "Sale\\_Trigger, since 20" in first
+    assert " UTC by me" in first

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from forcelift.after.report import Content, Issue, Said, Signed, figures_of
+from forcelift.after.report import Content, Issue, Said, Signed, SwitchedOff, figures_of
 from forcelift.after.report.curves import curves, quota_use
 from forcelift.after.report.figures import TableFigures
 from forcelift.after.report.steps import Step, StepShare, StepShares
@@ -77,7 +77,10 @@ def content(project: str = "KPC TMS Data Migration", **changes: Any) -> Content:
         "curves": curves(spans),
         "quota": quota_use(hours, since=NOON, rows_allowed=150_000_000, batches_allowed=15_000),
         "remarks": (Said(key="note_sample", figures={"percent": "1"}),),
-        "switched_off": (f"Trigger {project}", "Rule"),
+        "switched_off": (
+            SwitchedOff(kind="trigger", name=f"Trigger {project}", since=NOON, by="me@host:7"),
+            SwitchedOff(kind="validation_rule", name="Rule", since=NOON, by="you@host:8"),
+        ),
         "signed": (
             Signed(role="DBA", name=project, at=NOON, note="checked"),
             Signed(role="QA Lead", name="QA", at=NOON, is_stale=True, why_stale="the batch was rolled back"),

@@ -110,6 +110,9 @@ def test_alarms_come_first_and_say_what_to_do() -> None:
     assert page.index('role="alert"') < page.index("<header")
     text = " ".join(read(page).text)
     assert "2 automations are still switched off" in text
+    assert "Rule, since 2024-01-15 12:00:00 UTC by you@host:8" in text
+    assert "Rule, since 2024-01-15 12:00:00 UTC by you@host:8" in markdown(content())
+    assert "by you@host:8" in " ".join(pdf_text(pdf_page(content()))[0].split())
     assert "has changed since QA signed off" in text
     assert "stale: the batch was rolled back" in text
     quiet = html_page(content(switched_off=(), signed=()))

@@ -1,6 +1,6 @@
 """The final report: its figures, and its pages in the structure of the checklist's template."""
 
-from forcelift.after.report.content import Content, Signed
+from forcelift.after.report.content import Content, Signed, SwitchedOff
 from forcelift.after.report.figures import Issue, Performance, Reconciled, ReportFigures, ReportStatus, Said, figures_of
 from forcelift.after.report.html_page import html_page
 from forcelift.after.report.markdown import markdown
@@ -17,6 +17,7 @@ __all__ = [
     "ReportStatus",
     "Said",
     "Signed",
+    "SwitchedOff",
     "Words",
     "figures_of",
     "html_page",

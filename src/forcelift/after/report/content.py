@@ -25,6 +25,16 @@ class Signed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchedOff:
+    """An automation of the batch's org that is, or may be, switched off: since when, and who did it."""
+
+    kind: str
+    name: str
+    since: datetime
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
     """A whole report.
 
@@ -32,7 +42,7 @@ class Content:
         curves: None while no chunk has ended.
         quota: None where nothing was reserved.
         remarks: Of the batch as a whole.
-        switched_off: Automations of the batch's org that are, or may be, switched off, by name.
+        switched_off: Automations of the batch's org that are, or may be, switched off.
         signed: Sign-offs, each role's newest last.
     """
 
@@ -41,7 +51,7 @@ class Content:
     curves: Curves | None = None
     quota: QuotaUse | None = None
     remarks: tuple[Said, ...] = ()
-    switched_off: tuple[str, ...] = ()
+    switched_off: tuple[SwitchedOff, ...] = ()
     signed: tuple[Signed, ...] = ()
 
     def of_role(self, role: str) -> list[Signed]:
@@ -71,13 +81,11 @@ _NAMES_SHOWN = 6
 
 
 def alarms(content: Content, words: Words) -> list[Alarm]:
-    """Automations that are still off, and signatures under data that has changed since."""
+    """Automations that are still off, since when and by whom, and signatures under data that has changed since."""
     found = []
-    if len(content.switched_off) == 1:
-        what = words("alarm_automation", names=content.switched_off[0])
-        found.append(Alarm(what=what, do=words("alarm_automations_do")))
-    elif content.switched_off:
-        what = words("alarm_automations", count=len(content.switched_off), names=names_of(content.switched_off, words))
+    if off := [words("alarm_off", name=one.name, moment=one.since, by=one.by) for one in content.switched_off]:
+        key = "alarm_automation" if len(off) == 1 else "alarm_automations"
+        what = words(key, count=len(off), names=names_of(off, words, between="; "))
         found.append(Alarm(what=what, do=words("alarm_automations_do")))
     if content.stale:
         names = names_of(list(dict.fromkeys(one.name for one in content.stale)), words)
@@ -85,9 +93,9 @@ def alarms(content: Content, words: Words) -> list[Alarm]:
     return found
 
 
-def names_of(names: Sequence[str], words: Words) -> str:
+def names_of(names: Sequence[str], words: Words, *, between: str = ", ") -> str:
     """A few names, and how many more."""
-    shown = ", ".join(names[:_NAMES_SHOWN])
+    shown = between.join(names[:_NAMES_SHOWN])
     return shown if len(names) <= _NAMES_SHOWN else words("alarm_more", names=shown, more=len(names) - _NAMES_SHOWN)
 
 

@@ -59,7 +59,10 @@ def json_document(content: Content) -> dict[str, Any]:
                 for one in content.steps.shares
             ],
         },
-        "switched_off": list(content.switched_off),
+        "switched_off": [
+            {"kind": one.kind, "name": one.name, "off_since": one.since.isoformat(), "by": one.by}
+            for one in content.switched_off
+        ],
         "rollbacks": len(figures.rollbacks),
         "notes": [*figures.notes, *(words(one.key, **one.figures) for one in content.remarks)],
         "journal_head": figures.head,
