@@ -186,7 +186,7 @@ def _check_org(looking: _Looking) -> None:
     _check_fit(looking, org, setup)
     auth = loaded.plan.target.auth
     alias = auth.alias if auth is not None and auth.flow == "sf_cli" else None
-    looking.results.append(machine.cli_agrees(alias, org_id=org.org_id, url=org.url))
+    looking.results.append(machine.cli_agrees(alias, org_id=org.org_id, url=org.url, user_name=org.user_name))
 
 
 def _check_limits(looking: _Looking, org: Org) -> None:

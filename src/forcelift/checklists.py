@@ -134,6 +134,7 @@ def _known(loaded: LoadedPlan, state: State, *, clock: Clock, org_id: str | None
         held=audit.open_states(org_id) if org_id is not None else [],
         now=clock.now(),
         prepares=prepares,
+        put_back_at=audit.last_put_back(org_id, [one.object for one in loaded.plan.tables]) if org_id else None,
         chosen={batch_id: tables for batch_id, tables in chosen.items() if tables},
         samples=audit.sample_percents(dry_runs),
         roles=loaded.plan.roles.sign_off,

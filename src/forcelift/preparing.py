@@ -1,7 +1,7 @@
 """Make a plan's org ready for a load, and put it back: `prepare`, `restore`, and both around a run.
 
 Reads:   the plan file, the org's setup, the audit database; the source only for the length of a key.
-Writes:  the audit database, and with `execute` the org's setup.
+Writes:  the audit database, where a prepare is evidence for the checklist, and with `execute` the org's setup.
 Re-run:  each compares first, so that running one again goes on with what is left.
 """
 
@@ -15,6 +15,7 @@ from typing import Final
 
 from forcelift.assembly import open_org, open_setup, open_source
 from forcelift.audit import AuditStore, Holder, OrgState
+from forcelift.before.checklist import PREPARE
 from forcelift.before.prepare import (
     Decision,
     FieldFinding,
@@ -134,6 +135,16 @@ def prepare_org(
                 for one in history
             ]
             held = preparer.switch_off(plan, holder)
+            audit.add_evidence(
+                project=loaded.plan.project,
+                kind=PREPARE,
+                name=name,
+                plan_sha256=loaded.sha256,
+                org_id=org.org_id,
+                passed=True,
+                document={"tables": [one.table for one in chosen], "snapshots": [one.state_no for one in held]},
+                by=owner(),
+            )
         return PrepareReport(
             org=facts,
             org_id=org.org_id,

@@ -95,6 +95,8 @@ def test_an_org_with_automations_warns_and_is_kept_as_evidence(prepared: Prepare
     assert "1 duplicate rules on" in _result(report, "duplicate_rules")
     assert verdicts["source_keys"] == "warn"
     assert report.evidence_no == 1
+    assert all(one.evidence and one.figure for one in report.results), "each says what it rests on"
+    assert all(one.fix for one in report.results if one.verdict in (Verdict.WARN, Verdict.FAIL))
     again = check_plan(prepared.plan, environment={})
     assert again.evidence_no == 2
     assert prepared.run("prepare", "--execute").returncode == 0
@@ -251,6 +253,50 @@ def test_a_production_org_is_closed_until_all_is_in_order(production: PreparedOr
     assert soql_count(production.server, "Sale__c") == ROWS
 
 
+def _off_item(made: PreparedOrg) -> tuple[str, str]:
+    (item,) = [one for one in before_checklist(made.plan).items if one.name == "automations_off"]
+    return item.state.value, item.evidence
+
+
+def test_the_snapshots_of_a_prepare_are_evidence_until_they_are_put_back(production: PreparedOrg) -> None:
+    assert production.run("check").returncode == 0
+    assert _off_item(production)[0] == "open"
+    assert production.run("prepare", "--execute").returncode == 0
+    state, evidence = _off_item(production)
+    assert state == "done"
+    assert "prepare 2 of " in evidence
+    assert "6 held off by Forcelift (snapshots 1, 2, 3, 4, 5, 6)" in evidence
+    assert production.run("check").returncode == 0
+    assert "preflight 3 of " in _off_item(production)[1]
+    for name in ("data_profiling", "backup", "dry_run", "sign_off"):
+        waive(production.plan, name, by="Somebody", reason="a test")
+    assert before_checklist(production.plan).blocking == ()
+    assert production.run("restore", "--execute").returncode == 0
+    state, evidence = _off_item(production)
+    assert (state, "automations were put back since" in evidence) == ("stale", True)
+    refused = production.run("run")
+    assert refused.returncode == 3, "they are on again, whatever the preflight saw"
+    assert "automations_off: stale" in refused.stderr
+    assert production.run("check").returncode == 0
+    assert _off_item(production)[0] == "open"
+
+
+def test_a_prepare_of_one_table_is_no_prepare_of_the_plan(production: PreparedOrg) -> None:
+    _second_table(production)
+    assert production.run("check").returncode == 0
+    assert production.run("prepare", "--execute", "--table", "sales").returncode == 0
+    state, evidence = _off_item(production)
+    assert (state, "not of more_sales" in evidence) == ("open", True)
+
+
+def test_who_is_on_call_can_be_ticked(production: PreparedOrg) -> None:
+    assert production.run("check").returncode == 0
+    ticked = production.run("checklist", "tick", "on_call", "--by", "Somebody", "--note", "until Sunday")
+    assert ticked.returncode == 0, ticked.stderr
+    assert "on_call" not in " ".join(before_checklist(production.plan).blocking)
+    assert "until Sunday" in production.run("checklist").stdout
+
+
 def test_a_changed_plan_makes_evidence_stale(production: PreparedOrg) -> None:
     for words in (["check"], ["run", "--dry-run"]):
         assert production.run(*words).returncode == 0
@@ -279,12 +325,16 @@ def test_nothing_is_said_of_an_org_that_nobody_has_looked_at(production: Prepare
         tick(production.plan, "sign_off", by="Somebody", note="signed")
 
 
-def test_a_dry_run_of_one_table_is_no_dry_run_of_the_plan(production: PreparedOrg) -> None:
+def _second_table(production: PreparedOrg) -> None:
     text = production.plan.read_text(encoding="utf-8")
     again = text[text.index("  - table: sales") : text.index("chunks:")].replace("table: sales", "table: more_sales")
     with duckdb.connect(str(production.folder / "source.duckdb")) as connection:
         connection.execute("CREATE TABLE more_sales AS SELECT sale_id + 1000 AS sale_id, amount FROM sales")
     production.plan.write_text(text.replace("chunks:", f"{again}chunks:"), encoding="utf-8")
+
+
+def test_a_dry_run_of_one_table_is_no_dry_run_of_the_plan(production: PreparedOrg) -> None:
+    _second_table(production)
     assert production.run("run", "--dry-run", "--table", "sales").returncode == 0
 
     def dry_run() -> tuple[str, str]:
@@ -397,16 +447,22 @@ def test_a_broker_that_does_not_answer_fails_and_one_that_is_not_configured_is_s
 
 
 def test_the_salesforce_cli_must_mean_the_same_org(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cli_agrees(None, org_id="00D000000000001AAA", url="https://x").verdict is Verdict.SKIPPED
+    assert cli_agrees(None, org_id="00D000000000001AAA", url="https://x", user_name="me@x").verdict is Verdict.SKIPPED
     program = tmp_path / "sf"
     answer = '{"result": {"id": "00D000000000001AAA", "instanceUrl": "https://x/", "accessToken": "a-secret"}}'
     program.write_text(f"#!/bin/sh\necho '{answer}'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    same = cli_agrees("prod", org_id="00D000000000001", url="https://x")
+    same = cli_agrees("prod", org_id="00D000000000001", url="https://x", user_name="me@x")
     assert same.verdict is Verdict.PASS
     assert "a-secret" not in str(same)
-    assert cli_agrees("prod", org_id="00D000000000002AAA", url="https://x").verdict is Verdict.FAIL
-    assert cli_agrees("prod", org_id="00D000000000001AAA", url="https://y").verdict is Verdict.WARN
+    assert cli_agrees("prod", org_id="00D000000000002AAA", url="https://x", user_name="me@x").verdict is Verdict.FAIL
+    assert cli_agrees("prod", org_id="00D000000000001AAA", url="https://y", user_name="me@x").verdict is Verdict.WARN
     program.write_text("#!/bin/sh\nexit 1\n")
-    assert cli_agrees("prod", org_id="00D000000000001AAA", url="https://x").verdict is Verdict.WARN
+    assert cli_agrees("prod", org_id="00D000000000001AAA", url="https://x", user_name="me@x").verdict is Verdict.WARN
+    assert cli_agrees(None, org_id="00D000000000001AAA", url="https://x", user_name="me@x").verdict is Verdict.SKIPPED
+    # Where the plan signs in by itself, the CLI is asked for the same user.
+    program.write_text(f"#!/bin/sh\n[ \"$3\" = --target-org=me@x ] && echo '{answer}'\n")
+    assert cli_agrees(None, org_id="00D000000000001AAA", url="https://x", user_name="me@x").verdict is Verdict.PASS
+    assert cli_agrees(None, org_id="00D000000000002AAA", url="https://x", user_name="me@x").verdict is Verdict.FAIL
+    assert cli_agrees(None, org_id="00D000000000001AAA", url="https://x", user_name="you@x").verdict is Verdict.SKIPPED

@@ -85,6 +85,20 @@ class OrgStates(Journal):
         with self.read() as connection:
             return _open_states(connection, org_id)
 
+    def last_put_back(self, org_id: str, objects: Sequence[str]) -> datetime | None:
+        """When the last automation of these objects ended to be held off, whatever its ending; None if none ever did.
+
+        Args:
+            objects: As the plan spells them; upper and lower case are the same.
+        """
+        state = tables.org_state.c
+        names = [name.lower() for name in objects]
+        query = sa.select(sa.func.max(state.restored_at)).where(
+            state.org_id == org_id, sa.func.lower(state.object).in_(names)
+        )
+        with self.read() as connection:
+            return connection.execute(query).scalar_one()
+
     def has_held(self, holder: Holder) -> bool:
         """Whether it ever wanted anything off."""
         held = tables.org_state_holder.c

@@ -88,7 +88,8 @@ def external_ids(findings: Sequence[FieldFinding]) -> CheckResult:
     if doubtful:
         fix = "make the field unique in Setup; unique external IDs are indexed"
         return warned(name, _ORG, f"{len(doubtful)} doubtful", *some(doubtful), fix=fix)
-    return passed(name, _ORG, f"{len(findings)} fields", *some(notes))
+    fine = [f"{one.object}.{one.field}: there, and an external ID" for one in findings]
+    return passed(name, _ORG, f"{len(findings)} fields", *some([*fine, *notes]))
 
 
 def field_history(findings: Sequence[HistoryFinding]) -> CheckResult:
@@ -179,7 +180,8 @@ def _active(name: str, plan: PreparePlan, kinds: Sequence[AutomationKind], noun:
     if on:
         fix = "`forcelift prepare --execute`, or `forcelift run --prepare`; name those that shall act in `leave_on`"
         return warned(name, _ORG, f"{len(on)} {noun} on", *some([*on, *stays, *unplaced]), fix=fix)
-    return passed(name, _ORG, f"no {noun} to switch off", *some(stays))
+    off = sum(item.decision in (Decision.INACTIVE, Decision.JOIN) for item in of_kind)
+    return passed(name, _ORG, f"no {noun} to switch off", f"{off} are inactive or switched off", *some(stays))
 
 
 def not_looked(names: Sequence[str], area: Area, why: str) -> list[CheckResult]:

@@ -52,9 +52,11 @@ def memory(*, budget_mb: int, total_mb: int | None) -> CheckResult:
     if total_mb is None:
         return skipped("memory", _AREA, "this system does not tell how much memory it has")
     figure = f"{budget_mb:,} MB of {total_mb:,} MB"
+    evidence = "`limits.memory_mb` against what the machine has in all"
     if budget_mb > total_mb * 0.9:
-        return failed("memory", _AREA, figure, fix="lower `limits.memory_mb`, or the process may be killed")
-    return passed("memory", _AREA, figure)
+        fix = "lower `limits.memory_mb`, or the process may be killed"
+        return failed("memory", _AREA, figure, evidence, fix=fix)
+    return passed("memory", _AREA, figure, evidence)
 
 
 def total_memory_mb() -> int | None:
@@ -112,28 +114,30 @@ def airflow_workers(environment: Mapping[str, str]) -> CheckResult:
     return passed("airflow_workers", _AREA, f"{len(names)} workers", *names)
 
 
-def cli_agrees(alias: str | None, *, org_id: str, url: str) -> CheckResult:
-    """Whether the Salesforce CLI means the same org, where the plan signs in by it.
+def cli_agrees(alias: str | None, *, org_id: str, url: str, user_name: str) -> CheckResult:
+    """Whether the Salesforce CLI, where there is one, means the same org by the plan's alias or by the user's name.
 
     Args:
         alias: The plan's `target.auth.alias`; None where it signs in by itself.
+        user_name: Who is signed in. The CLI knows the orgs that somebody has signed in to by it, by this name, too.
     """
     name, program = "cli_agrees", shutil.which("sf")
     if program is None:
         return skipped(name, _AREA, "the Salesforce CLI (`sf`) is not installed here")
-    if alias is None:
-        return skipped(name, _AREA, "the plan does not sign in by the Salesforce CLI")
-    command = [program, "org", "display", "--target-org", alias, "--json"]
+    command = [program, "org", "display", f"--target-org={alias or user_name}", "--json"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_CLI_S, check=False)  # noqa: S603 - no shell, the program from PATH
         shown: dict[str, Any] = json.loads(done.stdout)["result"]
     except (OSError, subprocess.TimeoutExpired, ValueError, KeyError) as error:
+        if alias is None:
+            return skipped(name, _AREA, f"`sf org display` tells nothing of {user_name}, and the plan signs in without")
         fix = f"see what `sf org display --target-org {alias}` says"
         return warned(name, _AREA, "no answer", f"`sf org display`: {type(error).__name__}", fix=fix)
     said, instance = str(shown.get("id") or ""), str(shown.get("instanceUrl") or "").rstrip("/")
     evidence = (f"`sf`: {said} at {instance}", f"signed in: {org_id} at {url}")
     if said[:15] != org_id[:15]:
-        return failed(name, _AREA, "another org", *evidence, fix="correct the alias in `target.auth.alias`")
+        fix = "correct the alias in `target.auth.alias`" if alias else "see which org `target.url` is meant to be"
+        return failed(name, _AREA, "another org", *evidence, fix=fix)
     if instance and instance != url:
         return warned(name, _AREA, "another host", *evidence, fix="set `target.url` to the org's My Domain")
     return passed(name, _AREA, "the same org", *evidence)

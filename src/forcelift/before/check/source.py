@@ -35,7 +35,7 @@ def tables_readable(source: Source, tables: Sequence[TablePlan]) -> tuple[CheckR
     figure = f"{len(described)} of {len(tables)} tables"
     if faults:
         return failed("source_readable", _AREA, figure, *some(faults), fix=fix), described
-    return passed("source_readable", _AREA, figure), described
+    return passed("source_readable", _AREA, figure, *some([f"a row of {name}" for name in described])), described
 
 
 def keys(source: Source, tables: Sequence[TablePlan], described: dict[str, SourceTable]) -> CheckResult:

@@ -2,6 +2,7 @@
 
 from forcelift.before.checklist.items import (
     NAMES,
+    PREPARE,
     TICKED,
     TITLES,
     Item,
@@ -11,4 +12,14 @@ from forcelift.before.checklist.items import (
     not_in_order,
 )
 
-__all__ = ["NAMES", "TICKED", "TITLES", "Item", "ItemState", "Known", "before_items", "not_in_order"]
+__all__ = [
+    "NAMES",
+    "PREPARE",
+    "TICKED",
+    "TITLES",
+    "Item",
+    "ItemState",
+    "Known",
+    "before_items",
+    "not_in_order",
+]

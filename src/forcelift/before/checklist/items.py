@@ -38,6 +38,9 @@ _HOW: Final[Mapping[str, str]] = {
     "sign_off": "forcelift signoff --phase before --role ROLE --name NAME; or, signed on paper, "
     "forcelift checklist tick sign_off --by NAME --note TEXT",
 }
+PREPARE: Final = "prepare"
+"""The kind of evidence that a prepare is which switched off what was on."""
+
 _OF_AUTOMATIONS = ("automations", "duplicate_rules")
 
 
@@ -53,6 +56,7 @@ class Known:
         batches: Of the project, oldest first.
         backups: Of the plan's source.
         held: What is switched off in the org.
+        put_back_at: When an automation of the plan's objects was put back last; None if none ever was.
         prepares: Whether the run that asks switches automations off by itself.
         chosen: Tables of the dry runs that were not of all tables, by batch.
         samples: Percent of the dry runs that were samples, by batch.
@@ -71,6 +75,7 @@ class Known:
     held: Sequence[OrgState]
     now: datetime
     prepares: bool = False
+    put_back_at: datetime | None = None
     chosen: Mapping[str, Sequence[str]] = field(default_factory=dict)
     samples: Mapping[str, str] = field(default_factory=dict)
     roles: Sequence[str] = ()
@@ -154,18 +159,41 @@ def _backed_up(known: Known) -> tuple[ItemState, str]:
 def _switched_off(known: Known) -> tuple[ItemState, str]:
     if known.prepares:
         return ItemState.DONE, "this run switches them off itself (`--prepare`)"
-    check = known.newest("check")
-    if check is None or check.org_id != known.org_id:
+    looks = [one for one in map(known.newest, ("check", PREPARE)) if one is not None and one.org_id == known.org_id]
+    if not looks:
         return ItemState.OPEN, "nothing is known of the org's automations"
+    newest = max(looks, key=lambda one: one.evidence_no)
+    state, words = (_by_prepare if newest.kind == PREPARE else _by_preflight)(known, newest)
+    if newest.plan_sha256 != known.plan_sha256:
+        return ItemState.STALE, f"{words}; the plan has changed since"
+    if state is ItemState.DONE and known.put_back_at is not None and known.put_back_at >= newest.made_at:
+        # They were off when that was looked at, and are on again, or left as somebody wanted them.
+        return ItemState.STALE, f"{words}; automations were put back since, {known.put_back_at:%Y-%m-%d %H:%M} UTC"
+    return state, words
+
+
+def _by_preflight(known: Known, check: Evidence) -> tuple[ItemState, str]:
     verdicts = {one["name"]: one for one in check.document["results"] if one["name"] in _OF_AUTOMATIONS}
     on = [one["figure"] for one in verdicts.values() if one["verdict"] != "pass"]
     words = f"preflight {check.evidence_no} of {check.made_at:%Y-%m-%d %H:%M} UTC"
-    if check.plan_sha256 != known.plan_sha256:
-        return ItemState.STALE, f"{words}; the plan has changed since"
     if on or not verdicts:
         return ItemState.OPEN, f"{words}: {', '.join(on) or 'they were not looked at'}"
-    held = f", {len(known.held)} held off by Forcelift" if known.held else ""
-    return ItemState.DONE, f"{words}: none on{held}"
+    return ItemState.DONE, f"{words}: none left to switch off{_held(known)}"
+
+
+def _by_prepare(known: Known, prepare: Evidence) -> tuple[ItemState, str]:
+    words = f"prepare {prepare.evidence_no} of {prepare.made_at:%Y-%m-%d %H:%M} UTC by {prepare.made_by}"
+    if missing := [table for table in known.tables if table not in prepare.document["tables"]]:
+        return ItemState.OPEN, f"{words}: not of {', '.join(missing[:5])}{' and more' if missing[5:] else ''}"
+    return ItemState.DONE, f"{words}: none left to switch off{_held(known)}"
+
+
+def _held(known: Known) -> str:
+    """The snapshots of what is switched off."""
+    if not known.held:
+        return ""
+    numbers = sorted(one.state_no for one in known.held)
+    return f", {len(numbers)} held off by Forcelift (snapshots {', '.join(map(str, numbers))})"
 
 
 def _rehearsed(known: Known) -> tuple[ItemState, str]:

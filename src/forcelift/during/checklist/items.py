@@ -15,8 +15,9 @@ TITLES: Final[Mapping[str, str]] = {
     "kill_switch": "Kill switch ready",
 }
 NAMES: Final = tuple(TITLES)
-TICKED: Final = frozenset({"monitor", "thresholds"})
-"""Items that rest on a person's word: this version has no dashboard and sends no alerts of its own."""
+TICKED: Final = frozenset({"monitor", "thresholds", "on_call"})
+"""Items that rest on a person's word: this version has no dashboard and sends no alerts of its own. Who is on call is also
+told by the plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,9 @@ def _thresholds(known: DuringKnown) -> Item:
 
 
 def _on_call(known: DuringKnown) -> Item:
-    how = "name who is called under `roles.on_call` of the plan"
+    how = f"name who is called under `roles.on_call` of the plan, or {_tick('on_call')}"
+    if "on_call" in known.ticks:
+        return _item("on_call", ItemState.DONE, known.ticks["on_call"], how)
     if known.on_call is None or not known.on_call.strip():
         return _item("on_call", ItemState.OPEN, "the plan names nobody", how)
     return _item("on_call", ItemState.DONE, f"{known.on_call}, by the plan", how)
