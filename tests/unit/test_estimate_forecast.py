@@ -92,6 +92,16 @@ def test_small_chunks_use_up_the_days_salesforce_batches() -> None:
     assert [day.salesforce_batches for day in foretold.days] == [15_000, 15_000]
 
 
+def test_the_lower_bound_of_all_tables_is_of_rows_and_of_batches_and_not_of_both() -> None:
+    """One table is near the day's rows, the other near the day's Salesforce batches: one day takes both."""
+    by_rows, by_batches = _size("ROWS", 45_000_000), _size("BATCHES", 5_000_000, chunk_rows=500)
+    foretold = forecast([by_rows, by_batches], Allowance(rows_per_day=50_000_000), begins_at=MIDNIGHT)
+    assert [one.shortest_days for one in foretold.tables] == [0.9, pytest.approx(10_000 / 15_000)]
+    assert foretold.shortest_days == 1.0
+    assert foretold.ends_at is not None
+    assert foretold.ends_at - MIDNIGHT >= timedelta(days=foretold.shortest_days)
+
+
 def test_a_table_without_rows_takes_no_time_and_no_job() -> None:
     foretold = forecast([_size("EMPTY", 0, row_bytes=0.0)], Allowance(rows_per_day=DAY_ROWS), begins_at=MIDNIGHT)
     (table,) = foretold.tables

@@ -143,7 +143,11 @@ def forecast(
     parts = [_part(size, is_undo=is_undo) for size in ordered]
     days, spans, ends_at = _calendar(parts, allowance, begins_at)
     tables = tuple(_with_times(part, allowance, spans.get(part.size.table)) for part in parts)
-    shortest = sum(one.shortest_days for one in tables)
+    # Not the sum of the tables' own: one that uses up the rows and one that uses up the batches share a day.
+    shortest = max(
+        sum(one.rows_sent for one in parts) / allowance.rows_per_day,
+        sum(one.salesforce_batches for one in parts) / BATCHES_PER_DAY,
+    )
     expected = None
     if allowance.rate is not None:
         expected = (ends_at - begins_at).total_seconds() if ends_at is not None else math.inf
