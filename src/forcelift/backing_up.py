@@ -13,7 +13,14 @@ from pathlib import Path
 
 from forcelift.assembly import open_backups
 from forcelift.audit.backups import BackupRow
-from forcelift.before.backup import BackupPlanned, DropDecision, Dropping, decide_drops, plan_backup
+from forcelift.before.backup import (
+    BackupPlanned,
+    DropDecision,
+    Dropping,
+    check_room_of_all,
+    decide_drops,
+    plan_backup,
+)
 from forcelift.consents import need_consent
 from forcelift.errors import ForceliftError, StateConflict, UsageError
 from forcelift.plan import LoadedPlan, TablePlan, load_plan, masked_url
@@ -108,6 +115,8 @@ def back_up(
             )
             for table in tables
         ]
+        if settings.check_room:
+            check_room_of_all(plans)
         for planned in plans:
             told(f"copying {planned.table} to {planned.name}")
             copied = backups.copy(planned.table, name=planned.name, where=planned.where, as_of=settings.flashback)

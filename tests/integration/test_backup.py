@@ -19,9 +19,10 @@ import pytest
 from tests.integration.cli_migration import Migration
 
 from forcelift.backing_up import BackupSettings, back_up, drop_backups, list_backups
-from forcelift.before.backup import DropDecision
+from forcelift.before.backup import BackupPlanned, DropDecision, check_room_of_all
 from forcelift.cli.main import run_command
 from forcelift.errors import SourceError, SourceUnavailable, StateConflict, StorageError, UsageError
+from forcelift.protocols.backups import Room
 
 pytest_plugins = ["tests.postgres_support"]
 
@@ -262,6 +263,42 @@ def test_too_little_room_is_told_before_anything_is_copied(place: Place, monkeyp
     assert place.recorded() == []
     back_up(place.plan, BackupSettings(check_room=False), clock=Clock(NOON))
     assert place.recorded() == [("sales", NAME, WITHIN, 1)]
+
+
+def test_copies_that_fit_one_by_one_and_not_together_are_refused_before_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    place = _sqlite(tmp_path)
+    place.ask(f"CREATE TABLE other AS {RANGE} SELECT i AS sale_id, printf('%0200d', i) AS note FROM r")
+    text = place.plan.read_text(encoding="utf-8")
+    again = text[text.index("  - table:") :].replace("table: sales", "table: other")
+    place.plan.write_text(text + again, encoding="utf-8")
+    sizes = [
+        size for (size,) in place.ask("SELECT sum(pgsize) FROM dbstat WHERE name IN ('sales', 'other') GROUP BY name")
+    ]
+    real = shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: real(path)._replace(free=int(max(sizes) * 1.1)))
+    with pytest.raises(StateConflict, match="copies of 2 tables may need"):
+        back_up(place.plan, clock=Clock(NOON))
+    assert place.recorded() == []
+    assert place.ask("SELECT count(*) FROM sqlite_master WHERE name LIKE '%BKP%'") == [(0,)]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: real(path)._replace(free=int(sum(sizes) * 1.1)))
+    assert len(back_up(place.plan, clock=Clock(NOON)).made) == 2
+
+
+def test_room_for_all_is_told_by_place_and_no_more_than_a_whole_file() -> None:
+    def planned(needed: int | None, free: int | None, where: str = "a disk", most: int | None = None) -> BackupPlanned:
+        room = Room(needed=needed, free=free, where=where, needed_by_all=most)
+        return BackupPlanned(table="t", name="n", where=None, room=room)
+
+    check_room_of_all([planned(60, 100), planned(30, 100)])
+    check_room_of_all([planned(60, 100), planned(60, 100, where="another")])
+    check_room_of_all([planned(60, 100, most=60), planned(60, 100, most=60)])
+    check_room_of_all([planned(60, None), planned(60, None), planned(None, 10, where="another")])
+    with pytest.raises(StateConflict):
+        check_room_of_all([planned(60, 100), planned(40, 100)])
 
 
 def test_a_copy_that_cannot_be_recorded_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

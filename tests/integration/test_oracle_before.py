@@ -88,6 +88,9 @@ def test_backup_copies_within_the_plans_filter_and_as_of_an_scn(oracle: OracleSe
     unknown = migration.run("backup", "--table", "KPS_T_SALES", "--name", "X", "--flashback", "2999-01-01T00:00")
     assert unknown.returncode == 4
     assert "no state of that time" in unknown.stderr
+    zoned = migration.run("backup", "--table", "KPS_T_SALES", "--name", "X", "--flashback", "2026-01-01T00:00+07:00")
+    assert zoned.returncode == 4, "the server's own time is meant, and another one would be read in silence"
+    assert "names a time zone" in zoned.stderr
     assert migration.run("backup", "--drop-older-than", "0", "--execute").returncode == 0
     assert _rows(oracle, "SELECT COUNT(*) FROM user_tables") == [(2,)]
 

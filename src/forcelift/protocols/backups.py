@@ -17,11 +17,13 @@ class Room:
         needed: What it takes at most; None if nobody can tell.
         free: What is free where it goes; None if the place does not show it.
         where: What the free bytes are of, in words.
+        needed_by_all: What copies of all tables of the place take together at most, where that is known.
     """
 
     needed: int | None
     free: int | None
     where: str
+    needed_by_all: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -154,5 +154,12 @@ def _moment(as_of: str) -> str:
             state=NOT_MADE,
             hint="give an SCN in digits, or a time in ISO 8601",
         ) from None
-    text = moment.replace(tzinfo=None).isoformat(sep=" ", timespec="seconds")
+    if moment.tzinfo is not None:
+        # AS OF takes the database's own time, whose zone nobody tells: to drop the one that is given would be to guess.
+        raise SourceError(
+            f"`{as_of}` names a time zone, and a flashback is as of the clock of the database's server",
+            state=NOT_MADE,
+            hint="give the time that the server's clock showed, without a zone, or an SCN",
+        )
+    text = moment.isoformat(sep=" ", timespec="seconds")
     return f"TIMESTAMP TO_TIMESTAMP('{text}', 'YYYY-MM-DD HH24:MI:SS')"

@@ -25,7 +25,8 @@ _BUSY_S = 10.0
 
 
 def _room_of_file(path: Path, needed: int) -> Room:
-    return Room(needed=needed, free=shutil.disk_usage(path.parent).free, where=f"the disk of `{path}`")
+    free = shutil.disk_usage(path.parent).free
+    return Room(needed=needed, free=free, where=f"the disk of `{path}`", needed_by_all=path.stat().st_size)
 
 
 class SqliteBackups:

@@ -58,6 +58,29 @@ def plan_backup(
     return BackupPlanned(table=table, name=name, where=where if backups.keeps_where else None, room=room)
 
 
+def check_room_of_all(plans: Sequence[BackupPlanned]) -> None:
+    """See that there is room for all copies together, each of which would fit alone.
+
+    Raises:
+        StateConflict: There is too little.
+    """
+    by_place: dict[str, list[Room]] = {}
+    for one in plans:
+        by_place.setdefault(one.room.where, []).append(one.room)
+    for where, rooms in by_place.items():
+        free = min((one.free for one in rooms if one.free is not None), default=None)
+        needed = sum(one.needed or 0 for one in rooms)
+        if (by_all := rooms[0].needed_by_all) is not None:
+            needed = min(needed, by_all)
+        if free is not None and needed * ROOM_MARGIN > free:
+            raise StateConflict(
+                f"copies of {len(rooms)} tables may need {needed / 1e6:,.1f} MB together, and {where} has"
+                f" {free / 1e6:,.1f} MB free",
+                state="nothing was copied",
+                hint="make room, copy fewer tables by `--table`, or say `--no-space-check` if you know that it fits",
+            )
+
+
 class DropDecision(StrEnum):
     """What becomes of a copy."""
 
