@@ -77,6 +77,11 @@ def test_given_rows_storage_and_the_exit_code(migration: Migration) -> None:
     assert short["needed"] == -(-(481_000_000 + TENANTS) * 2 // 1024)
     text = migration.run("estimate", "--rows", "sales=481,000,000").stdout
     assert "at least 3.21 days" in text
+    lines = migration.run("estimate", "--rows", "sales=481,000,000", "--rate", "4000").stdout.splitlines()
+    head = next(line for line in lines if line.startswith("order"))
+    assert all(word in head for word in ("files=jobs", "days", "to expect"))
+    assert next(line for line in lines if "in all" in line).endswith("min")
+    assert any(f"tenants {TENANTS}, sales 1" in line for line in lines), "each table's rows of each day"
     assert "too little: data storage of the org" in text
 
 

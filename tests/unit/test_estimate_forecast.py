@@ -102,6 +102,20 @@ def test_the_lower_bound_of_all_tables_is_of_rows_and_of_batches_and_not_of_both
     assert foretold.ends_at - MIDNIGHT >= timedelta(days=foretold.shortest_days)
 
 
+def test_what_to_expect_of_a_table_is_never_less_than_what_the_org_allows() -> None:
+    """At 4,000 rows/s 481 million rows take 33 hours by the machine, and the org's rolling day makes 77 of them."""
+    foretold = forecast(
+        [_size("SMALL", 1_000), _size("LARGE", 481_000_000)],
+        Allowance(rows_per_day=DAY_ROWS, rate=4_000),
+        begins_at=MIDNIGHT,
+    )
+    small, large = foretold.tables
+    assert large.expected_seconds is not None
+    assert large.expected_seconds >= large.shortest_days * 86_400 - 1
+    assert small.expected_seconds is not None
+    assert foretold.expected_seconds == pytest.approx(small.expected_seconds + large.expected_seconds, abs=1)
+
+
 def test_a_table_without_rows_takes_no_time_and_no_job() -> None:
     foretold = forecast([_size("EMPTY", 0, row_bytes=0.0)], Allowance(rows_per_day=DAY_ROWS), begins_at=MIDNIGHT)
     (table,) = foretold.tables

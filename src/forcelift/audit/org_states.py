@@ -97,7 +97,8 @@ class OrgStates(Journal):
             state.org_id == org_id, sa.func.lower(state.object).in_(names)
         )
         with self.read() as connection:
-            return connection.execute(query).scalar_one()
+            found: datetime | None = connection.execute(query).scalar_one()
+        return found
 
     def has_held(self, holder: Holder) -> bool:
         """Whether it ever wanted anything off."""

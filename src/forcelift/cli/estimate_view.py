@@ -137,7 +137,21 @@ def show_estimate(console: Console, report: EstimateReport, plan_file: Path) -> 
 
 def _show_tables(console: Console, report: EstimateReport) -> None:
     foretold = report.forecast
-    headers = ("order", "table", "rows", "chunks", "jobs", "SF batches", "API calls", "staged", "org storage", "days")
+    # Each upload file has a job of its own, so that the two are one number.
+    headers = [
+        "order",
+        "table",
+        "rows",
+        "chunks",
+        "files=jobs",
+        "SF batches",
+        "API calls",
+        "staged",
+        "org storage",
+        "days",
+    ]
+    if report.rate is not None:
+        headers.append("to expect")
     rows = [
         (
             str(one.size.group + 1),
@@ -150,6 +164,7 @@ def _show_tables(console: Console, report: EstimateReport) -> None:
             size(one.staging_bytes),
             "-" if foretold.is_undo else size(one.storage_kb * 1024),
             days_text(one.shortest_days),
+            *([_expected(one.expected_seconds)] if report.rate is not None else []),
         )
         for one in foretold.tables
     ]
@@ -165,6 +180,7 @@ def _show_tables(console: Console, report: EstimateReport) -> None:
         size(sum(one.staging_bytes for one in foretold.tables)),
         "-" if foretold.is_undo else size(totals["storage_kb"] * 1024),
         days_text(foretold.shortest_days),
+        *([_expected(foretold.expected_seconds)] if report.rate is not None else []),
     )
     for line in table_lines(headers, [*rows, total], left=(1,)):
         console.print(line)
@@ -175,6 +191,12 @@ def _show_tables(console: Console, report: EstimateReport) -> None:
             console.print(f"rows of {one.size.table} are sent twice: their lookups follow once all records are there")
     if images := totals["api_calls_of_images"]:
         console.print(f"up to {count(images)} API calls more where objects hold records already: before-images")
+
+
+def _expected(seconds: float | None) -> str:
+    """As the calendar has it; one that is longer than the calendar has no end."""
+    found = _finite(seconds)
+    return f"over {CALENDAR_DAYS_MAX} d" if found is None else duration(found)
 
 
 def _show_time(console: Console, report: EstimateReport) -> None:
@@ -236,7 +258,8 @@ def _bar(rows: int, most: int) -> str:
 
 
 def _names(day: Day) -> str:
-    names = [name for name, rows in day.rows.items() if rows]
+    there = {name: rows for name, rows in day.rows.items() if rows}
+    names = [f"{name} {count(rows)}" for name, rows in there.items()] if len(there) > 1 else list(there)
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 

@@ -68,7 +68,7 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableForecast:
-    """One table's share. `ends_at` is None where the calendar ends before."""
+    """One table's share. `ends_at` is None where the calendar ends before, and `expected_seconds` infinite then."""
 
     size: TableSize
     chunks: int
@@ -210,10 +210,17 @@ def _with_times(
     return replace(
         part,
         shortest_days=shortest,
-        expected_seconds=part.rows_sent / allowance.rate if allowance.rate else None,
+        expected_seconds=_expected_seconds(span) if allowance.rate else None,
         begins_at=span[0] if span else None,
         ends_at=span[1] if span else None,
     )
+
+
+def _expected_seconds(span: tuple[datetime, datetime | None] | None) -> float:
+    """From a table's first row to its last, with the rate, the hours and the allowance together."""
+    if span is None or span[1] is None:
+        return math.inf
+    return (span[1] - span[0]).total_seconds()
 
 
 def _calendar(
