@@ -82,7 +82,7 @@ class RehearsalReport:
     """What would become of the load.
 
     Attributes:
-        cannot_know: What the twin does not act out; where there is any, more rows may fail than are foretold.
+        cannot_know: What the twin does not act out; where there is any, other rows may fail than are foretold.
         notes: What else was not taken from the org.
         seeded: Records of which the twin has the keys, by object: parents that are in the org already.
         folder: Where the rehearsal lies, if it was kept.
@@ -121,6 +121,8 @@ def rehearse_plan(
     """
     settings, clock = settings or RehearseSettings(), clock or SystemClock()
     loaded = load_plan(plan_file)
+    with open_state(loaded, clock=clock, create=True):
+        pass  # A rehearsal takes hours: that its result cannot be kept is told before it begins.
     folder = Path(loaded.staging()).parent / "rehearsals" / f"{clock.now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     with scratch_folder(folder, keep=settings.keep):
         twin_plan = _retargeted(loaded, folder)

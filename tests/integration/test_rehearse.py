@@ -13,7 +13,7 @@ import duckdb
 import httpx
 import pytest
 from tests.integration.cli_migration import Migration, soql_count
-from tests.integration.prepare_fixtures import PRODUCTION, prepared_org
+from tests.integration.prepare_fixtures import BIG, PRODUCTION, prepared_org
 
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.schema_file import schema_from_dict
@@ -88,6 +88,17 @@ tables:
       shop: {{field: Shop__r.Code__c, parent: shops}}
 chunks: {{rows: 50}}
 """
+
+
+def _flow(name: str, *, effects: list[dict[str, Any]], process_type: str = "AutoLaunchedFlow") -> dict[str, Any]:
+    """An active record-triggered flow, or a process."""
+    return {
+        "name": name,
+        "object": "Sale__c",
+        "process_type": process_type,
+        "versions": [{"number": 1, "effects": effects}],
+        "active_version": 1,
+    }
 
 
 @contextmanager
@@ -244,6 +255,70 @@ def test_what_a_snapshot_cannot_express_is_said_first(tmp_path: Path, monkeypatc
         prepared = made.document("rehearse", "--prepared", code=0)
         assert prepared["is_certain"], prepared["cannot_know"]
         assert prepared["would_fail"] == 0
+
+
+_FILLED = [{"effect": "fill", "field": "Amount__c", "value": 5000, "when": "Amount__c = 20"}]
+_REFUSED = [{"effect": "reject", "message": "no", "when": "Amount__c > 30"}]
+ON = {
+    "trigger": {"triggers": [{"name": "Bad", "object": "Sale__c", "effects": _REFUSED}]},
+    "flow": {"flows": [_flow("Bad", effects=_REFUSED)]},
+    "process": {"flows": [_flow("Bad", effects=_REFUSED, process_type="Workflow")]},
+    "trigger that spoils": {"triggers": [{"name": "Bad", "object": "Sale__c", "effects": _FILLED}]},
+    "trigger that mends": {
+        "triggers": [
+            {
+                "name": "Bad",
+                "object": "Sale__c",
+                "effects": [{"effect": "fill", "field": "Amount__c", "value": 1, "when": "Amount__c > 1004"}],
+            }
+        ]
+    },
+    "workflow rule": {
+        "workflow_rules": [
+            {
+                "name": "Bad",
+                "object": "Sale__c",
+                "condition": "Amount__c = 20",
+                "field_updates": [{"field": "Group__c", "value": "far longer than the field's twenty"}],
+            }
+        ]
+    },
+    "duplicate rule": {"duplicate_rules": [{"name": "Bad", "object": "Sale__c", "match_fields": ["Group__c"]}]},
+}
+
+
+@pytest.mark.parametrize(
+    "kind", [kind if kind == "trigger" else pytest.param(kind, marks=pytest.mark.slow) for kind in ON]
+)
+def test_what_an_automation_alone_decides_cannot_be_known_and_is_said(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the one kind on, other rows may fail than are foretold, which is said; with it off, the very same fail."""
+    off: dict[str, Any] = {name: [] for name in ("triggers", "flows", "workflow_rules", "duplicate_rules")}
+    with prepared_org(tmp_path, **(off | ON[kind])) as made:
+        monkeypatch.setenv("CLI_TEST_TOKEN", made.server.access_token)
+        monkeypatch.chdir(tmp_path)
+        document = made.document("rehearse", "--export-keys", "keys.csv", code=1)
+        assert not document["is_certain"]
+        assert len(document["cannot_know"]) == 1
+        assert "Bad" in document["cannot_know"][0]
+        foretold = _foretold(tmp_path / "keys.csv")
+        assert len(foretold) == BIG, "the validation rule's"
+        # As after `prepare`: the validation rule is left on, so that something fails.
+        made.write_plan(leave_on="Sale__c.No_Big")
+        prepared = made.document("rehearse", "--prepared", "--export-keys", "prepared.csv", code=1)
+        assert prepared["is_certain"], prepared["cannot_know"]
+        assert made.run("run", "--prepare", "--batch", "without").returncode == 1
+        assert _failed(tmp_path) == _foretold(tmp_path / "prepared.csv") == foretold
+        made.run("run", "--batch", "with")
+        with closing(sqlite3.connect(tmp_path / "state" / "audit.db")) as audit:
+            query = (
+                "SELECT RECORD_ID FROM MIGRATION_FAILED_RECORDS WHERE AUDIT_ID IN"
+                " (SELECT AUDIT_ID FROM MIGRATION_AUDIT_LOG WHERE BATCH_ID = 'with')"
+            )
+            failed = {key for (key,) in audit.execute(query)}
+        # No two rows of this source are duplicates, which nobody can know without the fields that the rule matches by.
+        assert (failed == {key for _, key in foretold}) == (kind == "duplicate rule")
 
 
 def test_it_is_evidence_and_can_be_kept(

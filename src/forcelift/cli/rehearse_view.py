@@ -46,7 +46,9 @@ def show_rehearsal(console: Console, report: RehearsalReport, plan_file: Path) -
     """What cannot be known first, then what would fail and why."""
     console.print(Text.assemble((report.project, "bold"), ": rehearsed in a twin; nothing was written to the org"))
     if report.cannot_know:
-        console.print(Text("What the twin cannot act out; more may fail than is foretold:", style="bold yellow"))
+        console.print(
+            Text("What the twin cannot act out; more rows, or others, may fail than are foretold:", style="bold yellow")
+        )
         for line in report.cannot_know:
             console.print(f"  - {line}")
     if report.summary.sample_percent is not None:
