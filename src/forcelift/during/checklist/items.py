@@ -16,8 +16,10 @@ TITLES: Final[Mapping[str, str]] = {
 }
 NAMES: Final = tuple(TITLES)
 TICKED: Final = frozenset({"monitor", "thresholds", "on_call"})
-"""Items that rest on a person's word: this version has no dashboard and sends no alerts of its own. Who is on call is also
-told by the plan."""
+"""Items that rest on a person's word: this version has no dashboard and sends no alerts of its own.
+
+Who is on call is told by the plan as well.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
