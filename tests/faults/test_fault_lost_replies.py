@@ -68,7 +68,9 @@ def run_through(world: World, kinds: tuple[str, ...]) -> None:
     assert len(aborted) == sum(ABORTED.get(kind, 0) for kind in kinds)
 
 
-@pytest.mark.parametrize("kinds", TOGETHER, ids=", ".join)
+@pytest.mark.parametrize(
+    "kinds", [TOGETHER[0], *(pytest.param(kinds, marks=pytest.mark.slow) for kinds in TOGETHER[1:])], ids=", ".join
+)
 def test_faults_on_the_way(tmp_path: Path, kinds: tuple[str, ...]) -> None:
     with fault_world(tmp_path, seed=31, rows=20_000, chunk_rows=4_000) as world:
         run_through(world, kinds)

@@ -43,8 +43,7 @@ def oracle(seed: int) -> Iterator[OracleServer]:
 @pytest.fixture
 def migration(oracle: OracleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Migration]:
     # The pauses before a source is asked again are no part of what is proved.
-    for module in ("react", "react_waits"):
-        monkeypatch.setattr(f"forcelift.jobs.{module}.source_pause", lambda board, tries: 0.05)
+    monkeypatch.setattr("forcelift.jobs.react_waits.source_pause", lambda board, tries: 0.05)
     # Small replies, so that a chunk takes several fetches.
     monkeypatch.setattr("forcelift.source.oracle._REPLY_ROWS_MAX", 60)
     yield from oracle_migration(oracle, tmp_path, monkeypatch, parts=f"?call_timeout={CALL_SECONDS}")

@@ -55,6 +55,7 @@ def test_two_share_and_one_is_killed_in_the_middle(postgres: Postgres, database:
         world.check_end()
 
 
+@pytest.mark.slow
 def test_a_frozen_one_wakes_up_and_does_no_harm(postgres: Postgres, database: str, tmp_path: Path) -> None:
     """Method: SIGSTOP until the other has taken over and ended all, then SIGCONT: it finds out and ends with 3."""
     with shared_world(tmp_path, postgres, database, seed=72, rows=6_000, chunk_rows=300) as (world, loader):

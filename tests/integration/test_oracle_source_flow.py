@@ -1,12 +1,14 @@
 """The whole flow from Oracle: tests of other sources once more over the Oracle test server, and killed processes.
 
-Tests that are imported run with this module's fixtures: the same plan and rows, read from Oracle in each profile.
+Tests that are imported run with this module's fixtures: the same plan and rows, read from Oracle in each profile. The
+older profile is left to the slow proofs; `test_oracle_flow.py` takes both through the flow at each change.
 """
 
 from __future__ import annotations
 
 import signal
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
@@ -29,14 +31,13 @@ from tests.integration.test_steering import (
     test_pause_throttle_and_resume_do_what_they_say,
 )
 from tests.oracle_server.server import OracleServer
-from tests.oracle_support import connect, oracle
+from tests.oracle_support import connect, serve_oracle
 
 from forcelift.errors import ExitCode
 
 __all__ = [
     "held",
     "migration",
-    "oracle",
     "test_a_dry_run_sends_nothing_and_predicts_what_a_run_takes",
     "test_a_reload_after_a_rollback_writes_new_rows_and_counts_once",
     "test_a_signal_finishes_what_is_in_flight_and_resume_does_the_rest",
@@ -47,6 +48,12 @@ __all__ = [
     "test_stop_from_another_terminal",
     "test_what_a_stopped_load_left_is_settled_and_undone",
 ]
+
+
+@pytest.fixture(params=["23ai", pytest.param("19c", marks=pytest.mark.slow)])
+def oracle(request: pytest.FixtureRequest) -> Iterator[OracleServer]:
+    """A server with a user `KPS` who may do all."""
+    yield from serve_oracle(request.param)
 
 
 @pytest.mark.parametrize("jobs_done", [1, 4])

@@ -249,6 +249,7 @@ def test_an_updated_record_that_was_kept_gets_its_earliest_values_once_it_may(
     assert (migration.count("Sale__c"), migration.count("Tenant__c")) == (1, 0)
 
 
+@pytest.mark.slow
 def test_a_reload_that_was_cut_off_is_ended_before_it_is_taken_back(migration: Migration) -> None:
     """Meanwhile the kept record is told in no row that counts: leaving it without a word would be silence."""
     migration.document("run", "--batch", "first", code=ExitCode.ROWS_REFUSED)
