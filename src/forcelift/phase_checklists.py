@@ -16,6 +16,7 @@ from forcelift.after.report.content import details_of
 from forcelift.after.report.figures import ReportStatus
 from forcelift.audit.evidence import Evidence
 from forcelift.audit.records import Batch, BatchMode
+from forcelift.audit.scope import Scope, batch_scope, project_scope
 from forcelift.checkitems import Item, ItemState
 from forcelift.during.checklist import DuringKnown, during_items
 from forcelift.errors import ForceliftError
@@ -49,38 +50,46 @@ def during_checklist(
 
 
 def after_checklist(
-    plan_file: str | Path, batch_id: str | None = None, *, clock: Clock | None = None
+    plan_file: str | Path, batch_id: str | None = None, *, project: bool = False, clock: Clock | None = None
 ) -> tuple[Item, ...]:
-    """How the items after a migration stand, of the newest batch that was loaded unless one is named."""
+    """How the items after a migration stand: of a batch, by default the newest one loaded, or of the project."""
     clock, loaded = clock or SystemClock(), load_plan(plan_file)
     with open_known_state(loaded, clock=clock) as state:
-        batch = _batch(loaded, state, batch_id, loads_only=True) if state is not None else None
-        checked = _checked(plan_file, batch, clock) if batch is not None else {}
-        known = _after_known(loaded, state, batch, checked)
+        scope = _scope(loaded, state, batch_id, project=project) if state is not None else None
+        checked = _checked(plan_file, scope, clock) if scope is not None else {}
+        known = _after_known(loaded, state, scope, checked)
         return _with_waivers(after_items(known), _said(loaded, state, "waiver"))
 
 
+def _scope(loaded: LoadedPlan, state: State, batch_id: str | None, *, project: bool) -> Scope | None:
+    if project:
+        return project_scope(state.audit.batches(loaded.plan.project))
+    batch = _batch(loaded, state, batch_id, loads_only=True)
+    return batch_scope(batch) if batch is not None else None
+
+
 def _after_known(
-    loaded: LoadedPlan, state: State | None, batch: Batch | None, checked: Mapping[int, Checked]
+    loaded: LoadedPlan, state: State | None, scope: Scope | None, checked: Mapping[int, Checked]
 ) -> AfterKnown:
     roles = loaded.plan.roles.sign_off
-    if batch is None or state is None:
+    if scope is None or state is None:
         return AfterKnown(
-            batch_id=None, checked={}, held=(), report=None, report_fault=None, roles=roles, signed={}, stale=()
+            asked=None, checked={}, held=(), report=None, report_fault=None, roles=roles, signed={}, stale=()
         )
-    audit, batch_id = state.audit, batch.batch_id
+    audit, batch_id = state.audit, None if scope.is_project else scope.newest.batch_id
+    # Who signed for the project signed for each of its batches, and nobody for the project by signing for one.
     signed = [
         one
-        for one in signoffs_of_project(state, batch.project, plan_sha256=loaded.sha256, phase=AFTER)
+        for one in signoffs_of_project(state, scope.project, plan_sha256=loaded.sha256, phase=AFTER)
         if one.batch_id in (None, batch_id)
     ]
-    made = audit.reports_of(batch_id, batch.project)
+    made = audit.reports_of(batch_id, scope.project)
     return AfterKnown(
-        batch_id=batch_id,
+        asked=batch_id or "--project",
         checked=checked,
-        held=[f"{one.kind.replace('_', ' ')} {one.name}" for one in audit.open_states(batch.org_id)],
+        held=[f"{one.kind.replace('_', ' ')} {one.name}" for one in audit.open_states(scope.org_id)],
         report=f"{made[-1].file or 'written'}, {made[-1].at:%Y-%m-%d %H:%M} UTC" if made else None,
-        report_fault=report_fault(state, [batch_id], made[-1]) if made else None,
+        report_fault=report_fault(state, scope.batch_ids, made[-1]) if made else None,
         roles=roles,
         signed={one.role: _words(one) for one in signed if not one.is_stale},
         stale=[_words(one) for one in signed if one.is_stale],
@@ -92,9 +101,10 @@ def _words(one: SignOff) -> str:
     return f"{one.role}: {one.name}, {one.at:%Y-%m-%d %H:%M} UTC{stale}"
 
 
-def _checked(plan_file: str | Path, batch: Batch, clock: Clock) -> dict[int, Checked]:
+def _checked(plan_file: str | Path, scope: Scope, clock: Clock) -> dict[int, Checked]:
     """Levels 1 to 4 as the final report would have them: what was validated before the last change counts no more."""
-    figures = report_batch(plan_file, batch.batch_id, clock=clock).figures
+    batch_id = None if scope.is_project else scope.newest.batch_id
+    figures = report_batch(plan_file, batch_id, project=scope.is_project, clock=clock).figures
     english = Words()
     return {
         one.level: Checked(

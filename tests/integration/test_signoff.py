@@ -167,7 +167,18 @@ def test_a_sign_off_of_the_project_binds_all_its_batches(migration: Migration) -
     both = migration.run("signoff", "--phase", "after", "--role", "DBA", "--name", "A", "--project", "--batch", "first")
     assert both.returncode == ExitCode.USAGE
     assert migration.document("status", "--batch", "first")["sign_offs"][0]["is_stale"] is False
+    items = {
+        one["name"]: one for one in migration.document("checklist", "--phase", "after", "--project", code=1)["after"]
+    }
+    assert items["final_report"]["state"] == "done"
+    assert "project.md" in items["final_report"]["evidence"]
+    assert "DBA: " in items["final_sign_off"]["evidence"]
+    assert items["count_validation"]["how"] == "forcelift validate --project"
     load(migration, "third")
+    items = {
+        one["name"]: one for one in migration.document("checklist", "--phase", "after", "--project", code=1)["after"]
+    }
+    assert items["final_report"]["state"] == items["final_sign_off"]["state"] == "stale"
     [one] = migration.document("signoff", "list", code=1)["sign_offs"]
     assert "batch `third` was begun since" in one["why_stale"]
 

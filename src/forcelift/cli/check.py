@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from forcelift.cli.options import json_option, plan_option
+from forcelift.cli.options import json_option, plan_option, project_option, refuse_both
 from forcelift.errors import ExitCode
 
 
@@ -46,9 +46,12 @@ def check(plan_file: Path, as_json: bool) -> int:
     help="Only the items of this phase",
 )
 @click.option("--batch", "batch_id", metavar="BATCH", help="The batch that the later phases are about")
+@project_option
 @json_option
 @click.pass_context
-def checklist(ctx: click.Context, plan_file: Path, phase: str, batch_id: str | None, as_json: bool) -> int:
+def checklist(
+    ctx: click.Context, plan_file: Path, phase: str, batch_id: str | None, project: bool, as_json: bool
+) -> int:
     """Show what is done before, during, after
 
     Each item with its state and what that rests on. A load of a production org is refused until each item before it has
@@ -60,6 +63,7 @@ def checklist(ctx: click.Context, plan_file: Path, phase: str, batch_id: str | N
     """
     if ctx.invoked_subcommand is not None:
         return int(ExitCode.DONE)
+    refuse_both(batch_id, project=project)
     from forcelift.checklists import before_checklist
     from forcelift.cli.check_view import checklist_document, items_document, show_checklist, show_items
     from forcelift.cli.output import data, print_json
@@ -67,7 +71,7 @@ def checklist(ctx: click.Context, plan_file: Path, phase: str, batch_id: str | N
 
     before = before_checklist(plan_file) if phase in ("before", "all") else None
     during = during_checklist(plan_file, batch_id) if phase in ("during", "all") else ()
-    after = after_checklist(plan_file, batch_id) if phase in ("after", "all") else ()
+    after = after_checklist(plan_file, batch_id, project=project) if phase in ("after", "all") else ()
     if as_json:
         document = checklist_document(before) if before is not None else {}
         print_json(

@@ -32,19 +32,20 @@ class Checked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AfterKnown:
-    """What is recorded of a batch; None where there is no batch that was loaded.
+    """What is recorded of a batch or a project; None where there is no batch that was loaded.
 
     Attributes:
+        asked: How commands name it: a batch's id, or `--project`.
         checked: By level.
         held: What Forcelift switched off in the org and has not put back, in words.
         report: The newest report in words; None if there is none.
         report_fault: Why it counts no more.
         roles: Of the plan, that sign.
-        signed: Sign-offs after this batch that stand, in words by role.
-        stale: Sign-offs after this batch that are out of date, in words.
+        signed: Sign-offs after it that stand, in words by role.
+        stale: Sign-offs after it that are out of date, in words.
     """
 
-    batch_id: str | None
+    asked: str | None
     checked: Mapping[int, Checked]
     held: Sequence[str]
     report: str | None
@@ -56,7 +57,7 @@ class AfterKnown:
 
 def after_items(known: AfterKnown) -> list[Item]:
     """The seven items, in the checklist's order."""
-    if known.batch_id is None:
+    if known.asked is None:
         none = "nothing was loaded yet"
         return [_item(name, ItemState.OPEN, none, "forcelift run") for name in NAMES]
     levels = [_level(known, level, name) for level, name in _LEVELS.items()]
@@ -68,7 +69,7 @@ def _item(name: str, state: ItemState, evidence: str, how: str) -> Item:
 
 
 def _level(known: AfterKnown, level: int, name: str) -> Item:
-    how = f"forcelift validate {known.batch_id}"
+    how = f"forcelift validate {known.asked}"
     found = known.checked.get(level)
     if found is None:
         return _item(name, ItemState.OPEN, "not validated yet", how)
@@ -87,7 +88,7 @@ def _automations(known: AfterKnown) -> Item:
 
 
 def _report(known: AfterKnown) -> Item:
-    how = f"forcelift report {known.batch_id} --out FILE"
+    how = f"forcelift report {known.asked} --out FILE"
     if known.report is None:
         return _item("final_report", ItemState.OPEN, "none was written", how)
     if known.report_fault is not None:
