@@ -71,54 +71,6 @@ def test_a_deferred_module_is_imported_at_the_first_look_into_it() -> None:
     assert "asyncio.events" in _imported(code)
 
 
-_COMPARED = """
-import copy, dataclasses, pickle, sys
-from forcelift.cli.lean import defer_methods
-if sys.argv[1:] == ["later"]:
-    make = getattr(dataclasses, "_create_fn", None)
-    defer_methods()
-    defer_methods()
-    assert make is None or dataclasses._create_fn is not make
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class One:
-    "A frozen one."
-    name: str
-    more: tuple["One", ...] = ()
-
-class Child(One):
-    "Not a dataclass itself."
-
-@dataclasses.dataclass(unsafe_hash=True)
-class Open:
-    number: int = 1
-    made: list[int] = dataclasses.field(default_factory=list, compare=False, repr=False)
-
-def refused(act):
-    try:
-        act()
-    except Exception as error:
-        return type(error).__name__, str(error)
-
-one, two = One(name="a"), One(name="b", more=(One(name="a"),))
-print(repr(two), one == two, one == two.more[0], one != 3, one < two)
-print(hash(one) == hash(two.more[0]), {one: 1}[two.more[0]])
-print(refused(lambda: setattr(one, "name", "c")), refused(lambda: delattr(one, "name")), refused(lambda: One("a")))
-print(refused(lambda: setattr(Child(name="a"), "name", "c")), Child(name="a") == one, repr(Child(name="a")))
-print(repr(Open(2)), Open() == Open(made=[1]), hash(Open()) == hash(Open()), one.__eq__(3), One.__eq__.__qualname__)
-print(copy.deepcopy(two) == two, dataclasses.replace(one, name="z"), One.__repr__.__name__, One.__doc__, Open.__doc__)
-"""
-
-
-def test_dataclasses_whose_methods_are_made_later_are_as_others() -> None:
-    usual, later = (
-        subprocess.run([sys.executable, "-c", _COMPARED, *words], capture_output=True, check=True, text=True).stdout
-        for words in ([], ["later"])
-    )
-    assert usual.count("\n") == 6
-    assert later == usual
-
-
 def test_the_names_of_lazy_packages_can_all_be_had() -> None:
     code = (
         "import forcelift.ledger, forcelift.rules, forcelift.salesforce\n"

@@ -1,22 +1,20 @@
 """Start without libraries, and parts of them, that a command may never use.
 
-Importing is most of what a short command does, and a fifth of a load of a million rows. Three kinds of it are left out:
+Importing is most of what a short command does, and a fifth of a load of a million rows. Two kinds of it are left out:
 
 - What libraries import for a few of their functions. SQLAlchemy takes asyncio and the names of all installed packages,
   with TLS, e-mail and processes below them: these are imported when somebody asks them for something.
 - What a library does without where it is not installed. pyarrow imports numpy, which begins threads that wait in a
   loop; httpx imports what its own command line prints with.
-- What `dataclasses` compiles for classes of which nobody compares, prints, hashes or tries to change an object.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -27,46 +25,6 @@ _DEFERRED = {"asyncio": "iscoroutine", "importlib.metadata": "entry_points"}
 
 _WITHOUT = {"pyarrow": "numpy", "httpx": "httpx._main"}
 """By library, the module that it is imported without."""
-
-
-_METHODS = frozenset({"__repr__", "__eq__", "__hash__", "__setattr__", "__delattr__"})
-"""What a dataclass rarely needs: each is a source text that Python parses and compiles, for hundreds of classes."""
-
-
-def defer_methods() -> None:
-    """From now on, dataclasses compile some of their methods at the first call of each, in Python 3.11 and 3.12.
-
-    Later ones make all methods of a class in one go, by other functions, and are left as they are.
-    """
-    name = "_create_fn"
-    make = getattr(dataclasses, name, None)
-    if make is not None and not isinstance(make, _Later):
-        setattr(dataclasses, name, _Later(make))
-
-
-class _Later:
-    """Takes the place of the function by which `dataclasses` makes a method of its source text.
-
-    Args:
-        make: That function.
-    """
-
-    def __init__(self, make: Callable[..., Callable[..., Any]]) -> None:
-        self._make = make
-
-    def __call__(self, name: str, *parts: Any, **more: Any) -> Callable[..., Any]:
-        if name not in _METHODS:
-            return self._make(name, *parts, **more)
-        made: Callable[..., Any] | None = None
-
-        def method(*arguments: Any) -> Any:
-            nonlocal made
-            if made is None:
-                made = self._make(name, *parts, **more)
-            return made(*arguments)
-
-        method.__name__ = name
-        return method
 
 
 def defer_imports() -> None:

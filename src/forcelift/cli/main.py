@@ -15,7 +15,7 @@ import click
 
 from forcelift.allocators import choose_allocators
 from forcelift.cli.lazy import LazyCommand, LazyGroup
-from forcelift.cli.lean import defer_imports, defer_methods
+from forcelift.cli.lean import defer_imports
 from forcelift.errors import ExitCode, ForceliftError
 from forcelift.version import __version__
 
@@ -76,7 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     gc.set_threshold(200_000, 20, 100)
     choose_allocators()  # before a command imports what reads it
     defer_imports()
-    defer_methods()
     os.umask(0o077)  # what a migration writes is for the user who runs it, whichever library writes it
     words = list(sys.argv[1:] if arguments is None else arguments)
     leave(int(run_command(words)))
