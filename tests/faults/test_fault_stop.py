@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from tests.faults.fault_checks import journal_entries
 from tests.faults.fault_loader import BATCH, LoaderProcess
 from tests.faults.fault_twin import org_client
@@ -51,6 +52,7 @@ def test_a_stop_at_once_aborts_jobs_and_says_what_became_of_them(tmp_path: Path)
         world.check_end()
 
 
+@pytest.mark.slow
 def test_a_pause_begins_nothing_and_a_resume_goes_on(tmp_path: Path) -> None:
     """Method: pause in the middle; two beats of the lease later there is not one job more than when all were done."""
     with fault_world(tmp_path, seed=43, rows=20_000, chunk_rows=1_000) as world:

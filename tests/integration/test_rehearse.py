@@ -179,6 +179,7 @@ def test_what_is_foretold_is_what_fails(
         assert {"DUPLICATE_VALUE", "FIELD_CUSTOM_VALIDATION_EXCEPTION"} <= codes
 
 
+@pytest.mark.slow
 def test_a_sample_and_what_prepare_switches_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, automations: dict[str, Any]
 ) -> None:

@@ -343,6 +343,7 @@ def staged_files(migration: Migration) -> list[Path]:
     return list((migration.folder / "state" / "staging" / "staging").rglob("*.csv"))
 
 
+@pytest.mark.slow
 def test_files_kept_for_days_go_with_the_next_run_after_them(migration: Migration) -> None:
     change_plan(migration, "chunks: ", "retention: {staged_files: 3}\nchunks: ")
     run_migration(migration.plan, RunOptions(batch_id="first"), clock=ShiftedClock(datetime(2026, 3, 1, tzinfo=UTC)))

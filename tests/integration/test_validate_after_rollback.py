@@ -135,6 +135,7 @@ def test_what_a_newer_batch_changed_and_kept_is_told_as_kept(loaded: Migration) 
     loaded.document("validate", "first", "--level", "3", "--sample", "10000")
 
 
+@pytest.mark.slow
 def test_a_record_that_was_put_back_and_holds_what_was_sent_again_is_not_undone(loaded: Migration) -> None:
     """Those that had held the same before the batch are undone all the same: only the before-image tells them apart."""
     loaded.document("run", "--batch", "second", code=ExitCode.ROWS_REFUSED)

@@ -134,7 +134,7 @@ def make_project(folder: Path, url: str) -> Project:
     return project
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "csv"])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("csv", marks=pytest.mark.slow)])
 def test_each_misfit_arrives_or_is_rejected_with_its_reason_in_any_chunks(kind: str, tmp_path: Path) -> None:
     project = make_project(tmp_path, MAKERS[kind](tmp_path))
     screen = project.run("--json", "--batch", "one")
