@@ -12,7 +12,7 @@ import pyarrow as pa
 from forcelift.plan.models import FieldRule, TablePlan
 from forcelift.protocols.org import FieldDescribe, ObjectDescribe
 from forcelift.protocols.source import Column, ColumnKind, SourceTable
-from forcelift.rules import Cleaned, CompiledTable, ParentField, SourceDefaults, compile_table
+from forcelift.rules import ChunkCleaner, Cleaned, CompiledTable, ParentField, SourceDefaults, compile_table
 
 AS_OF = datetime(2026, 6, 30, 18, 0, tzinfo=UTC)
 
@@ -98,7 +98,7 @@ def one_column(
     )
     series = pl.Series("V", values, dtype=dtype) if dtype is not None else _series(values, arrow)
     frame = pl.DataFrame({"ID": list(range(len(values))), "V": series}, schema_overrides={"ID": pl.Int64})
-    cleaner = table.for_chunk(0, as_of=as_of, duplicates=None, parents={})
+    cleaner = ChunkCleaner(table, chunk_no=0, as_of=as_of, duplicates=None, parents={})
     cleaned = cleaner.clean(frame)
     cleaner.finish()
     return cleaned

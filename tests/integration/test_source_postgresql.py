@@ -19,7 +19,7 @@ from tests.rules_support import AS_OF, compiled, describe_field, object_of, sour
 
 from forcelift.errors import ExitCode, SourceChanged, SourceError, SourceUnavailable
 from forcelift.protocols.source import BROKEN_TEXT, ColumnKind
-from forcelift.rules import plain_text
+from forcelift.rules import ChunkCleaner, plain_text
 from forcelift.source import open_source
 
 pytest_plugins = ["tests.postgres_support"]
@@ -165,7 +165,7 @@ def test_dates_without_end_reach_the_rules_as_dates_out_of_range(make):
         columns = (source_column("ID", ColumnKind.INTEGER), described.column(name))
         fields = {"ID": {"field": "Key__c"}, name: {"field": "Far__c", "personal": False}}
         table = compiled(fields, columns=columns, describe=object_of(field), timezone="UTC")
-        cleaner = table.for_chunk(0, as_of=AS_OF, duplicates=None, parents={})
+        cleaner = ChunkCleaner(table, chunk_no=0, as_of=AS_OF, duplicates=None, parents={})
         cleaned = cleaner.clean(frame.select(pl.int_range(pl.len()).alias("ID"), name))
         *far, near = texts_of(cleaned, "Far__c")
         if target == "string":
@@ -215,7 +215,7 @@ def test_a_decimal_that_is_no_number_is_refused_and_the_other_rows_go_on(make):
         for field in (number, text):
             fields = {"ID": {"field": "Key__c"}, name: {"field": "Far__c", "personal": False}}
             table = compiled(fields, columns=columns, describe=object_of(field))
-            cleaner = table.for_chunk(0, as_of=AS_OF, duplicates=None, parents={})
+            cleaner = ChunkCleaner(table, chunk_no=0, as_of=AS_OF, duplicates=None, parents={})
             ends = texts_of(cleaner.clean(frame.select("ID", name)), "Far__c")
             if field is text:
                 assert ends == [first, None, third, "NaN"]

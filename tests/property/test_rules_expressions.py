@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.rules_support import AS_OF, compiled, describe_field, object_of, source_column
 
-from forcelift.rules import Cleaned, CompiledTable
+from forcelift.rules import ChunkCleaner, Cleaned, CompiledTable
 from forcelift.rules.arithmetic import divide, multiply, operand
 
 BATCH = settings(max_examples=60, deadline=None)
@@ -74,7 +74,7 @@ def table_of(expression: dict[str, Any], target: str = "double") -> CompiledTabl
 
 
 def clean_in(table: CompiledTable, frame: pl.DataFrame, batch_rows: int) -> list[Cleaned]:
-    cleaner = table.for_chunk(0, as_of=AS_OF, duplicates=None, parents={})
+    cleaner = ChunkCleaner(table, chunk_no=0, as_of=AS_OF, duplicates=None, parents={})
     return [cleaner.clean(batch) for batch in frame.iter_slices(batch_rows)]
 
 

@@ -16,7 +16,7 @@ from tests.rules_support import AS_OF, compiled, describe_field, object_of, sour
 from forcelift.errors import PlanError
 from forcelift.protocols.org import ObjectDescribe
 from forcelift.protocols.source import BROKEN_TEXT, Column, ColumnKind
-from forcelift.rules import CompiledTable
+from forcelift.rules import ChunkCleaner, CompiledTable
 from forcelift.rules.findings import Findings
 from forcelift.rules.gates import QUIET_CHANGES, rows_to_clean
 
@@ -227,7 +227,7 @@ def frame_of(columns: tuple[Column, ...], keys: list[Any], values: list[Any]) ->
 def found_in(table: CompiledTable, frame: pl.DataFrame, rows: pl.Series) -> set[tuple[str, str, str, int]]:
     """What the rules find in these rows, by the rows' numbers in the frame."""
     found = Findings()
-    cleaner = table.for_chunk(1, as_of=AS_OF, duplicates=None, parents={})
+    cleaner = ChunkCleaner(table, chunk_no=1, as_of=AS_OF, duplicates=None, parents={})
     cleaner.clean(frame[rows], found)
     findings = [("refused", one) for one in found.refusals] + [("warned", one) for one in found.warnings]
     findings += [("changed", one) for one in found.changes if one.rule not in QUIET_CHANGES]

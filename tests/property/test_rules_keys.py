@@ -16,7 +16,7 @@ from tests.rules_support import AS_OF, compiled, describe_field, object_of, sour
 
 from forcelift.plan.models import DuplicateRule
 from forcelift.protocols.source import ColumnKind
-from forcelift.rules import ChunkSum, CompiledTable, DuplicateScan, checksum, row_hash
+from forcelift.rules import ChunkCleaner, ChunkSum, CompiledTable, DuplicateScan, checksum, row_hash
 from forcelift.rules.keys import join_parts, normalised
 from forcelift.rules.texts import simple_lower
 
@@ -106,7 +106,7 @@ def sent_rows(
             decisions = scan.decide(table.plan.duplicates).save(folder / "decisions.parquet")
         sent, outcomes = [], []
         for number, chunk in enumerate(chunks):
-            cleaner = table.for_chunk(number, as_of=AS_OF, duplicates=decisions, parents={})
+            cleaner = ChunkCleaner(table, chunk_no=number, as_of=AS_OF, duplicates=decisions, parents={})
             for batch in chunk.iter_slices(batch_rows):
                 cleaned = cleaner.clean(batch)
                 assert cleaned.rows.height == batch.height

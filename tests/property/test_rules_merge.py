@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.rules_support import AS_OF, compiled, describe_field, object_of, source_column
 
 from forcelift.protocols.source import ColumnKind
-from forcelift.rules import CompiledTable, DuplicateScan
+from forcelift.rules import ChunkCleaner, CompiledTable, DuplicateScan
 from forcelift.rules.merge import MergedColumn, merged_columns
 
 SCHEMA = {
@@ -76,7 +76,7 @@ def merged(
         if scan.duplicate_norms().keys:
             decisions = scan.decide(table.plan.duplicates, table.merges).save(Path(name) / "decisions.parquet")
         for number, chunk in enumerate(chunks):
-            cleaner = table.for_chunk(number, as_of=AS_OF, duplicates=decisions, parents={})
+            cleaner = ChunkCleaner(table, chunk_no=number, as_of=AS_OF, duplicates=decisions, parents={})
             for batch in chunk.iter_slices(batch_rows):
                 cleaned = cleaner.clean(batch)
                 sent += cleaned.accepted.drop("row").rows(named=True)

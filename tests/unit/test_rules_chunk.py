@@ -14,6 +14,7 @@ from forcelift.errors import SourceChanged, SourceError
 from forcelift.plan.models import DuplicateRule
 from forcelift.protocols.source import ColumnKind
 from forcelift.rules import (
+    ChunkCleaner,
     Cleaned,
     CompiledTable,
     DuplicateDecisions,
@@ -68,7 +69,7 @@ def outcomes(
 ) -> list[tuple[str | None, ...]]:
     lines: list[tuple[str | None, ...]] = []
     for number, chunk in enumerate(chunks):
-        cleaner = table.for_chunk(number, as_of=AS_OF, duplicates=decisions, parents={})
+        cleaner = ChunkCleaner(table, chunk_no=number, as_of=AS_OF, duplicates=decisions, parents={})
         rows = [cleaner.clean(batch).rows for batch in chunk.iter_slices(batch_rows)]
         cleaner.finish()
         lines += pl.concat(rows).select("key", "outcome", "code").rows()
@@ -76,7 +77,7 @@ def outcomes(
 
 
 def clean(table: CompiledTable, frame: pl.DataFrame, **parents: KnownParents) -> Cleaned:
-    return table.for_chunk(3, as_of=AS_OF, duplicates=None, parents=parents).clean(frame)
+    return ChunkCleaner(table, chunk_no=3, as_of=AS_OF, duplicates=None, parents=parents).clean(frame)
 
 
 def test_keys_are_canonical_and_normalised_as_the_field_compares() -> None:
@@ -134,7 +135,7 @@ def test_the_null_literal_is_no_key() -> None:
 
 
 def test_row_numbers_go_on_from_batch_to_batch() -> None:
-    cleaner = simple().for_chunk(0, as_of=AS_OF, duplicates=None, parents={}, first_row=10)
+    cleaner = ChunkCleaner(simple(), chunk_no=0, as_of=AS_OF, duplicates=None, parents={}, first_row=10)
     frames = [frame_of(ID=["a", "b"], NAME=["x", "y"]), frame_of(ID=["c"], NAME=["z"])]
     assert [cleaner.clean(frame).rows["row"].to_list() for frame in frames] == [[10, 11], [12]]
 
@@ -210,7 +211,7 @@ def test_a_chosen_row_that_never_comes_is_an_error(tmp_path: Path) -> None:
     table = simple(duplicates="keep_first")
     chunk = frame_of(ID=["a", "a"], NAME=["x", "y"])
     decisions = decide(table, [chunk], DuplicateRule.KEEP_FIRST, tmp_path)
-    cleaner = table.for_chunk(0, as_of=AS_OF, duplicates=decisions, parents={})
+    cleaner = ChunkCleaner(table, chunk_no=0, as_of=AS_OF, duplicates=decisions, parents={})
     cleaner.clean(frame_of(ID=["a", "a"], NAME=["changed", "y"]))
     with pytest.raises(SourceChanged, match="1 rows chosen among duplicates"):
         cleaner.finish()

@@ -9,7 +9,7 @@ import pytest
 from tests.rules_support import AS_OF, compiled, describe_field, object_of, source_column, texts_of
 
 from forcelift.protocols.source import ColumnKind
-from forcelift.rules import Cleaned, checksum
+from forcelift.rules import ChunkCleaner, Cleaned, checksum
 
 COLUMNS = (
     source_column("ID"),
@@ -38,7 +38,7 @@ def clean(expression: dict[str, Any], target: Any, /, fields: Any = None, **colu
         computed={"Out__c": expression},
         timezone="UTC",
     )
-    return table.for_chunk(0, as_of=AS_OF, duplicates=None, parents={}).clean(frame)
+    return ChunkCleaner(table, chunk_no=0, as_of=AS_OF, duplicates=None, parents={}).clean(frame)
 
 
 def results(expression: dict[str, Any], target: Any = TEXT, /, **columns: list[Any]) -> list[str | None]:

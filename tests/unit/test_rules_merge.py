@@ -14,7 +14,7 @@ from tests.rules_support import AS_OF, compiled, describe_field, object_of, sour
 
 from forcelift.errors import PlanError
 from forcelift.protocols.source import BROKEN_NUMBER, ColumnKind
-from forcelift.rules import CompiledTable, DuplicateDecisions, DuplicateScan, duplicates
+from forcelift.rules import ChunkCleaner, CompiledTable, DuplicateDecisions, DuplicateScan, duplicates
 
 FIELDS = (
     describe_field("Name__c", length=20),
@@ -56,7 +56,7 @@ def decided(table: CompiledTable, frames: list[pl.DataFrame], folder: Path, memo
 
 
 def merged(table: CompiledTable, frame: pl.DataFrame, folder: Path) -> tuple[list[Any], list[Any], dict[Any, int]]:
-    cleaner = table.for_chunk(0, as_of=AS_OF, duplicates=decided(table, [frame], folder), parents={})
+    cleaner = ChunkCleaner(table, chunk_no=0, as_of=AS_OF, duplicates=decided(table, [frame], folder), parents={})
     cleaned = cleaner.clean(frame)
     cleaner.finish()
     return cleaned.accepted.drop("row").rows(), cleaned.rows.select("outcome", "code").rows(), cleaned.changes
@@ -177,7 +177,7 @@ def test_many_keys_and_one_huge_key_fit_into_little_memory(tmp_path: Path, monke
     decisions = decided(table, frames, tmp_path, memory_mb=64)
     sent: dict[str, tuple[str, str]] = {}
     for number, frame in enumerate(frames):
-        cleaner = table.for_chunk(number, as_of=AS_OF, duplicates=decisions, parents={})
+        cleaner = ChunkCleaner(table, chunk_no=number, as_of=AS_OF, duplicates=decisions, parents={})
         accepted = cleaner.clean(frame).accepted
         cleaner.finish()
         sent |= {key: (amount, name) for key, amount, name in accepted.select("Key__c", "Amount__c", "Name__c").rows()}
@@ -199,7 +199,7 @@ def test_copies_that_differ_in_what_is_refused_are_told_apart(tmp_path: Path) ->
         decisions = decided(table, frames, folder)
         outcome = {}
         for place, frame in enumerate(frames):
-            cleaner = table.for_chunk(place, as_of=AS_OF, duplicates=decisions, parents={})
+            cleaner = ChunkCleaner(table, chunk_no=place, as_of=AS_OF, duplicates=decisions, parents={})
             outcome[names[place]] = cleaner.clean(frame).rows["outcome"][0]
         found.append(outcome)
     assert found[0] == found[1]

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from forcelift.audit.records import Chunk, ChunkStatus, Control, Job, JobStep, jobs_at_once
-from forcelift.jobs import extract_first
 from forcelift.jobs.governor import Governor
 from forcelift.jobs.holds import Holds, Hours
 from forcelift.jobs.tracks import ChunkTrack, JobTrack, Phase, TableSpec, TableTrack, restore_chunk, unclaimed
@@ -175,7 +174,7 @@ class Board:
             elif track.phase is Phase.LOADED:
                 table.parked.append(track)
             elif self._must_wait(table) and not track.loaded and not track.jobs and not track.answers_unknown:
-                extract_first.lay_ready(self, track)
+                self.lay_ready(track)
             else:
                 self.active[track.audit_id] = track
 
@@ -229,6 +228,22 @@ class Board:
         self.active.pop(chunk.audit_id)
         self.table_of(chunk).parked.append(chunk)
 
+    def lay_ready(self, chunk: ChunkTrack) -> None:
+        """A staged chunk makes room for others to be read."""
+        chunk.phase = Phase.READY
+        self.active.pop(chunk.audit_id, None)
+        self.table_of(chunk).ready.append(chunk)
+
+    def is_staged(self, table: TableTrack) -> bool:
+        """Whether every chunk of a table is staged, or further."""
+        return (
+            table.planned
+            and not table.pending
+            and not any(
+                chunk.phase is Phase.STAGING and chunk.table == table.spec.name for chunk in self.active.values()
+            )
+        )
+
     def group_of(self, table: TableTrack) -> list[TableTrack]:
         """All tables of a table's group, itself included."""
         return [other for other in self.tables.values() if other.spec.group == table.spec.group]
@@ -261,7 +276,7 @@ class Board:
         """Whether a table's chunks may be read: what its lookups refer to is settled, or staged if that is enough."""
         if not self.settings.extract_first:
             return self.may_start(table)
-        return table.planned and all(extract_first.is_staged(self, self.tables[name]) for name in table.spec.waits_for)
+        return table.planned and all(self.is_staged(self.tables[name]) for name in table.spec.waits_for)
 
     def group_is_loaded(self, table: TableTrack) -> bool:
         """Whether every chunk of the table's group has been loaded, so that links can be sent."""

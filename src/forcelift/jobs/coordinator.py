@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from forcelift.audit.records import Chunk, Control, Job
+from forcelift.jobs.admission import stops_reading
 from forcelift.jobs.board import Board, EngineSettings, new_board
 from forcelift.jobs.governor import Governor
-from forcelift.jobs.holds import DiskSeen, Wait, stops_reading
+from forcelift.jobs.holds import DiskSeen, Wait
 from forcelift.jobs.messages import Answer, Command, ControlSeen, Event
 from forcelift.jobs.react import react
 from forcelift.jobs.schedule import is_finished, next_commands, wake_at, why_skipped

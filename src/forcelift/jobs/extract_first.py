@@ -8,33 +8,14 @@ a lookup's parent is then known from the staged rows.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from forcelift.jobs.tracks import ChunkTrack, Phase, TableTrack
-
-if TYPE_CHECKING:
-    from forcelift.jobs.board import Board
+from forcelift.jobs.board import Board
+from forcelift.jobs.tracks import ChunkTrack, Phase
 
 
 def is_extracting(board: Board) -> bool:
     """Whether the batch is still in its first half: something is to be read, and nothing may be sent."""
-    return board.settings.extract_first and any(not is_staged(board, table) for table in board.tables.values())
-
-
-def is_staged(board: Board, table: TableTrack) -> bool:
-    """Whether every chunk of a table is staged, or further."""
-    return (
-        table.planned
-        and not table.pending
-        and not any(chunk.phase is Phase.STAGING and chunk.table == table.spec.name for chunk in board.active.values())
-    )
-
-
-def lay_ready(board: Board, chunk: ChunkTrack) -> None:
-    """A staged chunk makes room for others to be read."""
-    chunk.phase = Phase.READY
-    board.active.pop(chunk.audit_id, None)
-    board.table_of(chunk).ready.append(chunk)
+    return board.settings.extract_first and any(not board.is_staged(table) for table in board.tables.values())
 
 
 def send_ready(board: Board) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from forcelift.audit.records import BudgetRefused, ChunkStatus, Job
 from forcelift.audit.shares import IntentRefused
 from forcelift.errors import DiskFull, LeaseLost, ReadingStopped, TargetError
-from forcelift.jobs import extract_first, react_jobs, sharing
+from forcelift.jobs import react_jobs, sharing
 from forcelift.jobs.board import Board
 from forcelift.jobs.messages import (
     AbandonJob,
@@ -120,7 +120,7 @@ def _staged(board: Board, command: StageChunk, answer: Answer, now: datetime) ->
     if board.settings.dry_run or not (staged.drafts or staged.has_links):
         chunk.phase = Phase.SETTLING
     elif board.settings.extract_first:
-        extract_first.lay_ready(board, chunk)
+        board.lay_ready(chunk)
     else:
         chunk.phase = Phase.SENDING
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from forcelift.audit.records import JobStep
 from forcelift.errors import ForceliftError
-from forcelift.jobs import extract_first, holds, polling, sharing
+from forcelift.jobs import admission, extract_first, polling, sharing
 from forcelift.jobs.board import Board
 from forcelift.jobs.governor import HOLD_MAX_S
 from forcelift.jobs.messages import (
@@ -43,7 +43,7 @@ def next_commands(board: Board, now: datetime) -> list[Command]:
     """All commands that can be started at this instant; marks them as under way."""
     if board.is_lost:
         return []
-    holds.look(board, now)
+    admission.look(board, now)
     commands: list[Command] = list(sharing.look_around(board, now))
     if not all(table.planned for table in board.tables.values()):
         commands.extend(_plan_tables(board, now))
@@ -77,7 +77,7 @@ def wake_at(board: Board, now: datetime) -> datetime | None:
     times = [wait.until for wait in board.holds.waits if wait.until is not None]
     times.extend(board.holds.wake_times())
     times.extend(sharing.wake_times(board))
-    if holds.may_read(board, now):
+    if admission.may_read(board, now):
         tables = board.tables.values()
         times.extend(table.retry_at for table in tables if table.retry_at is not None and not table.planned)
     times.extend(chunk.retry_at for chunk in board.active.values() if chunk.retry_at is not None and not chunk.doing)
@@ -91,7 +91,7 @@ def wake_at(board: Board, now: datetime) -> datetime | None:
 
 def _plan_tables(board: Board, now: datetime) -> Iterator[Command]:
     """All tables are planned before the first row is sent: a broken file is found while nothing has happened yet."""
-    if not holds.may_read(board, now):
+    if not admission.may_read(board, now):
         return
     planning = sum(table.planning for table in board.tables.values())
     for table in board.tables.values():
@@ -106,9 +106,9 @@ def _plan_tables(board: Board, now: datetime) -> Iterator[Command]:
 
 def _begin_chunks(board: Board, now: datetime) -> Iterator[Command]:
     """Take chunks from their queues, as far as readers, memory and disk allow; shared ones are claimed first."""
-    may_read = holds.may_read(board, now)
+    may_read = admission.may_read(board, now)
     staging = sum(chunk.phase is Phase.STAGING for chunk in board.active.values())
-    if not holds.may_begin(board, now):
+    if not admission.may_begin(board, now):
         yield from sharing.claim_chunks(board, staging=staging, may_read=False)
         return
     extract_first.send_ready(board)
@@ -122,7 +122,7 @@ def _begin_chunks(board: Board, now: datetime) -> Iterator[Command]:
             table.pending
             and staging < board.settings.readers
             and len(board.active) < board.settings.active_chunks_max
-            and holds.has_staging_room(board, table, table.pending[0])
+            and admission.has_staging_room(board, table, table.pending[0])
         ):
             chunk = table.pending.popleft()
             chunk.phase = Phase.STAGING
@@ -144,7 +144,7 @@ def _push_chunk(board: Board, chunk: ChunkTrack, now: datetime) -> Iterator[Comm
     if chunk.phase is Phase.STAGING and chunk.error is None:
         if board.is_stopping and chunk.begun:
             yield from _fail_unfinished(chunk, "stopped while it was read", is_left=True)
-        elif not holds.may_read(board, now):
+        elif not admission.may_read(board, now):
             # A shared chunk keeps its place: it is claimed, and nobody else may read it meanwhile.
             if board.share is None or board.is_stopping:
                 _hold(board, chunk)
@@ -192,12 +192,12 @@ def _push_sending(board: Board, chunk: ChunkTrack, now: datetime, *, waits: bool
         command = _push_job(board, chunk, job, now)
         if command is not None:
             yield command
-    if chunk.drafts and holds.may_begin(board, now) and chunk.error is None and board.needs_image(chunk):
+    if chunk.drafts and admission.may_begin(board, now) and chunk.error is None and board.needs_image(chunk):
         if not waits and not board.governor.holds(now):
             chunk.doing = "image"
             yield TakeImage(audit_id=chunk.audit_id)
         return
-    if chunk.drafts and holds.may_begin(board, now) and chunk.error is None:
+    if chunk.drafts and admission.may_begin(board, now) and chunk.error is None:
         # One intent at a time: were two in doubt at once, it could not be told which stray job belongs to which.
         if (
             not waits
@@ -308,7 +308,7 @@ def _wind_up(board: Board, now: datetime) -> Iterator[Command]:
             if table.is_settled and not table.checked and not table.checking and not table.failed:
                 table.checking = True
                 yield CheckTable(table=table.spec.name)
-    if (error := holds.no_room_ever(board, now)) is not None:
+    if (error := admission.no_room_ever(board, now)) is not None:
         board.halt(error)
     stuck = board.is_stopping or all(
         not (table.pending or table.parked or table.ready) or board.is_blocked(table) or _group_failed(board, table)

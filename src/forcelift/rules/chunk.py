@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -19,13 +18,19 @@ from forcelift.rules.duplicates import DuplicateDecisions, content_hash
 from forcelift.rules.findings import Findings
 from forcelift.rules.outcomes import ROWS_SCHEMA, Cleaned, duplicate_rows, with_outcomes
 from forcelift.rules.parents import ParentKeys, resolve
-
-if TYPE_CHECKING:
-    from forcelift.rules.table import CompiledTable
+from forcelift.rules.table import CompiledTable
 
 
 class ChunkCleaner:
-    """Cleans the batches of one chunk; keeps what must be known from batch to batch."""
+    """Cleans the batches of one chunk; keeps what must be known from batch to batch.
+
+    Hand it the chunk's batches in the source's order, from one thread.
+
+    Args:
+        as_of: The batch's moment, aware; later dates are in the future.
+        duplicates: Decisions over the whole table; None if no key repeats.
+        parents: For each lookup column that is not a link, the keys of its parents.
+    """
 
     def __init__(
         self,
@@ -35,7 +40,7 @@ class ChunkCleaner:
         as_of: datetime,
         duplicates: DuplicateDecisions | None,
         parents: Mapping[str, ParentKeys],
-        first_row: int,
+        first_row: int = 0,
     ) -> None:
         self.table = table
         self.chunk_no = chunk_no

@@ -11,10 +11,8 @@ import polars as pl
 from forcelift.plan.models import TablePlan
 from forcelift.rules import keys as key_rules
 from forcelift.rules import texts
-from forcelift.rules.chunk import ChunkCleaner
 from forcelift.rules.column import Column
 from forcelift.rules.computed import Computed
-from forcelift.rules.duplicates import DuplicateDecisions
 from forcelift.rules.findings import Findings, Place
 from forcelift.rules.hashing import row_hash, text_hash
 from forcelift.rules.merge import MergedColumn
@@ -95,26 +93,6 @@ class CompiledTable:
         )["text"]
         norm = self._norm_of(self.key_of(plain if len(self.plan.key) > 1 else cleaned))
         return pl.DataFrame({"norm": norm, "changed": self._changed(frame), "text": text})
-
-    def for_chunk(
-        self,
-        chunk_no: int,
-        *,
-        as_of: datetime,
-        duplicates: DuplicateDecisions | None,
-        parents: Mapping[str, ParentKeys],
-        first_row: int = 0,
-    ) -> ChunkCleaner:
-        """The cleaner of one chunk. Hand it the chunk's batches in the source's order, from one thread.
-
-        Args:
-            as_of: The batch's moment, aware; later dates are in the future.
-            duplicates: Decisions over the whole table; None if no key repeats.
-            parents: For each lookup column that is not a link, the keys of its parents.
-        """
-        return ChunkCleaner(
-            self, chunk_no=chunk_no, as_of=as_of, duplicates=duplicates, parents=parents, first_row=first_row
-        )
 
     def hash_rows(self, frame: pl.DataFrame, *, is_cleaned: bool = False) -> pl.Series:
         """Load part of the row hash, of canonical texts of `target_columns`; 16 bytes each.

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from forcelift.twin.automation_fit import automation_problems
 from forcelift.twin.automation_models import (
     Automation,
     Automations,
@@ -22,14 +23,10 @@ from forcelift.twin.automation_models import (
     Trigger,
     ValidationRule,
     WorkflowRule,
-    automation_problems,
 )
 from forcelift.twin.errors import ApiError
 from forcelift.twin.formulas import check_formula
 from forcelift.twin.schema import ObjectSchema, Schema
-
-if TYPE_CHECKING:
-    from forcelift.twin.org import TwinOrg
 
 _Formula = tuple[str, str | None, str]
 """Place, text and the kind of value that is wanted."""
@@ -116,20 +113,20 @@ def _assignment_problems(automations: Automations, schema: Schema) -> Iterator[s
             yield from (f"{place}.{problem}" for problem in _problems([formula], target))
 
 
-def check_automation(org: TwinOrg, automation: Automation, kind: Kind) -> None:
+def check_automation(schema: Schema, automation: Automation, kind: Kind, present: Automation | None) -> None:
     """Raises ApiError 400 if what a call brings does not fit the org's objects, or has a formula the twin cannot read.
 
-    A formula that the org has already is no reason: its rule can be switched, described anew and restored.
+    A formula that the `present` one of that name has already is no reason: a rule can be switched, described anew and
+    restored.
     """
     alone: dict[str, Any] = {kind: (automation,)}
-    problems = automation_problems(Automations(**alone), org.schema.object)
+    problems = automation_problems(Automations(**alone), schema.object)
     if problems:
         text = problems[0].removeprefix("automations.").partition(".")[2]
         raise ApiError(400, "FIELD_INTEGRITY_EXCEPTION", text)
-    entry = org.schema.object(automation.object)
+    entry = schema.object(automation.object)
     if entry is None:
         return
-    present = org.automations.find(kind, automation.full_name)
     known = set() if present is None else set(_formulas(present))
     problem = next(_problems([each for each in _formulas(automation) if each not in known], entry), None)
     if problem is not None:

@@ -8,39 +8,49 @@ Writes:  the stored schema (`hidden` fields are those not granted yet), a column
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from threading import RLock
+from typing import Any, Final
 
 from forcelift.twin.errors import ApiError, not_found
 from forcelift.twin.field_metadata import EXTERNAL_IDS_MAX, TRACKED_FIELDS_MAX, changed_history, read_field
 from forcelift.twin.ids import make_id
 from forcelift.twin.schema import FieldSchema, ObjectSchema, Schema
-
-if TYPE_CHECKING:
-    from forcelift.twin.org import TwinOrg
+from forcelift.twin.store import Store
 
 NUMBERS: Final = "custom_field_numbers"
 
 
 class CustomFields:
-    """Makes fields and tells their Ids. Safe to use from several threads."""
+    """Makes fields and tells their Ids. Safe to use from several threads.
 
-    def __init__(self, org: TwinOrg, *, pod: str) -> None:
-        self._org = org
+    Args:
+        schema: The org's, which `change` brings up to date in place.
+        lock: Held from reading the schema to `change`, so that no change is lost.
+        change: Writes another schema down and has all parts of the org adopt it.
+    """
+
+    def __init__(
+        self, store: Store, schema: Schema, *, lock: RLock, change: Callable[[Schema], None], pod: str
+    ) -> None:
+        self._store = store
+        self._schema = schema
+        self._lock = lock
+        self._change = change
         self._pod = pod
 
     def check(self, full_name: str, metadata: Mapping[str, Any]) -> tuple[ObjectSchema, FieldSchema]:
         """The object and the field that `create` would make. Raises ApiError."""
         object_name, _, name = full_name.partition(".")
-        entry = self._org.schema.object(object_name)
+        entry = self._schema.object(object_name)
         if entry is None or not entry.createable:
             raise ApiError(400, "INVALID_TYPE", f"CustomField: no object named {object_name} found", ["FullName"])
         field = read_field(name, metadata)
         if entry.field(name) is not None or entry.hidden_field(name) is not None:
             text = f"There is already a field named {name.removesuffix('__c')} on {entry.label}."
             raise ApiError(400, "DUPLICATE_DEVELOPER_NAME", text, ["DeveloperName"])
-        unknown = [target for target in field.reference_to if self._org.schema.object(target) is None]
+        unknown = [target for target in field.reference_to if self._schema.object(target) is None]
         if unknown:
             raise ApiError(400, "FIELD_INTEGRITY_EXCEPTION", f"referenceTo: no object {unknown[0]}", ["referenceTo"])
         keys = sum(1 for other in (*entry.fields, *entry.hidden) if other.external_id)
@@ -51,20 +61,20 @@ class CustomFields:
 
     def create(self, full_name: str, metadata: Mapping[str, Any]) -> str:
         """Make a field that nobody sees yet; tell its Id. Raises ApiError."""
-        with self._org.schema_lock:
+        with self._lock:
             entry, field = self.check(full_name, metadata)
             if field.required:
                 # Field-level security does not apply to required fields: they are seen at once.
                 changed = replace(entry, fields=(*entry.fields, field))
             else:
                 changed = replace(entry, hidden=(*entry.hidden, field))
-            self._org.change_schema(self._org.schema.with_object(changed))
+            self._change(self._schema.with_object(changed))
             return self.id_of(entry.name, field.name)
 
     def change(self, object_name: str, field_name: str, metadata: object) -> None:
         """Replace the whole `Metadata` of a field, which may differ in `trackHistory` alone. Raises ApiError."""
-        with self._org.schema_lock:
-            entry = self._org.schema.object(object_name)
+        with self._lock:
+            entry = self._schema.object(object_name)
             field = None if entry is None else entry.field(field_name) or entry.hidden_field(field_name)
             if entry is None or field is None:
                 raise not_found()
@@ -78,18 +88,18 @@ class CustomFields:
                     raise ApiError(400, "LIMIT_EXCEEDED", text, ["trackHistory"])
             fields = tuple(changed if one is field else one for one in entry.fields)
             hidden = tuple(changed if one is field else one for one in entry.hidden)
-            self._org.change_schema(self._org.schema.with_object(replace(entry, fields=fields, hidden=hidden)))
+            self._change(self._schema.with_object(replace(entry, fields=fields, hidden=hidden)))
 
     def grant(self, object_name: str, field_name: str) -> None:
         """Make a field visible. Granting a second time changes nothing."""
-        with self._org.schema_lock:
-            entry = self._org.schema.object(object_name)
+        with self._lock:
+            entry = self._schema.object(object_name)
             field = None if entry is None else entry.hidden_field(field_name)
             if entry is None or field is None:
                 return
             rest = tuple(other for other in entry.hidden if other is not field)
             changed = replace(entry, fields=(*entry.fields, field), hidden=rest)
-            self._org.change_schema(self._org.schema.with_object(changed))
+            self._change(self._schema.with_object(changed))
 
     def check_grants(self, entry: ObjectSchema, records: Sequence[Mapping[str, Any]]) -> None:
         """Raises ApiError if records of FieldPermissions name a field that the org does not have."""
@@ -97,31 +107,28 @@ class CustomFields:
             return
         for record in records:
             object_name, _, name = str(record.get("Field", "")).partition(".")
-            target = self._org.schema.object(object_name)
+            target = self._schema.object(object_name)
             if target is None or (target.field(name) is None and target.hidden_field(name) is None):
                 text = f"Field Name: bad value for restricted picklist field: {record.get('Field')}"
                 raise ApiError(400, "INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST", text, ["Field"])
 
     def sync_grants(self) -> None:
         """Make every field visible for which a FieldPermissions record allows reading."""
-        if not any(entry.hidden for entry in self._org.schema.objects):
+        if not any(entry.hidden for entry in self._schema.objects):
             return
-        with self._org.store.read() as cursor:
+        with self._store.read() as cursor:
             rows = cursor.execute(
                 "SELECT SobjectType, Field FROM data.FieldPermissions WHERE PermissionsRead AND NOT IsDeleted"
             ).fetchall()
         for object_name, field in rows:
-            entry = self._org.schema.object(object_name)
+            entry = self._schema.object(object_name)
             if entry is not None and entry.hidden_field(field.rpartition(".")[2]) is not None:
                 self.grant(object_name, field.rpartition(".")[2])
 
     def all(self) -> list[tuple[ObjectSchema, FieldSchema]]:
         """All custom fields, granted or not, by object and name."""
         return [
-            (entry, field)
-            for entry in self._org.schema.objects
-            for field in (*entry.fields, *entry.hidden)
-            if field.custom
+            (entry, field) for entry in self._schema.objects for field in (*entry.fields, *entry.hidden) if field.custom
         ]
 
     def id_of(self, object_name: str, field_name: str) -> str:
@@ -130,7 +137,7 @@ class CustomFields:
 
     def ids(self) -> dict[str, str]:
         """The Ids of all custom fields by `Object.Field`; new fields get theirs here."""
-        store = self._org.store
+        store = self._store
         with store.write_meta() as cursor:
             numbers: dict[str, int] = json.loads(store.info(cursor).get(NUMBERS, "{}"))
             known = len(numbers)

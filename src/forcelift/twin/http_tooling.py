@@ -205,7 +205,8 @@ class ToolingCalls:
         if changed is None:
             self._org.automations.remove((kind, automation.full_name))
         else:
-            check_automation(self._org, changed, kind)
+            present = self._org.automations.find(kind, changed.full_name)
+            check_automation(self._org.schema, changed, kind, present)
             self._org.automations.put((kind, changed))
         return empty_reply()
 
@@ -250,7 +251,7 @@ class ToolingCalls:
                 WorkflowRule(name=rule_name, object=object_name, condition="false"), metadata
             )
         rule = replace(rule, object=self._object_name(object_name))
-        check_automation(self._org, rule, kind)
+        check_automation(self._org.schema, rule, kind, self._org.automations.find(kind, rule.full_name))
         self._org.automations.put((kind, rule))
         return self._org.automations.id_of(kind, rule.full_name)
 

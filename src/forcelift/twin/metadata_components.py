@@ -198,7 +198,7 @@ def _automation_change(org: TwinOrg, base: Change, files: Mapping[str, bytes]) -
         target = org.schema.object(automation.object)
         if target is not None and target.name != automation.object:
             automation = replace(automation, object=target.name)
-        check_automation(org, automation, kind)
+        check_automation(org.schema, automation, kind, org.automations.find(kind, automation.full_name))
     change = replace(base, kind=kind, automation=automation, created=present is None)
     return replace(change, changed=automation != present)
 

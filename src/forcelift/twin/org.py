@@ -7,13 +7,13 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import duckdb
 
 from forcelift.twin.automation_checks import effect_problems
+from forcelift.twin.automation_models import Automations
 from forcelift.twin.automation_state import AutomationState
 from forcelift.twin.clock import Clock, SystemClock
 from forcelift.twin.custom_fields import CustomFields, with_made_fields
@@ -71,11 +71,11 @@ class TwinOrg:
         self._worker_error: BaseException | None = None
         self.schema_changed_at = clock.now()
         self.schema_lock = threading.RLock()
-        self.fields = CustomFields(self, pod=self._pod)
+        self.fields = CustomFields(store, schema, lock=self.schema_lock, change=self.change_schema, pod=self._pod)
         self.automations = AutomationState(store, schema, pod=self._pod)
-        self.automations.on_change(partial(show_automations, self))
+        self.automations.on_change(self._show_automations)
         with store.write_meta() as cursor:
-            show_automations(self, cursor, self.automations.current())
+            self._show_automations(cursor, self.automations.current())
             show_user_permissions(cursor, self.users)
         self.usage = Usage(store, schema, clock)
         self.jobs = IngestJobs(store, schema, clock, pod=self._pod, wake=self._wake.set)
@@ -154,6 +154,9 @@ class TwinOrg:
         except BaseException:
             store.close()
             raise
+
+    def _show_automations(self, cursor: duckdb.DuckDBPyConnection, automations: Automations) -> None:
+        show_automations(cursor, automations, state=self.automations, schema=self.schema, now=self.clock.now())
 
     def _read_users(self) -> tuple[User, ...]:
         permissions = {user.username: user.permissions for user in self.schema.users}

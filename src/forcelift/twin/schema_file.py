@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from forcelift.twin.automation_models import Automations, automation_problems, known_keys, read_automations
+from forcelift.twin.automation_fit import automation_problems
+from forcelift.twin.automation_models import Automations, known_keys, read_automations
 from forcelift.twin.errors import SchemaError
 from forcelift.twin.record_types import record_type_problems
 from forcelift.twin.roll_ups import roll_up_problems

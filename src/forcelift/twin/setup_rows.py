@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import Any
 
 import duckdb
 
 from forcelift.twin.automation_models import Automations, RecordFlow
+from forcelift.twin.automation_state import AutomationState
 from forcelift.twin.ids import make_id
+from forcelift.twin.schema import Schema
 from forcelift.twin.standard import USER_PERMISSIONS
 from forcelift.twin.users import User
-
-if TYPE_CHECKING:
-    from forcelift.twin.org import TwinOrg
 
 PROFILE = "System Administrator"
 
@@ -45,9 +45,16 @@ def show_user_permissions(cursor: duckdb.DuckDBPyConnection, users: Iterable[Use
         _insert(cursor, "UserPermissionAccess", {"Id": user.id, "IsDeleted": False, **may})
 
 
-def show_automations(org: TwinOrg, cursor: duckdb.DuckDBPyConnection, automations: Automations) -> None:
+def show_automations(
+    cursor: duckdb.DuckDBPyConnection,
+    automations: Automations,
+    *,
+    state: AutomationState,
+    schema: Schema,
+    now: datetime,
+) -> None:
     """Write the rows of DuplicateRule, AssignmentRule and FlowDefinitionView anew, in the caller's transaction."""
-    stamp = org.clock.now().replace(tzinfo=None, microsecond=0)
+    stamp = now.replace(tzinfo=None, microsecond=0)
     row = cursor.execute('SELECT min(Id) FROM data."User"').fetchone()
     user = row[0] if row is not None else None
     audit = {
@@ -61,7 +68,7 @@ def show_automations(org: TwinOrg, cursor: duckdb.DuckDBPyConnection, automation
     cursor.execute("DELETE FROM data.DuplicateRule")
     for rule in automations.duplicate_rules:
         values = {
-            "Id": org.automations.id_of("duplicate_rules", rule.full_name),
+            "Id": state.id_of("duplicate_rules", rule.full_name),
             "DeveloperName": rule.name,
             "MasterLabel": rule.label or rule.name.replace("_", " "),
             "SobjectType": rule.object,
@@ -72,7 +79,7 @@ def show_automations(org: TwinOrg, cursor: duckdb.DuckDBPyConnection, automation
     cursor.execute("DELETE FROM data.AssignmentRule")
     for assignment in automations.assignment_rules:
         values = {
-            "Id": org.automations.assignment_rule_id(assignment),
+            "Id": state.assignment_rule_id(assignment),
             "Name": assignment.name,
             "SobjectType": assignment.object,
             "Active": assignment.active,
@@ -80,13 +87,13 @@ def show_automations(org: TwinOrg, cursor: duckdb.DuckDBPyConnection, automation
         _insert(cursor, "AssignmentRule", {**values, **audit})
     cursor.execute("DELETE FROM data.FlowDefinitionView")
     for flow in automations.flows:
-        _insert(cursor, "FlowDefinitionView", {**_flow_view(org, flow), **audit})
+        _insert(cursor, "FlowDefinitionView", {**_flow_view(flow, state, schema), **audit})
 
 
-def _flow_view(org: TwinOrg, flow: RecordFlow) -> dict[str, Any]:
-    flow_id = org.automations.id_of("flows", flow.full_name)
+def _flow_view(flow: RecordFlow, state: AutomationState, schema: Schema) -> dict[str, Any]:
+    flow_id = state.id_of("flows", flow.full_name)
     latest = max(version.number for version in flow.versions)
-    target = org.schema.object(flow.object)
+    target = schema.object(flow.object)
     return {
         "Id": flow_id,
         "DurableId": flow_id,
@@ -100,8 +107,8 @@ def _flow_view(org: TwinOrg, flow: RecordFlow) -> dict[str, Any]:
         "TriggerObjectOrEventLabel": flow.object if target is None else target.label,
         "TriggerObjectOrEventId": flow.object,
         "IsActive": flow.active,
-        "ActiveVersionId": org.automations.version_id(flow.name, flow.active_version) if flow.active_version else None,
-        "LatestVersionId": org.automations.version_id(flow.name, latest),
+        "ActiveVersionId": state.version_id(flow.name, flow.active_version) if flow.active_version else None,
+        "LatestVersionId": state.version_id(flow.name, latest),
         "VersionNumber": flow.active_version or latest,
         "NamespacePrefix": flow.namespace,
     }

@@ -18,7 +18,7 @@ from forcelift.after.retry.choose import EMPTIED, EMPTIED_LINK, LINES
 from forcelift.audit.records import Chunk
 from forcelift.jobs.settlement import ACCEPTED
 from forcelift.jobs.work import TableWork
-from forcelift.rules import LookupInfo, ParentKeys, add_hashes, normalised_key
+from forcelift.rules import ChunkCleaner, LookupInfo, ParentKeys, add_hashes, normalised_key
 from forcelift.rules.findings import Findings
 
 _LOOKUPS_MAX = 4
@@ -56,7 +56,7 @@ def emptied_lines(
     """
     accepted = ledger.filter(pl.col("outcome").is_in(ACCEPTED) & pl.col("id").is_not_null())
     loads = {name: keys for name, keys in parents.items() if not work.rules.lookups[name].is_link}
-    cleaner = work.rules.for_chunk(chunk_no, as_of=as_of, duplicates=None, parents=loads)
+    cleaner = ChunkCleaner(work.rules, chunk_no=chunk_no, as_of=as_of, duplicates=None, parents=loads)
     found = [pl.DataFrame(schema={"row": pl.UInt32, "code": pl.String})]
     for frame in frames:
         cleaned = cleaner.clean(frame)

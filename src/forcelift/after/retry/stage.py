@@ -60,7 +60,9 @@ def stage(world: RetryWorld, chunk: Chunk, work: TableWork, names: StagedNames) 
         if not info.is_link
     }
     with PartWriter(world.storage, names.part, null_text=work.null_text) as parts:
-        cleaner = work.rules.for_chunk(chunk.chunk_no, as_of=world.batch.as_of, duplicates=None, parents=lookups)
+        cleaner = ChunkCleaner(
+            work.rules, chunk_no=chunk.chunk_no, as_of=world.batch.as_of, duplicates=None, parents=lookups
+        )
         for frame in world.rows.of_chunk(chunk, single) if single.len() else ():
             _take(world, work, read, parts, frame, cleaner, has_record, held)
         _refuse_copies(read, table)
@@ -157,8 +159,8 @@ def _take_copies(
 ) -> None:
     """Rows of keys with several copies, by the plan's rule over all of them."""
     table = work.plan.table
-    cleaner = work.rules.for_chunk(
-        ONE_CHUNK, as_of=world.batch.as_of, duplicates=world.rows.decisions(table), parents=lookups
+    cleaner = ChunkCleaner(
+        work.rules, chunk_no=ONE_CHUNK, as_of=world.batch.as_of, duplicates=world.rows.decisions(table), parents=lookups
     )
     for frame in world.rows.copies(table, home):
         _take(world, work, read, parts, frame, cleaner, has_record, held)

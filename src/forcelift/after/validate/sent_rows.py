@@ -19,7 +19,7 @@ from forcelift.jobs.parts import read_part
 from forcelift.ledger import ACCEPTED
 from forcelift.plan.models import DuplicateRule
 from forcelift.protocols.source import Predicate
-from forcelift.rules import DuplicateDecisions, ParentKeys, add_hashes, frame_of
+from forcelift.rules import ChunkCleaner, DuplicateDecisions, ParentKeys, add_hashes, frame_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +134,9 @@ class SentRows:
         """Batches of the chunk's rows, each cleaned; those that were sent as they are now."""
         world, rules = self._world, self._work.rules
         load_parents = {name: self._parents[name] for name, info in rules.lookups.items() if not info.is_link}
-        cleaner = rules.for_chunk(chunk.chunk_no, as_of=world.batch.as_of, duplicates=duplicates, parents=load_parents)
+        cleaner = ChunkCleaner(
+            rules, chunk_no=chunk.chunk_no, as_of=world.batch.as_of, duplicates=duplicates, parents=load_parents
+        )
         batches = (
             batch
             for predicate in _slices(chunk)

@@ -185,7 +185,9 @@ class TableScan:
 
     def cleaner(self, number: int, decisions: DuplicateDecisions | None) -> ChunkCleaner:
         """The engine's cleaner of a slice."""
-        return self.work.rules.for_chunk(number, as_of=self._world.as_of, duplicates=decisions, parents=self._parents)
+        return ChunkCleaner(
+            self.work.rules, chunk_no=number, as_of=self._world.as_of, duplicates=decisions, parents=self._parents
+        )
 
     def note_repeated(self, frame: pl.DataFrame, keys: pl.DataFrame) -> None:
         """Note rows whose key repeats, with their keys."""

@@ -39,7 +39,7 @@ from forcelift.ledger import Ledger
 from forcelift.protocols.clock import Clock
 from forcelift.protocols.org import FieldDescribe, Org
 from forcelift.protocols.source import ChunkPredicate, ForgetsSnapshot, Predicate, Source
-from forcelift.rules import DuplicateDecisions, SamplePercent, frame_of
+from forcelift.rules import ChunkCleaner, DuplicateDecisions, SamplePercent, frame_of
 from forcelift.storage import Storage
 
 SAMPLE_ROWS = 2_000
@@ -165,8 +165,9 @@ class ExtractHandlers:
         staged = chunk.staged
         if staged is None:
             make_cleaner = partial(
-                work.rules.for_chunk,
-                chunk.chunk_no,
+                ChunkCleaner,
+                work.rules,
+                chunk_no=chunk.chunk_no,
                 as_of=world.batch.as_of,
                 duplicates=self._decisions(chunk.table_name),
                 parents=self._lookups(work, links=False),
