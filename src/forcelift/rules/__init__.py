@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from forcelift.rules.chunk import ChunkCleaner
     from forcelift.rules.compile import SourceDefaults, compile_table, owner_names
     from forcelift.rules.duplicates import DuplicateDecisions, DuplicateNorms, DuplicateScan
-    from forcelift.rules.frames import frame_of
+    from forcelift.rules.frames import compact, frame_of
     from forcelift.rules.hashing import ChunkSum, add_hashes, checksum, row_hash
     from forcelift.rules.keys import normalised_key
     from forcelift.rules.outcomes import Cleaned, LinkResult
@@ -37,6 +37,7 @@ _PLACES = {
     "DuplicateDecisions": "duplicates",
     "DuplicateNorms": "duplicates",
     "DuplicateScan": "duplicates",
+    "compact": "frames",
     "frame_of": "frames",
     "ChunkSum": "hashing",
     "add_hashes": "hashing",
@@ -79,6 +80,7 @@ __all__ = [
     "add_hashes",
     "canonical_from_org",
     "checksum",
+    "compact",
     "compile_table",
     "decoded_text",
     "followed_lookups",

@@ -22,6 +22,17 @@ def frame_of(batch: pa.RecordBatch | pa.Table) -> pl.DataFrame:
     return frame.with_columns(_as_text(values) for values in mixed) if mixed else frame
 
 
+def compact(frame: pl.DataFrame) -> pl.DataFrame:
+    """The same rows in memory of their own.
+
+    Rows that were picked out of a batch point into its buffers: as long as one of them is kept, all texts of the batch
+    are. To be called on what is kept of many batches when it is little of each.
+    """
+    copied = pl.from_arrow(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
+    assert isinstance(copied, pl.DataFrame)
+    return copied
+
+
 def _as_text(values: pl.Series) -> pl.Series:
     parts = values.struct.unnest()
     return parts.select(pl.coalesce(plain_text(part) for part in parts).alias(values.name)).to_series()

@@ -28,7 +28,7 @@ from forcelift.jobs.repeats import cannot_repeat
 from forcelift.jobs.work import TableWork
 from forcelift.plan.models import DuplicateRule
 from forcelift.protocols.source import Predicate, Source
-from forcelift.rules import DuplicateDecisions, DuplicateScan, frame_of
+from forcelift.rules import DuplicateDecisions, DuplicateScan, compact, frame_of
 
 SLICE_ROWS = 200_000
 """Where a row is searched for, the slice that holds it is read whole."""
@@ -211,7 +211,8 @@ class SourceRows:
                 norms = work.rules.keys(frame_of(batch))["norm"]
                 mine = norms.filter(norms.is_in(wanted.implode()).fill_null(False))
                 if mine.len():
-                    found.append(mine.alias("norm").to_frame().with_columns(slice=pl.lit(number, dtype=pl.UInt32)))
+                    place = mine.alias("norm").to_frame().with_columns(slice=pl.lit(number, dtype=pl.UInt32))
+                    found.append(compact(place))
         return pl.concat(found)
 
 

@@ -32,7 +32,7 @@ from forcelift.before.profile.world import ProfileWorld
 from forcelift.jobs.repeats import Repeats, cannot_repeat, find_repeats
 from forcelift.jobs.work import TableWork
 from forcelift.protocols.source import Predicate, TableFigures
-from forcelift.rules import ChunkCleaner, Cleaned, DuplicateDecisions, ParentKeys, frame_of
+from forcelift.rules import ChunkCleaner, Cleaned, DuplicateDecisions, ParentKeys, compact, frame_of
 from forcelift.rules.findings import Findings
 from forcelift.rules.gates import QUIET_CHANGES, rows_to_clean
 from forcelift.rules.remedies import PREFIX
@@ -40,6 +40,7 @@ from forcelift.rules.texts import TextLook
 
 _LINK_ROWS = 200_000
 _JUDGED_ROWS = 25_000
+_FEW_OF_BATCH = 2_500  # so few that they are worth a copy, as they would keep the whole batch
 _SOFT_RULES = ("negative", "future_date", "buddhist_era")
 
 
@@ -377,7 +378,7 @@ class _Judge:
         if part.height:
             if self._waiting and self._waiting[0].schema != part.schema:
                 self._flush()
-            self._waiting.append(part)
+            self._waiting.append(compact(part) if part.height < _FEW_OF_BATCH else part)
         if sum(frame.height for frame in self._waiting) >= _JUDGED_ROWS:
             self._flush()
 

@@ -20,7 +20,7 @@ from forcelift.before.profile.sketch import DistinctSketch
 from forcelift.protocols.org import FieldDescribe
 from forcelift.protocols.source import Column as SourceColumn
 from forcelift.protocols.source import ColumnFigures
-from forcelift.rules import decoded_text, plain_text, unescape
+from forcelift.rules import compact, decoded_text, plain_text, unescape
 from forcelift.rules.column import Column, Form
 from forcelift.rules.numbers import without_broken
 from forcelift.rules.texts import BLANKS, TextLook
@@ -168,11 +168,12 @@ class ColumnStatistics:
             self._counts_all, self._counts = False, None
             return
         counted = values.drop_nulls().alias("value").value_counts(name="rows").cast({"rows": pl.Int64})
-        self._counts = counted if self._counts is None else _added(self._counts, counted, "value")
+        self._counts = compact(counted if self._counts is None else _added(self._counts, counted, "value"))
 
     def _keep_sample(self, values: pl.Series) -> None:
         part = values.gather_every(self._step)
-        self._sample.append(part.str.slice(0, _TEXT_SHOWN) if part.dtype == pl.String else part)
+        shown = part.str.slice(0, _TEXT_SHOWN) if part.dtype == pl.String else part
+        self._sample.append(compact(shown.to_frame()).to_series())
         if sum(piece.len() for piece in self._sample) > SAMPLE_ROWS:
             self._sample = [pl.concat(self._sample).gather_every(2)]
             self._step *= 2

@@ -13,7 +13,7 @@ import polars as pl
 
 from forcelift.during.extract.sorted_keys import FOUND, SortedKeys
 from forcelift.protocols.org import FieldDescribe, Org
-from forcelift.rules import canonical_from_org, normalised_key
+from forcelift.rules import canonical_from_org, compact, normalised_key
 
 ASK_BY_KEY_MAX = 5_000
 """More keys than these are not asked for one by one: the whole key field is fetched once by a bulk query."""
@@ -72,7 +72,8 @@ class ParentIndex:
             pairs = self._org.find(self._object, self._key, norms.to_list())
             texts = iter([pl.Series([text for _, text in pairs], dtype=pl.String)])
         asked = self._sorted(canonical_from_org(self._key, text) for text in texts)
-        self._absent = pl.concat([self._absent, _without(norms, asked.find(norms)["norm"])])
+        absent = compact(_without(norms, asked.find(norms)["norm"]).to_frame()).to_series()
+        self._absent = pl.concat([self._absent, absent])
         # What many questions brought is put together by and by, so that there are never many places to look.
         while len(self._known) > 1 and len(self._known[-1]) <= 2 * len(asked):
             asked = self._sorted([self._known.pop().stored, asked.stored])
