@@ -20,6 +20,7 @@ from forcelift.after.validate.checks import LEVELS, CheckStatus, Found
 from forcelift.after.validate.execute import validate_tables
 from forcelift.after.validate.merged_again import MergedAgain
 from forcelift.after.validate.world import SharedScans, ValidateSettings, ValidateWorld
+from forcelift.allocators import share_arenas
 from forcelift.assembly import Compiled, compile_plan, open_org, open_source
 from forcelift.audit.records import Batch, BatchMode
 from forcelift.bounds import SENDERS_MORE, MemoryShares
@@ -181,6 +182,7 @@ class Sides:
 def open_sides(loaded: LoadedPlan, state: State, *, clock: Clock, tell: Callable[[str], None]) -> Iterator[Sides]:
     """Open the plan's source and org for as long as the context lasts."""
     limits = loaded.plan.limits
+    share_arenas()
     shares = MemoryShares.of(limits.memory_mb, senders=limits.parallel_jobs + SENDERS_MORE)
     with (
         open_source(loaded, memory_mb=max(64, shares.source_mb)) as source,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from tests.scenarios.scenario_support import make_sqlite, run_words
 from tests.validation.damage_world import DamageWorld, damage_world
 
 from forcelift.after.validate.aggregates import variance_percent
-from forcelift.after.validate.checks import minus, percent, plain
+from forcelift.after.validate.checks import CheckStatus, minus, percent, plain
 from forcelift.after.validate.execute import TableValidation
 from forcelift.after.validate.org_scan import OrgScan, page_rows_for
+from forcelift.after.validate.sent_rows import SentRows
 from forcelift.after.validate.world import ValidateSettings, ValidateWorld
 from forcelift.errors import ExitCode, OrgUnavailable
 from forcelift.protocols.org import Org
@@ -35,11 +37,13 @@ class BrokenOff:
     def __init__(self, org: Org, pages: int) -> None:
         self._org, self._left = org, pages
         self.begun: list[str] = []
+        self.asked: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._org, name)
 
     def begin_query(self, soql: str) -> str:
+        self.asked.append(soql)
         self.begun.append(self._org.begin_query(soql))
         return self.begun[-1]
 
@@ -62,7 +66,7 @@ def world(loaded: DamageWorld) -> Iterator[ValidateWorld]:
         yield opened
 
 
-def scanner(world: ValidateWorld, org: Any, *, keep: tuple[str, ...] = ("Amount__c",)) -> OrgScan:
+def scanner(world: ValidateWorld, org: Any, *, keep: tuple[str, ...] = ("Amount__c",), hashed: bool = True) -> OrgScan:
     shape = TableValidation(world, "sales").shape
     return OrgScan(
         org=org,
@@ -71,6 +75,7 @@ def scanner(world: ValidateWorld, org: Any, *, keep: tuple[str, ...] = ("Amount_
         batch_id=world.batch.batch_id,
         shape=shape,
         keep=keep,
+        hashed=hashed,
         page_rows=PAGE,
     )
 
@@ -96,6 +101,53 @@ def test_an_interrupted_reading_goes_on_with_the_same_query(world: ValidateWorld
     assert scan.job_id == first.begun[0]
     assert read(world, scan.files).equals(expected)
     again.remove()
+
+
+def test_levels_that_need_no_hash_ask_for_their_fields_alone(world: ValidateWorld) -> None:
+    org = BrokenOff(world.org, 10_000)
+    whole, narrow = scanner(world, org), scanner(world, org, hashed=False)
+    with_hash = read(world, whole.read().files)
+    whole.remove()
+    alone = read(world, narrow.read().files)
+    narrow.remove()
+    assert org.asked[1] == "SELECT Id, CreatedDate, Key__c, Amount__c FROM Sale__c"
+    assert "Note__c" in org.asked[0]
+    assert alone.equals(with_hash.drop("hash"))
+
+
+def test_aggregates_alone_ask_for_no_text_fields(loaded: DamageWorld) -> None:
+    asked: list[str] = []
+    with open_world(loaded.plan, None, ValidateSettings(levels=(1, 2, 3, 4), tables=("sales",))) as opened:
+        spy = BrokenOff(opened.org, 10_000)
+        checks = TableValidation(replace(opened, org=spy), "sales").run()
+        asked += spy.asked
+    assert {check.status for check in checks} <= {CheckStatus.PASSED, CheckStatus.NOT_CHECKED, CheckStatus.DRIFT}
+    (soql,) = [one for one in asked if "CreatedDate" in one]
+    assert "Amount__c" in soql
+    assert "Note__c" not in soql
+
+
+def test_rows_picked_out_of_a_chunk_do_not_keep_the_others_in_memory(loaded: DamageWorld) -> None:
+    with open_world(loaded.plan, None, ValidateSettings(levels=(3,), tables=("sales",))) as opened:
+        rows = SentRows(opened, "sales")
+        chunk = opened.audit.chunks(opened.batch.batch_id, "sales")[0]
+        everything = rows.of_chunk(chunk).rows
+        few = rows.of_chunk(chunk, among=everything["id"][:3])
+    assert few.rows.height == 3
+    same = everything.join(few.rows, on="id", how="semi")
+    assert few.rows.sort("id").equals(same.sort("id"))
+    assert held_bytes(few.rows) < held_bytes(everything) / 10
+
+
+def held_bytes(frame: pl.DataFrame) -> int:
+    """All memory that a frame's texts point into."""
+    return sum(
+        buffer.size
+        for values in frame
+        for part in [values.to_arrow(compat_level=pl.CompatLevel.newest())]
+        for buffer in part.buffers()
+        if buffer is not None
+    )
 
 
 def test_a_reading_of_other_fields_or_of_a_job_that_is_gone_begins_again(world: ValidateWorld) -> None:

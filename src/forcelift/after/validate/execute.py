@@ -79,6 +79,7 @@ class TableValidation:
             batch_id=world.batch.batch_id,
             shape=self.shape,
             keep=self._keep,
+            hashed=5 in levels,
             ledgers=(*self.population.files, *self.population.older, *self.population.newer),
             page_rows=self._page_rows,
         )
@@ -117,7 +118,7 @@ class TableValidation:
             costs.append(Cost(level=3, table=table, api_calls=1 + self._world.settings.sample_rows // 150))
         scanned = [level for level in (2, 4, 5) if level in levels and (level != 4 or needed_fields(self.shape))]
         for level in scanned[:1]:
-            width = len(self.shape.columns) + 2
+            width = 2 + (len(self.shape.columns) if 5 in levels else 1 + len(self._keep))
             costs.append(
                 Cost(
                     level=level,
@@ -182,7 +183,7 @@ class TableValidation:
 
     def _scanned(self) -> Scan:
         shared = self._world.scans
-        key = self.shape.work.plan.table, self.shape.soql(), tuple(self._keep)
+        key = self.shape.work.plan.table, self._reader.query, tuple(self._keep)
         if self._scan is None and shared is not None:
             self._scan = shared.find(key)
         if self._scan is None:

@@ -7,8 +7,8 @@ Gives:   `id`, `made` (seconds since 1970 in UTC) and the table's fields under t
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -64,6 +64,11 @@ class OrgShape:
                 field = parent_keys[lookup.parent_object, lookup.key_field]
                 columns[name] = OrgColumn(name=name, path=name, field=field)
         return cls(work=work, columns=tuple(columns.values()), unasked=unasked)
+
+    def narrowed(self, names: Collection[str]) -> OrgShape:
+        """The same records with their key and these fields alone: less to ask for, and no hash can be made of it."""
+        columns = tuple(one for one in self.columns if one.name == self.key_field or one.name in names)
+        return replace(self, columns=columns)
 
     @property
     def object(self) -> str:

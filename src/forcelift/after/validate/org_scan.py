@@ -1,4 +1,4 @@
-"""Read a whole object once, by a bulk query, into sealed files: an Id, a hash and a few fields of each record.
+"""Read a whole object once, by a bulk query, into sealed files: an Id, some fields and, if wanted, a hash a record.
 
 Reads:   a bulk query of the object, page by page.
 Writes:  `validate/<batch>/<table>/p000001.parquet` and `scan.json`, which names the job, the next page and the files.
@@ -96,7 +96,9 @@ class OrgScan:
 
     Args:
         shape: What is asked for.
-        keep: Fields whose canonical texts are kept beside Id, time of creation, key and hash.
+        keep: Fields whose canonical texts are kept beside Id, time of creation and key.
+        hashed: Whether all fields that the plan fills are asked for and a row hash is kept, as level 5 needs. If not,
+            the org is asked for `keep` alone.
         ledgers: The ledger files that the records are compared with. A reading that was begun under others is of an
             org from before a reload, a retry or a rollback, and is not gone on with.
         page_rows: Rows of a page, of which three are in memory at most.
@@ -111,11 +113,13 @@ class OrgScan:
         batch_id: str,
         shape: OrgShape,
         keep: Sequence[str],
+        hashed: bool = True,
         ledgers: Sequence[str] = (),
         page_rows: int = PAGE_ROWS,
     ) -> None:
         self._page_rows, self._ledgers = page_rows, sorted(ledgers)
-        self._org, self._storage, self._clock, self._shape = org, storage, clock, shape
+        self._org, self._storage, self._clock, self._hashed = org, storage, clock, hashed
+        self._shape = shape if hashed else shape.narrowed(keep)
         self._keep = [name for name in dict.fromkeys(keep) if name != shape.key_field]
         self._folder = f"validate/{segment(batch_id)}/{segment(shape.work.plan.table)}"
 
@@ -133,7 +137,7 @@ class OrgScan:
                 # The job is gone, and with it the one state of the org that all pages show.
                 pass
         self.remove()
-        job_id = self._org.begin_query(self._shape.soql())
+        job_id = self._org.begin_query(self.query)
         scan = Scan(form=self._form, job_id=job_id, asked_at=self._clock.now())
         self._save(scan)
         return self._go_on(scan)
@@ -143,8 +147,13 @@ class OrgScan:
         self._storage.delete_tree(self._folder)
 
     @property
+    def query(self) -> str:
+        """What the org is asked, in SOQL."""
+        return self._shape.soql()
+
+    @property
     def _form(self) -> str:
-        text = json.dumps([self._shape.soql(), self._keep, self._page_rows, self._ledgers])
+        text = json.dumps([self.query, self._hashed, self._keep, self._page_rows, self._ledgers])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _earlier(self) -> Scan | None:
@@ -204,9 +213,10 @@ class OrgScan:
     def _rows(self, content: bytes) -> pl.DataFrame:
         key = self._shape.key_field
         rows = self._shape.page_rows(content) if content.strip() else self._no_rows()
-        return rows.select(
+        kept = rows.select(
             "id", "made", pl.col(key).alias("key"), *(pl.col(name).alias(f"f:{name}") for name in self._keep)
-        ).with_columns(self._shape.hashes(rows))
+        )
+        return kept.with_columns(self._shape.hashes(rows)) if self._hashed else kept
 
     def _no_rows(self) -> pl.DataFrame:
         texts = {column.name: pl.String() for column in self._shape.columns}

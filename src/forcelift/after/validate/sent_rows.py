@@ -19,7 +19,7 @@ from forcelift.jobs.parts import read_part
 from forcelift.ledger import ACCEPTED
 from forcelift.plan.models import DuplicateRule
 from forcelift.protocols.source import Predicate
-from forcelift.rules import ChunkCleaner, DuplicateDecisions, ParentKeys, add_hashes, frame_of
+from forcelift.rules import ChunkCleaner, DuplicateDecisions, ParentKeys, add_hashes, compact, frame_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class SentRows:
         if staged is not None and staged.height == wanted.height:
             return Sent(rows=staged, drift=wanted.select("key", "id").clear())
         try:
-            found = [frame for frame in self._read(chunk, wanted) if frame.height]
+            found = [frame for frame in self._read(chunk, wanted, few=among is not None) if frame.height]
         except SourceChanged:
             # A file with another time of change: no row of it is known to be the one that was sent.
             return Sent(rows=self._nothing(), drift=wanted.select("key", "id"))
@@ -129,9 +129,12 @@ class SentRows:
         return self._matched(rows.with_columns(hashes.alias("hash")), wanted)
 
     def _read(
-        self, chunk: Chunk, wanted: pl.DataFrame, duplicates: DuplicateDecisions | None = None
+        self, chunk: Chunk, wanted: pl.DataFrame, duplicates: DuplicateDecisions | None = None, *, few: bool = False
     ) -> Iterator[pl.DataFrame]:
-        """Batches of the chunk's rows, each cleaned; those that were sent as they are now."""
+        """Batches of the chunk's rows, each cleaned; those that were sent as they are now.
+
+        Where `few` are wanted, the others are left out before they are cleaned; not so where copies are merged.
+        """
         world, rules = self._world, self._work.rules
         load_parents = {name: self._parents[name] for name, info in rules.lookups.items() if not info.is_link}
         cleaner = ChunkCleaner(
@@ -148,17 +151,30 @@ class SentRows:
                 batch_rows=world.batch_rows,
             )
         )
+        given = [rules.key_field, *(name for name in self.fields if name in rules.target_columns)]
+        # Looked up for as many rows at once as may be held, since the join goes through all that is wanted each time.
+        held: list[pl.DataFrame] = []
+        rows_max = 0 if self._only is None else wanted.height
         for batch in batches:
             frame = frame_of(batch)
+            if few:
+                frame = frame.filter(rules.keys(frame)["key"].is_in(wanted["key"].implode()))
             cleaned = cleaner.clean(frame)
-            accepted = cleaned.accepted.join(cleaned.rows.select("row", "hash"), on="row", how="left")
-            # Only rows that were sent are linked and compared; a key may stand in several copies.
-            accepted = accepted.join(
-                wanted.select(pl.col("key").alias(rules.key_field)), on=rules.key_field, how="semi"
+            accepted = cleaned.accepted.select("row", *given).join(
+                cleaned.rows.select("row", "hash"), on="row", how="left"
             )
-            if not accepted.height:
-                continue
-            yield self._matched(self._linked(accepted, cleaned.links), wanted)
+            if rules.link_target_columns[1:]:
+                # Only rows that were sent are linked; a key may stand in several copies.
+                accepted = accepted.join(
+                    wanted.select(pl.col("key").alias(rules.key_field)), on=rules.key_field, how="semi"
+                )
+                accepted = self._linked(accepted, cleaned.links)
+            held.append(compact(accepted) if few else accepted)
+            if sum(frame.height for frame in held) > rows_max:
+                yield self._matched(pl.concat(held), wanted)
+                held = []
+        if held:
+            yield self._matched(pl.concat(held), wanted)
 
     def _linked(self, accepted: pl.DataFrame, links: pl.DataFrame | None) -> pl.DataFrame:
         rules = self._work.rules
@@ -180,7 +196,8 @@ class SentRows:
 
     def _matched(self, rows: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
         key = self._work.rules.key_field
-        same = rows.rename({key: "key"}).join(wanted, on=["key", "hash"], how="inner")
+        same = rows.select(pl.col(key).alias("key"), "hash", *self.fields)
+        same = same.join(wanted, on="key", how="inner", suffix="_sent").filter(pl.col("hash") == pl.col("hash_sent"))
         return same.select("key", "id", *self.fields)
 
     def _nothing(self) -> pl.DataFrame:
