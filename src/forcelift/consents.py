@@ -9,19 +9,22 @@ two names: where people share a login, a consent says so.
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from forcelift.audit import AuditStore
 from forcelift.audit.consents import Consent
 from forcelift.audit.signoffs import sha256_of
 from forcelift.errors import StateConflict, UsageError
+from forcelift.people import clean_name, folded
 from forcelift.plan import LoadedPlan
 from forcelift.protocols.clock import Clock, SystemClock
-from forcelift.recorded import open_recorded, owner
+from forcelift.recorded import open_recorded, owner, user_of
+
+HOURS_MAX: Final = 168
+"""The longest that a consent may hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +62,8 @@ def need_consent(
     if step not in _wanted_for(loaded, audit, batch_id):
         return
     project = loaded.plan.project
-    if audit.use_consent(project, step=step, details=details, by=owner()) is not None:
+    found = _usable(loaded, audit, step=step, details=details)
+    if found is not None and audit.use_consent(found.consent_no, by=owner()):
         return
     asked = audit.ask_consent(project, step=step, subject=subject, details=details, by=owner())
     raise StateConflict(
@@ -83,7 +87,7 @@ def need_all_consents(
     lacking = [
         audit.ask_consent(loaded.plan.project, step=step, subject=subject, details=details, by=owner()).consent_no
         for batch_id, subject, details in asked
-        if step in _wanted_for(loaded, audit, batch_id) and not has_consent(loaded, audit, step=step, details=details)
+        if step in _wanted_for(loaded, audit, batch_id) and _usable(loaded, audit, step=step, details=details) is None
     ]
     if lacking:
         numbers = ", ".join(str(number) for number in lacking)
@@ -95,11 +99,20 @@ def need_all_consents(
         )
 
 
-def has_consent(loaded: LoadedPlan, audit: AuditStore, *, step: str, details: Mapping[str, Any]) -> bool:
-    """Whether a second person has consented to exactly this and the consent still holds; nothing is used up."""
-    digest, now = sha256_of(details), audit.clock.now()
-    mine = (one for one in audit.consents(loaded.plan.project) if one.step == step and one.sha256 == digest)
-    return any(one.holds(now) for one in mine)
+def _usable(loaded: LoadedPlan, audit: AuditStore, *, step: str, details: Mapping[str, Any]) -> Consent | None:
+    """A consent to exactly this that still holds and that somebody else has given; nothing is used up."""
+    digest, now, here = sha256_of(details), audit.clock.now(), user_of(owner())
+    for one in audit.consents(loaded.plan.project):
+        # Who consented at one login does not carry it out there as well: that would be one person, whoever asked.
+        is_others = one.shared_login or (one.typed_by is not None and not _is_same(user_of(one.typed_by), here))
+        if one.step == step and one.sha256 == digest and one.holds(now) and is_others:
+            return one
+    return None
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Whether two logins or names may be one person's, whatever the case, width and blanks."""
+    return one == other or (folded(one) == folded(other) != "")
 
 
 def _wanted_for(loaded: LoadedPlan, audit: AuditStore, batch_id: str | None) -> set[str]:
@@ -120,12 +133,14 @@ def give_consent(plan_file: str | Path, approval: Approval, *, clock: Clock | No
     """Consent to a request as its second person.
 
     Raises:
-        UsageError: There is no name.
+        UsageError: There is no name, or the hours are none that a consent may hold.
         StateConflict: There is no such request that waits, or it is the same person's as far as that can be told.
     """
-    name = approval.name.strip()
-    if not name:
-        raise UsageError("who consents has a name", state="nothing was changed", hint="say it by `--name`")
+    name = clean_name(approval.name, who="who consents")
+    if not 1 <= approval.hours <= HOURS_MAX:
+        raise UsageError(
+            f"a consent holds for 1 to {HOURS_MAX} hours", state="nothing was changed", hint="say it by `--valid-hours`"
+        )
     with open_recorded(plan_file, clock=clock or SystemClock()) as (loaded, state):
         found = next(
             (one for one in state.audit.consents(loaded.plan.project) if one.consent_no == approval.number), None
@@ -136,14 +151,15 @@ def give_consent(plan_file: str | Path, approval: Approval, *, clock: Clock | No
                 state="nothing was changed",
                 hint="`forcelift approve` lists those that wait",
             )
-        asker, here = found.asked_by.partition("@")[0], getpass.getuser()
-        if name.casefold() == asker.casefold():
+        asker, here = user_of(found.asked_by), user_of(owner())
+        is_shared = _is_same(here, asker)
+        if _is_same(name, asker):
             raise StateConflict(
                 f"`{name}` asked for it, and the second person is another",
                 state="nothing was changed",
                 hint="somebody else consents",
             )
-        if here == asker and not approval.shared_login:
+        if is_shared and not approval.shared_login:
             raise StateConflict(
                 f"request {approval.number} was asked for at this login (`{here}`)",
                 state="nothing was changed",
@@ -154,7 +170,7 @@ def give_consent(plan_file: str | Path, approval: Approval, *, clock: Clock | No
             approval.number,
             name=name,
             typed_by=owner(),
-            shared_login=here == asker,
+            shared_login=is_shared,
             note=approval.note.strip(),
             hours=approval.hours,
         )

@@ -117,7 +117,13 @@ def roll_back_project(
         left = {batch.batch_id for batch in batches.batches if _is_left(state, batch, wanted[batch.batch_id])}
         order, took_turns = _order(state, batches)
         if execute:
-            _need_consents(loaded, state, batches, {one: wanted[one] if tables else () for one in left}, bool(hard))
+            _need_consents(
+                loaded,
+                state,
+                batches,
+                {one: Scope(tables=wanted[one] if tables else (), hard=bool(hard)) for one in left},
+                without_images=without_images,
+            )
     reports: list[RollbackReport] = []
     refused: dict[str, NotUndone] = {}
     later = None if execute else Later()
@@ -172,13 +178,17 @@ def roll_back_project(
 
 
 def _need_consents(
-    loaded: LoadedPlan, state: State, batches: Batches, scopes: Mapping[str, tuple[str, ...]], hard: bool
+    loaded: LoadedPlan, state: State, batches: Batches, scopes: Mapping[str, Scope], *, without_images: bool
 ) -> None:
     """Before the first of several rollbacks is begun: a second person's consent to each, where the plan wants one."""
     asked = [
-        (batch.batch_id, f"batch `{batch.batch_id}`", consent_details(state, batch, Scope(tables=names, hard=hard)))
+        (
+            batch.batch_id,
+            f"batch `{batch.batch_id}`",
+            consent_details(state, batch, scopes[batch.batch_id], without_images=without_images),
+        )
         for batch in batches.batches
-        if (names := scopes.get(batch.batch_id)) is not None and state.audit.open_rollback(batch.batch_id) is None
+        if batch.batch_id in scopes and state.audit.open_rollback(batch.batch_id) is None
     ]
     need_all_consents(loaded, state.audit, step="rollback", asked=asked)
     for batch_id, subject, details in asked:

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from forcelift.after.retry.scope import retries_folder
 from forcelift.audit.records import Batch, BatchState, Chunk
-from forcelift.consents import need_consent
+from forcelift.consents import need_all_consents, need_consent
 from forcelift.errors import StateConflict, UsageError
 from forcelift.jobs.images import images_folder
 from forcelift.jobs.work import staging_folder
@@ -120,20 +120,22 @@ def purge_batches(
             return PurgeReport(items=tuple(items), executed=False)
         _check_said(asked)
         going = [(batch, item) for batch, item in zip(batches, items, strict=True) if item.why_not is None]
-        for batch, item in going:
-            if not _is_begun(state, batch):
-                need_consent(
-                    loaded,
-                    state.audit,
-                    step="purge",
-                    subject=f"batch `{batch.batch_id}`",
-                    details=_details(state, item),
-                    batch_id=batch.batch_id,
-                )
+        asked_of = [
+            (batch.batch_id, f"batch `{batch.batch_id}`", _details(state, item))
+            for batch, item in going
+            if not _is_begun(state, batch)
+        ]
+        need_all_consents(loaded, state.audit, step="purge", asked=asked_of)
+        wanted = {batch_id: (subject, details) for batch_id, subject, details in asked_of}
         done = set()
         for batch, _ in going:
             told(f"purging batch {batch.batch_id}")
             with state.audit.lease(batch.batch_id, owner()):
+                if batch.batch_id in wanted:
+                    subject, details = wanted[batch.batch_id]
+                    need_consent(
+                        loaded, state.audit, step="purge", subject=subject, details=details, batch_id=batch.batch_id
+                    )
                 _purge(state, batch, reason=asked.reason.strip())
             done.add(batch.batch_id)
         marked = [

@@ -213,4 +213,23 @@ def locations(plan_file: str | Path) -> dict[str, str]:
 
 def owner() -> str:
     """Who runs this: user, host and process."""
-    return f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
+    return f"{login()}@{socket.gethostname()}:{os.getpid()}"
+
+
+def login() -> str:
+    """The login of the operating system, by the number of the user: a name in the environment can be anybody's."""
+    try:
+        import pwd
+    except ImportError:  # Windows
+        return getpass.getuser()
+    number = os.getuid()
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        # As in a container under a number that nobody has named.
+        return f"uid{number}"
+
+
+def user_of(owner: str) -> str:
+    """The login within `owner()`, without host and process."""
+    return owner.rpartition("@")[0]

@@ -176,7 +176,11 @@ def roll_back_object(
     if execute:
         with open_recorded(plan_file, clock=SystemClock()) as (opened, state):
             asked = [
-                (one.batch_id, f"batch `{one.batch_id}`", consent_details(state, one, of_it))
+                (
+                    one.batch_id,
+                    f"batch `{one.batch_id}`",
+                    consent_details(state, one, of_it, without_images=without_images),
+                )
                 for one, of_it in scopes
                 if state.audit.open_rollback(one.batch_id) is None
             ]

@@ -134,26 +134,28 @@ def roll_back(
             )
             if not options.execute:
                 return undoing.preview(options.scope, later)
-            if open_one is None and not consented:
-                need_consent(
-                    loaded,
-                    state.audit,
-                    step="rollback",
-                    subject=f"batch `{batch.batch_id}`",
-                    details=consent_details(state, batch, options.scope),
-                    batch_id=batch.batch_id,
-                )
             if open_one is None and not options.without_images and open_setup(org, clock=clock).facts().is_production:
                 refuse_without_images(state, batch.batch_id, options.scope, compiled.works)
             with state.audit.lease(batch.batch_id, owner()) as lease:
+                # Last of all, since it is used up: whatever refuses has refused by now.
+                if open_one is None and not consented:
+                    need_consent(
+                        loaded,
+                        state.audit,
+                        step="rollback",
+                        subject=f"batch `{batch.batch_id}`",
+                        details=consent_details(state, batch, options.scope, without_images=options.without_images),
+                        batch_id=batch.batch_id,
+                    )
                 return undoing.execute(options, lease)
 
 
-def consent_details(state: State, batch: Batch, scope: Scope) -> dict[str, Any]:
+def consent_details(state: State, batch: Batch, scope: Scope, *, without_images: bool) -> dict[str, Any]:
     """What a second person consents to: this scope of a batch whose data are as they are now."""
     return {
         "batch": batch.batch_id,
         "scope": scope.document(),
+        "without_before_images": without_images,
         "data": {name: one["sha256"] for name, one in state.audit.data_state(batch.batch_id).items()},
     }
 

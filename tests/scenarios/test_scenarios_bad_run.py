@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import getpass
 import json
 import os
 import socket
@@ -22,6 +21,7 @@ from tests.scenarios.scenario_support import Project, Screen, assert_clear_error
 from forcelift.audit.records import Batch
 from forcelift.errors import ExitCode
 from forcelift.migration import RunOptions, Watcher, run_migration
+from forcelift.recorded import login
 from forcelift.twin.auth import ConnectedApp
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.schema_file import load_schema
@@ -98,7 +98,7 @@ def test_a_batch_that_is_running_is_left_alone(project: Project, monkeypatch: py
         monkeypatch.setenv("FORCELIFT_TEST_TOKEN", server.access_token)
         point_at(project, server.url, '{flow: token, access_token: "${FORCELIFT_TEST_TOKEN}"}')
         summary = run_migration(project.plan, RunOptions(batch_id="one"), watcher=Watcher(on_batch=start_more))
-    owner = f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
+    owner = f"{login()}@{socket.gethostname()}:{os.getpid()}"
     for screen in seen:
         assert_clear_error(screen, code=3, says=["batch `one` is being worked on by", owner, "forcelift stop"])
     assert summary.exit_code is ExitCode.DONE

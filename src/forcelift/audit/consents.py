@@ -14,6 +14,7 @@ from forcelift.audit import tables
 from forcelift.audit.journal import Journal, append
 from forcelift.audit.signoffs import sha256_of
 from forcelift.audit.text import fit_text
+from forcelift.errors import StateConflict
 
 ASKED, GIVEN, USED = "consent_asked", "consent_given", "consent_used"
 
@@ -54,13 +55,16 @@ class Consents(Journal):
     """Requests and consents."""
 
     def ask_consent(self, project: str, *, step: str, subject: str, details: Mapping[str, Any], by: str) -> Consent:
-        """Write a request down, or find the one that says the same and waits."""
-        digest = sha256_of(details)
+        """Write a request down, or find the one that says the same, waits, and was asked for at the same login."""
+        digest, row = sha256_of(details), tables.consent.c
+        same = (row.project == project) & (row.step == step) & (row.sha256 == digest) & row.approved_at.is_(None)
         with self.write() as connection:
             now = self.clock.now()
-            waiting = _find(connection, _is_same(project, step, digest) & tables.consent.c.approved_at.is_(None))
-            if waiting is not None:
-                return waiting
+            query = sa.select(tables.consent).where(same).order_by(row.consent_no)
+            waiting = [_consent(found) for found in connection.execute(query).mappings()]
+            for one in waiting:
+                if one.asked_by.rpartition("@")[0] == by.rpartition("@")[0]:
+                    return one
             values = {
                 "project": project,
                 "step": step,
@@ -81,7 +85,7 @@ class Consents(Journal):
     def give_consent(
         self, number: int, *, name: str, typed_by: str, shared_login: bool, note: str, hours: int
     ) -> Consent:
-        """Write down that a second person consents."""
+        """Write down that a second person consents. Raises `StateConflict` if somebody was quicker."""
         row = tables.consent
         mine = row.c.consent_no == number
         with self.write() as connection:
@@ -94,25 +98,31 @@ class Consents(Journal):
                 "approved_at": now,
                 "expires_at": now + timedelta(hours=hours),
             }
-            connection.execute(row.update().where(mine).values(**values))
+            waits = mine & row.c.approved_at.is_(None)
+            if not connection.execute(row.update().where(waits).values(**values)).rowcount:
+                raise StateConflict(
+                    f"request {number} does not wait any more",
+                    state="nothing was changed",
+                    hint="`forcelift approve` lists those that wait",
+                )
             payload = {"consent": number, "name": name, "typed_by": typed_by, "shared_login": shared_login}
             append(connection, now, GIVEN, {**payload, "hours": hours})
             found = _find(connection, mine)
         assert found is not None
         return found
 
-    def use_consent(self, project: str, *, step: str, details: Mapping[str, Any], by: str) -> Consent | None:
-        """Use up the consent to exactly this; None if there is none that holds."""
+    def use_consent(self, number: int, *, by: str) -> bool:
+        """Use a consent up; False if it does not hold, as another process was quicker or its time has run out."""
         row = tables.consent
         with self.write() as connection:
             now = self.clock.now()
-            same = _is_same(project, step, sha256_of(details)) & row.c.used_at.is_(None) & (row.c.expires_at > now)
-            found = _find(connection, same)
-            if found is None:
-                return None
-            connection.execute(row.update().where(row.c.consent_no == found.consent_no).values(used_at=now))
-            append(connection, now, USED, {"consent": found.consent_no, "step": step, "by": by})
-            return found
+            holds = (row.c.consent_no == number) & row.c.used_at.is_(None) & (row.c.expires_at > now)
+            if not connection.execute(row.update().where(holds).values(used_at=now)).rowcount:
+                return False
+            found = _find(connection, row.c.consent_no == number)
+            assert found is not None
+            append(connection, now, USED, {"consent": number, "step": found.step, "by": by})
+            return True
 
     def consents(self, project: str) -> list[Consent]:
         """All requests of a project, oldest first."""
@@ -120,11 +130,6 @@ class Consents(Journal):
         with self.read() as connection:
             rows = connection.execute(query.order_by(tables.consent.c.consent_no)).mappings()
             return [_consent(row) for row in rows]
-
-
-def _is_same(project: str, step: str, digest: str) -> sa.ColumnElement[bool]:
-    row = tables.consent.c
-    return (row.project == project) & (row.step == step) & (row.sha256 == digest)
 
 
 def _find(connection: Connection, where: sa.ColumnElement[bool]) -> Consent | None:
