@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from forcelift.audit.records import Batch
+from forcelift.audit.records import Batch, BatchMode
 from forcelift.audit.signoffs import SignOffRow
 from forcelift.state import State
 from forcelift.storage.folder import sha256_of
@@ -125,8 +125,9 @@ def _changed_before(state: State, row: SignOffRow, plan_sha256: str) -> Iterator
         yield "the plan has changed since"
     check = row.binds.get("check")
     if check is not None:
-        later = [one for one in state.audit.evidence(row.project, "check") if one.evidence_no > check["evidence"]]
-        if later and later[-1].passed is False and later[-1].org_id == row.binds["org_id"]:
+        of_org = [one for one in state.audit.evidence(row.project, "check") if one.org_id == row.binds["org_id"]]
+        later = [one for one in of_org if one.evidence_no > check["evidence"]]
+        if later and later[-1].passed is False:
             yield f"a later check failed (evidence {later[-1].evidence_no})"
 
 
@@ -137,13 +138,25 @@ def _changed_after(state: State, row: SignOffRow) -> Iterator[str]:
         for name in sorted(tables.keys() | now.keys()):
             if tables.get(name, {}).get("sha256") != now.get(name, {}).get("sha256"):
                 yield f"the data of table `{name}` of batch `{batch_id}` have changed since"
-        if any(one.began_at >= row.signed_at for one in audit.purges(batch_id)):
+        # By the journal's order and not by times, since clocks go backwards and differ from host to host.
+        moves = audit.moves_since(batch_id, row.head.seq)
+        if any(move.startswith("purge") for move in moves):
             yield f"personal data of batch `{batch_id}` were purged since"
         batch = audit.batch(batch_id)
         if batch is None or batch.plan_sha256 != row.binds["plan"][batch_id]["sha256"]:
             yield f"the plan of batch `{batch_id}` has changed since"
+        if any(move.startswith("failed_re") for move in moves):
+            yield f"refused rows of batch `{batch_id}` were marked as resolved, or opened again, since"
+        different = audit.found_different_since(batch_id, row.head.seq)
+        if different:
+            level, name = different[0]
+            yield f"a later validation (level {level}) found table `{name}` of batch `{batch_id}` to be different"
     if row.batch_id is None:
-        others = [one.batch_id for one in audit.batches(row.project) if one.started_at > row.signed_at]
+        # All that had sent rows into the org were bound; dry runs and other orgs are no part of it.
+        begun = [one for one in audit.batches(row.project) if one.mode is not BatchMode.DRY_RUN]
+        bound = row.binds["data"].keys()
+        orgs = {one.org_id for one in begun if one.batch_id in bound}
+        others = [one.batch_id for one in begun if one.batch_id not in bound and one.org_id in orgs]
         if others:
             yield f"batch `{others[0]}` was begun since"
     report = row.binds.get("report")

@@ -18,6 +18,7 @@ from forcelift.audit.records import Batch, BatchMode, ChunkStatus
 from forcelift.audit.scope import Scope
 from forcelift.audit.signoffs import NewSignOff, ReportMade, SignOffRow
 from forcelift.errors import StateConflict, UsageError
+from forcelift.people import clean_name
 from forcelift.plan import LoadedPlan
 from forcelift.plan.shape import did_you_mean
 from forcelift.protocols.clock import Clock, SystemClock
@@ -87,6 +88,7 @@ def sign_off(plan_file: str | Path, asked: SignOffAsked, *, clock: Clock | None 
     with open_recorded(plan_file, clock=clock) as (loaded, state):
         role = _role(loaded, asked.role)
         _check_words(asked)
+        name = clean_name(asked.name, who="who signs")
         if asked.phase == BEFORE:
             batch = find_batch(loaded, state, asked.batch_id) if asked.batch_id is not None else None
             binds, faults = _before(loaded, state, batch, clock)
@@ -106,7 +108,7 @@ def sign_off(plan_file: str | Path, asked: SignOffAsked, *, clock: Clock | None 
                 phase=asked.phase,
                 batch_id=batch.batch_id if batch is not None else None,
                 role=role,
-                name=asked.name.strip(),
+                name=name,
                 note=asked.note.strip(),
                 typed_by=owner(),
                 binds=binds,
@@ -161,8 +163,6 @@ def _role(loaded: LoadedPlan, asked: str) -> str:
 
 
 def _check_words(asked: SignOffAsked) -> None:
-    if not asked.name.strip():
-        raise UsageError("who signs has a name", state="nothing was signed", hint="say it by `--name`")
     for what in asked.without:
         if what not in BOUND[asked.phase]:
             raise UsageError(
@@ -252,9 +252,10 @@ def _again(scope: Scope) -> str:
 def report_fault(state: State, batch_ids: Sequence[str], report: ReportMade) -> str | None:
     """Why a report counts no more: the data have changed since, or its file; None if it counts."""
     for batch_id in batch_ids:
-        moved = state.audit.moves_since(batch_id, report.seq)
-        if moved:
+        if moved := state.audit.moves_since(batch_id, report.seq):
             return f"the data have changed since it was written ({moved[0]})"
+        if noted := state.audit.words_since(batch_id, report.seq):
+            return f"what it says of refused rows has changed since it was written ({noted[0]})"
     return file_fault(report.file, report.sha256)
 
 
@@ -272,6 +273,17 @@ def _refuse_unfinished(state: State, batch: Batch) -> None:
             state="nothing was signed",
             hint="wait for its end",
         )
+    # Sums are as before until such a thing is settled, while the org may be changed in part already.
+    for is_open, what, command in (
+        (state.audit.open_rollback(batch.batch_id), "rollback", f"forcelift rollback {batch.batch_id} --execute"),
+        (state.audit.open_retry(batch.batch_id), "retry", f"forcelift failed retry --batch {batch.batch_id}"),
+    ):
+        if is_open is not None:
+            raise StateConflict(
+                f"a {what} of batch `{batch.batch_id}` is not through",
+                state="nothing was signed",
+                hint=f"go on with it by `{command}`",
+            )
     left = sum(1 for chunk in state.audit.chunks(batch.batch_id) if chunk.status in _UNSETTLED)
     if left:
         raise StateConflict(

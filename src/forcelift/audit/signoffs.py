@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,7 +23,9 @@ SIGNED = "signed_off"
 WITHDRAWN = "sign_off_withdrawn"
 REPORTED = "report_made"
 _TEXT_BYTES = 4000
-_MOVES = ("chunk", "retr", "rollback", "purge")  # how actions that change a batch's data begin
+_MOVES = ("chunk", "retr", "rollback", "purge", "failed_re")  # how actions that change a batch's data begin
+_WORDS = ("report_note",)  # and those that change what is said of them
+_VALIDATED = "validated"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,17 +217,42 @@ class SignOffs(Journal):
             found += _reports(row)
         return found
 
+    def ledger_seals(self, batch_id: str) -> dict[str, frozenset[str]]:
+        """The seals that a batch's ledger files ever had, by file, as the journal tells; the chunks know the last."""
+        journal = tables.journal.c
+        query = sa.select(journal.payload).where(journal.batch_id == batch_id, journal.action.like("chunk%"))
+        found: dict[str, frozenset[str]] = {}
+        with self.read() as connection:
+            for (text,) in connection.execute(query):
+                payload = json.loads(text)
+                file, seal = payload.get("ledger_file"), payload.get("ledger_sha256")
+                if file is not None and seal is not None:
+                    found[file] = found.get(file, frozenset()) | {seal}
+        return found
+
     def moves_since(self, batch_id: str, seq: int) -> list[str]:
         """What happened to a batch's chunks after a row of the journal: the actions, oldest first."""
+        return [action for action, _ in self._since(batch_id, seq, _MOVES)]
+
+    def words_since(self, batch_id: str, seq: int) -> list[str]:
+        """What was noted for a batch's report, or taken out of it, after a row of the journal."""
+        return [action for action, _ in self._since(batch_id, seq, _WORDS)]
+
+    def found_different_since(self, batch_id: str, seq: int) -> list[tuple[int, str]]:
+        """Level and table of each validation after a row of the journal that found what was loaded to be different."""
+        told = [json.loads(payload) for _, payload in self._since(batch_id, seq, (_VALIDATED,))]
+        return [(one["level"], one["table"]) for one in told if one["checks"].get("failed")]
+
+    def _since(self, batch_id: str, seq: int, words: Sequence[str]) -> list[tuple[str, str]]:
         journal = tables.journal.c
-        moves = sa.or_(*(journal.action.like(f"{word}%") for word in _MOVES))
+        begins = sa.or_(*(journal.action.like(f"{word}%") for word in words))
         query = (
-            sa.select(journal.action)
-            .where(journal.batch_id == batch_id, journal.seq > seq, moves)
+            sa.select(journal.action, journal.payload)
+            .where(journal.batch_id == batch_id, journal.seq > seq, begins)
             .order_by(journal.seq)
         )
         with self.read() as connection:
-            return list(connection.execute(query).scalars())
+            return [(action, payload) for action, payload in connection.execute(query)]
 
 
 def sha256_of(value: Any) -> str:
