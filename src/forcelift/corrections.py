@@ -23,6 +23,7 @@ from forcelift.errors import StateConflict, UsageError
 from forcelift.people_csv import original, read_rows, write_rows
 from forcelift.plan import LoadedPlan
 from forcelift.recorded import find_batch, open_recorded, owner
+from forcelift.retention import refuse_purged
 from forcelift.state import State
 
 MASK: Final = "***"
@@ -79,6 +80,7 @@ def export_failed(
         raise UsageError(f"`{out}` is there already", state="nothing was written", hint="name another file")
     with open_recorded(plan_file) as (loaded, state):
         batch = find_batch(loaded, state, batch_id)
+        refuse_purged(state, batch)
         name = _table(loaded, state, batch, table)
         columns: dict[str, None] = {}
         masked: dict[str, bool] = {}
@@ -120,6 +122,7 @@ def import_failed(plan_file: str | Path, batch_id: str | None, file: Path, *, ta
     """
     with open_recorded(plan_file) as (loaded, state):
         batch = find_batch(loaded, state, batch_id)
+        refuse_purged(state, batch)
         if state.audit.runners(batch.batch_id) or state.audit.open_retry(batch.batch_id) is not None:
             raise StateConflict(
                 f"batch `{batch.batch_id}` is being worked on, or a retry of it is not through",
@@ -167,16 +170,14 @@ def import_failed(plan_file: str | Path, batch_id: str | None, file: Path, *, ta
             from forcelift.after.retry.corrected import CORRECTIONS, write_corrections
 
             frame = pl.DataFrame(cells, schema=CORRECTIONS, orient="row")
-            sha256 = write_corrections(state.storage, batch.batch_id, name, frame)
-            payload = {
+            told = {
                 "table": name,
                 "rows": frame["key"].n_unique(),
                 "cells": frame.height,
                 "columns": frame["column"].unique().sort().to_list(),
-                "sha256": sha256,
                 "by": owner(),
             }
-            state.audit.journal("failed_corrected", payload, batch_id=batch.batch_id)
+            write_corrections(state.storage, state.audit, batch.batch_id, name, frame, told)
         return Imported(
             batch_id=batch.batch_id,
             table=name,

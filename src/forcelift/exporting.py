@@ -99,6 +99,7 @@ def _make_folder(out: Path) -> None:
 
 def _write_text(path: Path, text: str) -> None:
     try:
+        path.touch(mode=0o600, exist_ok=False)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise StorageError(f"`{path}` cannot be written: {error.strerror}", state="the export is not whole") from error

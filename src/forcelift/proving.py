@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from forcelift.audit.chain import JournalHead
 from forcelift.audit.purges import purged_batches
-from forcelift.audit.records import ChunkStep, Part
+from forcelift.audit.records import Batch, BatchState, ChunkStep, Part
 from forcelift.audit.signoffs import SignOffRow, sha256_of
 from forcelift.errors import ForceliftError, StateConflict, StorageError, UsageError
+from forcelift.ledger import ledger_folder, marker_name
 from forcelift.protocols.clock import Clock
 from forcelift.recorded import open_recorded
 from forcelift.signed import why_stale
@@ -123,7 +124,9 @@ def prove(plan_file: str | Path, asked: Asked | None = None, *, clock: Clock | N
                     f"the head {head} is not in the journal: rows were cut off, or it is another journal's"
                 )
         # Rows that were changed may be of any form: what cannot be read of them is a fault like the others.
-        _readable(found, lambda: _files(state, found), None)
+        _readable(found, lambda: _files(state, loaded.plan.project, found), None)
+        _readable(found, lambda: _earlier_ledgers(state, found), None)
+        _readable(found, lambda: _corrections(state, found), None)
         _readable(found, lambda: _reports(state, asked, found), None)
         _readable(found, lambda: _sign_offs(state, rows, chain.known_heads, loaded.sha256, found), None)
         return Proof(
@@ -141,17 +144,18 @@ def _readable(found: _Found, look: Callable[[], _Read], otherwise: _Read) -> _Re
     """What a look gives; where the rows that it reads are no more as the program writes them, a fault."""
     try:
         return look()
-    except (ValueError, TypeError, KeyError, AttributeError, StorageError, StateConflict) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OSError, StorageError, StateConflict) as error:
         what = error.message if isinstance(error, ForceliftError) else type(error).__name__
         found.faults.append(f"what is recorded cannot be read any more: {what}")
         return otherwise
 
 
-def _files(state: State, found: _Found) -> None:
+def _files(state: State, project: str, found: _Found) -> None:
     purged = purged_batches(state.audit.purges())
+    elsewhere = _elsewhere(state, project, purged, found)
     seen: set[tuple[str, str]] = set()
     for one in sealed_files(state):
-        if (one.name, one.sha256) in seen:
+        if (one.name, one.sha256) in seen or one.batch_id in elsewhere:
             continue
         seen.add((one.name, one.sha256))
         try:
@@ -165,38 +169,103 @@ def _files(state: State, found: _Found) -> None:
             state.storage.verify(one.name, one.sha256)
         except StorageError as error:
             found.faults.append(error.message)
+        except (OSError, ValueError):
+            # A name that no file can have.
+            found.faults.append(f"what is recorded as a file of batch `{one.batch_id}` is none")
     for purge in state.audit.purges():
         ended = f"{purge.ended_at:%Y-%m-%d}" if purge.ended_at is not None else "not through: run it again"
         found.purged.append(f"personal data of batch {purge.batch_id}, by {purge.asked_by}, {ended}")
 
 
+def _elsewhere(state: State, project: str, purged: frozenset[str], found: _Found) -> set[str]:
+    """Batches of other plans that share the audit database and not the storage: their own plan proves their files."""
+    others = set()
+    for batch in state.audit.batches():
+        if batch.project != project and not state.storage.list(ledger_folder(batch.batch_id)):
+            others.add(batch.batch_id)
+            if batch.batch_id not in purged and any(True for _ in _of_batch(state, batch.batch_id)):
+                found.notes.append(
+                    f"files of batch `{batch.batch_id}` of project `{batch.project}` are not in this storage: "
+                    "`audit verify` under that project's plan compares them"
+                )
+    return others
+
+
+def _earlier_ledgers(state: State, found: _Found) -> None:
+    """Ledger files that no chunk names any more, as a retry or a rollback wrote the next, or that none ever named."""
+    for batch in state.audit.batches():
+        now = {chunk.ledger_file for chunk in state.audit.chunks(batch.batch_id, with_superseded=True)}
+        now.add(marker_name(batch.batch_id))
+        others = [name for name in state.storage.list(ledger_folder(batch.batch_id)) if name not in now]
+        seals = state.audit.journalled_seals(batch.batch_id, "ledger") if others else {}
+        for name in others:
+            digest = sha256_of_file(state.storage.path(name))
+            if name in seals:
+                found.files += 1
+                if digest not in seals[name]:
+                    found.faults.append(f"the file `{name}`, an earlier state of a ledger, was changed after its seal")
+            elif not is_at_work(state, batch):
+                found.notes.append(
+                    f"nothing recorded names the ledger file `{name}`: a process that was killed may have left it, or "
+                    "somebody has put it there; nothing reads it"
+                )
+
+
+def _corrections(state: State, found: _Found) -> None:
+    """Corrected values that wait for a retry; a seal is journalled before its file is written."""
+    purged = purged_batches(state.audit.purges())
+    for batch in state.audit.batches():
+        for name, seals in state.audit.journalled_seals(batch.batch_id, "corrections").items():
+            if state.storage.exists(name):
+                found.files += 1
+                if sha256_of_file(state.storage.path(name)) not in seals:
+                    found.faults.append(f"the file of corrected values `{name}` was changed after it was written")
+            elif seals[-1] and batch.batch_id not in purged:
+                found.faults.append(f"the file of corrected values `{name}` is lost")
+
+
+def is_at_work(state: State, batch: Batch) -> bool:
+    """Whether a batch may be writing files just now, or has something that is to be gone on with."""
+    audit, batch_id = state.audit, batch.batch_id
+    if batch.state is BatchState.RUNNING or audit.runners(batch_id):
+        return True
+    return audit.open_retry(batch_id) is not None or audit.open_rollback(batch_id) is not None
+
+
 def sealed_files(state: State) -> Iterator[SealedFile]:
     """Every file of which a digest is recorded, of all batches."""
+    for batch in state.audit.batches():
+        yield from _of_batch(state, batch.batch_id)
+
+
+def _of_batch(state: State, batch_id: str) -> Iterator[SealedFile]:
     audit = state.audit
-    for batch in audit.batches():
-        batch_id = batch.batch_id
-        for chunk in audit.chunks(batch_id, with_superseded=True):
-            if chunk.ledger_file is not None and chunk.ledger_sha256 is not None:
-                yield SealedFile(chunk.ledger_file, chunk.ledger_sha256, batch_id, must_be=True, is_purged=False)
-            # A settled chunk needs its staged files no more, and the plan says how long they stay.
-            needed = chunk.step in (ChunkStep.STAGED, ChunkStep.LOADED, ChunkStep.LINKING)
-            if chunk.staged is not None:
-                yield from _parts(chunk.staged.parts, batch_id, must_be=needed)
-            yield from _parts(chunk.link_parts, batch_id, must_be=False)
-        for name, sha256 in audit.image_files(batch_id):
-            yield SealedFile(name, sha256, batch_id, must_be=True)
-        for retry in audit.retries(batch_id):
-            for sent in audit.retry_chunks(retry.retry_no):
-                # Its lines go with its folder once it has ended; its images stay, as a rollback needs them.
-                open_still = retry.ended_at is None
-                yield SealedFile(sent.lines_file, sent.lines_sha256, batch_id, must_be=open_still)
-                if sent.image_file is not None and sent.image_sha256 is not None:
-                    is_kept = not sent.image_file.startswith(f"{retry.folder}/")
-                    yield SealedFile(sent.image_file, sent.image_sha256, batch_id, must_be=open_still or is_kept)
-        for rollback in audit.rollbacks(batch_id):
-            for undone in audit.rollback_chunks(rollback.rollback_no):
-                yield SealedFile(undone.decisions_file, undone.decisions_sha256, batch_id, must_be=True)
-                yield from _parts((*undone.restores, *undone.deletes), batch_id, must_be=False)
+    for chunk in audit.chunks(batch_id, with_superseded=True):
+        if chunk.ledger_file is not None and chunk.ledger_sha256 is not None:
+            yield SealedFile(chunk.ledger_file, chunk.ledger_sha256, batch_id, must_be=True, is_purged=False)
+        # A settled chunk needs its staged files no more, and the plan says how long they stay.
+        needed = chunk.step in (ChunkStep.STAGED, ChunkStep.LOADED, ChunkStep.LINKING)
+        if chunk.staged is not None:
+            yield from _parts(chunk.staged.parts, batch_id, must_be=needed)
+        yield from _parts(chunk.link_parts, batch_id, must_be=False)
+    for name, sha256 in audit.image_files(batch_id):
+        yield SealedFile(name, sha256, batch_id, must_be=True)
+    for retry in audit.retries(batch_id):
+        for sent in audit.retry_chunks(retry.retry_no):
+            # Its lines go with its folder once it has ended; its images stay, as a rollback needs them.
+            open_still = retry.ended_at is None
+            yield SealedFile(sent.lines_file, sent.lines_sha256, batch_id, must_be=open_still)
+            if sent.image_file is not None and sent.image_sha256 is not None:
+                is_kept = not sent.image_file.startswith(f"{retry.folder}/")
+                yield SealedFile(sent.image_file, sent.image_sha256, batch_id, must_be=open_still or is_kept)
+    for rollback in audit.rollbacks(batch_id):
+        for undone in audit.rollback_chunks(rollback.rollback_no):
+            yield SealedFile(undone.decisions_file, undone.decisions_sha256, batch_id, must_be=True)
+            yield from _parts((*undone.restores, *undone.deletes), batch_id, must_be=True)
+    for kind, must_be in (("outcomes", True), ("results", False)):
+        for name, seals in audit.journalled_seals(batch_id, kind).items():
+            if seals[-1]:
+                yield SealedFile(name, seals[-1], batch_id, must_be=must_be)
 
 
 def _parts(parts: tuple[Part, ...], batch_id: str, *, must_be: bool) -> Iterator[SealedFile]:
@@ -207,20 +276,18 @@ def _parts(parts: tuple[Part, ...], batch_id: str, *, must_be: bool) -> Iterator
 def _reports(state: State, asked: Asked, found: _Found) -> None:
     made = state.audit.reports_made()
     digests = {one.sha256 for one in made}
-    for one in made:
-        if one.file is None:
-            continue
-        path = Path(one.file)
+    # The last that was written in a place is what belongs there, and no other report, however well known it is.
+    for file, digest in {one.file: one.sha256 for one in made if one.file is not None}.items():
+        path = Path(file)
         try:
             if not path.exists():
-                found.notes.append(f"the report `{one.file}` is not where it was written: `--report FILE` compares it")
+                found.notes.append(f"the report `{file}` is not where it was written: `--report FILE` compares it")
                 continue
             found.files += 1
-            # A later report may have been written over it on purpose; it is then one of those that are known.
-            if sha256_of_file(path) not in digests:
-                found.faults.append(f"the report `{one.file}` was changed after it was written")
+            if sha256_of_file(path) != digest:
+                found.faults.append(f"the report `{file}` was changed after it was written")
         except OSError as error:
-            found.faults.append(f"the report `{one.file}` cannot be read: {error.strerror}")
+            found.faults.append(f"the report `{file}` cannot be read: {error.strerror}")
     for path in asked.reports:
         try:
             digest = sha256_of_file(path)

@@ -1,8 +1,9 @@
 """Remove the personal data of batches that are through, and leave what counts: sums, codes, outcomes and digests.
 
 Reads:   the plan file, the audit database, ledger files.
-Writes:  failed records and error texts emptied; ledger files without keys, Ids, messages and hashes; staged files,
-         before-images and files of rollbacks removed; a row of `purge`, and the journal.
+Writes:  failed records and error texts emptied, and keys out of older profiles; ledger files without keys, Ids,
+         messages and hashes; staged and corrected values, before-images and files of rollbacks removed; a row of
+         `purge`, and the journal. SQLite's file is written anew, since what was deleted may stay in free pages.
 Re-run:  a purge that was interrupted is gone on with; what is gone stays gone.
 
 A purged batch cannot be retried, resumed, validated or rolled back: nobody knows any more which records it wrote.
@@ -17,7 +18,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from forcelift.after.retry.scope import retries_folder
+from forcelift.after.retry.scope import corrections_folder, retries_folder
+from forcelift.audit.purges import Purge
 from forcelift.audit.records import Batch, BatchState, Chunk
 from forcelift.consents import need_all_consents, need_consent
 from forcelift.errors import StateConflict, UsageError
@@ -127,7 +129,7 @@ def purge_batches(
         ]
         need_all_consents(loaded, state.audit, step="purge", asked=asked_of)
         wanted = {batch_id: (subject, details) for batch_id, subject, details in asked_of}
-        done = set()
+        stripped = []
         for batch, _ in going:
             told(f"purging batch {batch.batch_id}")
             with state.audit.lease(batch.batch_id, owner()):
@@ -136,8 +138,14 @@ def purge_batches(
                     need_consent(
                         loaded, state.audit, step="purge", subject=subject, details=details, batch_id=batch.batch_id
                     )
-                _purge(state, batch, reason=asked.reason.strip())
-            done.add(batch.batch_id)
+                stripped.append(_strip(state, batch, reason=asked.reason.strip()))
+        if stripped:
+            # What a writer that was killed has left under a hidden name.
+            state.storage.sweep()
+            state.audit.erase_freed()
+        for purge, result in stripped:
+            state.audit.end_purge(purge, result=result)
+        done = {batch.batch_id for batch, _ in going}
         marked = [
             PurgeItem(
                 batch_id=item.batch_id,
@@ -212,11 +220,19 @@ def _why_not(state: State, batch: Batch) -> str | None:
 
 def _folders(batch_id: str) -> tuple[str, ...]:
     """Where files of a batch lie that hold keys or values, beside its ledger."""
-    undone = f"rollback/{segment(batch_id)}"
-    return staging_folder(batch_id), images_folder(batch_id), undone, retries_folder(batch_id)
+    return (
+        staging_folder(batch_id),
+        images_folder(batch_id),
+        retries_folder(batch_id),
+        corrections_folder(batch_id),
+        f"rollback/{segment(batch_id)}",
+        # What a validation that was interrupted has read of the org.
+        f"validate/{segment(batch_id)}",
+    )
 
 
-def _purge(state: State, batch: Batch, *, reason: str) -> None:
+def _strip(state: State, batch: Batch, *, reason: str) -> tuple[Purge, dict[str, Any]]:
+    """Take all from a batch that is personal. The purge stays open: whoever repeats it goes on with it."""
     audit, batch_id = state.audit, batch.batch_id
     records = sum(audit.failed_by_chunk(batch_id).values())
     # From here on, what is missing is known as purged.
@@ -231,7 +247,8 @@ def _purge(state: State, batch: Batch, *, reason: str) -> None:
             files += int(state.storage.delete(name))
     for folder in _folders(batch_id):
         files += state.storage.delete_tree(folder)
-    audit.end_purge(purge, result={"failed_records": records, "files": files, "by": owner()})
+    audit.purge_examples(batch)
+    return purge, {"failed_records": records, "files": files, "by": owner()}
 
 
 def _without_values(state: State, chunk: Chunk) -> tuple[str | None, str | None]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from forcelift.after.retry.choose import LINES, Chosen, choose, seal_lines
-from forcelift.after.retry.corrected import Corrections, forget_corrections
+from forcelift.after.retry.corrected import Corrections, forget_corrections, read_corrections
 from forcelift.after.retry.emptied import emptied_lines, emptied_lookups
 from forcelift.after.retry.handlers import RetryHandlers
 from forcelift.after.retry.report import (
@@ -310,6 +310,9 @@ class _Retrying:
         """Write down what is sent again, and the plan by which it is."""
         audit, storage, batch_id = self.state.audit, self.state.storage, self.batch.batch_id
         self._sweep()
+        for name in {one.table_name for one in audit.tables(batch_id)}:
+            # Before anything is begun: a retry that is open keeps people from importing them anew.
+            read_corrections(storage, audit, batch_id, name)
         if self.batch.plan_sha256 != self.loaded.sha256:
             self.batch = add_revision(self.loaded, self.state, self.batch)
         folder = f"{retries_folder(batch_id)}/{secrets.token_hex(4)}"
@@ -404,7 +407,7 @@ class _Retrying:
             scratch=state.storage.root,
             memory_mb=limits.memory_mb,
             batch_rows=self.batch_rows,
-            correct=Corrections(state.storage, self.batch.batch_id, works).apply,
+            correct=Corrections(state.storage, state.audit, self.batch.batch_id, works).apply,
         ) as rows:
             yield RetryWorld(
                 batch=self.batch,
@@ -439,7 +442,7 @@ class _Retrying:
             state.storage.delete_tree(retry.folder)
         for name in {chunks[one.audit_id].table_name for one in ones}:
             left = {key for key, *_ in state.audit.open_failed_rows(self.batch.batch_id, name, ())}
-            forget_corrections(state.storage, self.batch.batch_id, name, left)
+            forget_corrections(state.storage, state.audit, self.batch.batch_id, name, left)
         return ended
 
     def _report(self, retry: Retry | None, notes: tuple[str, ...]) -> RetryReport:

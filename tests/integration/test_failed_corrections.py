@@ -105,3 +105,30 @@ def test_a_file_that_names_other_rows_or_changes_keys_is_refused(
     assert refused.returncode == ExitCode.USAGE
     assert words in refused.stderr
     assert audit(loaded, "SELECT COUNT(*) FROM journal WHERE action = 'failed_corrected'") == [(0,)]
+
+
+def test_a_file_of_corrected_values_that_somebody_changed_is_found_and_not_sent(loaded: Migration) -> None:
+    """What stands in it goes into the org in place of the source's values."""
+    out = loaded.folder / "notes.csv"
+    loaded.document("failed", "export", "--table", "notes", "--code", "REJECTED_TOO_LONG", "--out", str(out))
+    rows = rows_of(out)
+    rows[0]["text"] = "corrected"
+    sent = f"SELECT Text__c FROM Note__c WHERE Key__c = '{rows[0]['key']}'"
+    save(out, rows)
+    assert loaded.document("failed", "import", str(out), "--table", "notes")["cells"] == 1
+    [file] = (loaded.folder / "state" / "staging" / "corrections").rglob("*.parquet")
+    assert loaded.document("audit", "verify")["is_whole"] is True
+    before = file.read_bytes()
+    for content in (before[:-1], before.replace(b"corrected", b"forged!!!"), None):
+        file.write_bytes(content) if content is not None else file.unlink()
+        [fault] = loaded.document("audit", "verify", code=ExitCode.ROWS_REFUSED)["faults"]
+        assert "corrected values" in fault
+        refused = loaded.run("failed", "retry", "--table", "notes")
+        assert refused.returncode == ExitCode.STATE, refused.stderr
+        assert "corrected values" in refused.stderr
+    assert query(loaded, sent) == []
+    # Gone for good, it is imported anew.
+    assert loaded.document("failed", "import", str(out), "--table", "notes")["cells"] == 1
+    loaded.document("failed", "retry", "--table", "notes", code=ExitCode.ROWS_REFUSED)
+    assert query(loaded, sent)[0]["Text__c"] == "corrected"
+    assert loaded.document("audit", "verify")["is_whole"] is True

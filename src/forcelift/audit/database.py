@@ -138,6 +138,13 @@ class Database:
     def _in_words(self, verb: str) -> Iterator[None]:
         try:
             yield
+        except UnicodeDecodeError as error:
+            # SQLite quotes a damaged file in its messages, and the driver cannot read that.
+            raise StorageError(
+                f"the audit database `{self.where}` cannot be {verb}: it is damaged",
+                state="what was recorded before stands; the last step was not recorded",
+                hint=_SQLITE_FAULTS["SQLITE_CORRUPT"][1],
+            ) from error
         except DBAPIError as error:
             # A statement that is wrong is a fault of the program. A right that is missing is not.
             if self.is_oracle:
@@ -262,7 +269,7 @@ def _sqlite_engine(url: URL) -> sa.Engine:
     def set_up(connection: sqlite3.Connection, record: object) -> None:
         # Transactions are begun below: the driver's own begin comes late, and never before a SELECT.
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
             connection.execute(f"PRAGMA {pragma}").close()
 
     @sa.event.listens_for(engine, "begin")

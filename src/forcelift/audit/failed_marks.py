@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -145,7 +146,7 @@ class FailedMarks(Holding):
             chosen,
             [records.c.resolved == "N"],
             values,
-            {"note": note, "by": by},
+            {"note_sha256": _digest(note), "by": by},
             is_resolved=True,
         )
 
@@ -156,7 +157,13 @@ class FailedMarks(Holding):
         values = {"resolved": "N", "resolution_notes": fit_text(f"opened again: {note} ({by})", _NOTES_BYTES)}
         conditions = [records.c.resolved == "Y", by_people]
         return self._mark(
-            batch_id, "failed_reopened", chosen, conditions, values, {"note": note, "by": by}, is_resolved=False
+            batch_id,
+            "failed_reopened",
+            chosen,
+            conditions,
+            values,
+            {"note_sha256": _digest(note), "by": by},
+            is_resolved=False,
         )
 
     def _mark(
@@ -184,6 +191,11 @@ class FailedMarks(Holding):
             payload = {"tables": list(chosen.tables), "codes": list(chosen.codes), "rows": rows, **told}
             append(connection, now, action, payload, batch_id=batch_id)
         return rows
+
+
+def _digest(note: str) -> str:
+    """What the journal keeps of a note: it may name somebody, and goes with a purge while the journal stays."""
+    return hashlib.sha256(note.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _chosen(chosen: FailedFilter) -> list[sa.ColumnElement[bool]]:

@@ -151,6 +151,7 @@ class Jobs(Holding):
         error_message: str | None = None,
         *,
         seconds: float = 0.0,
+        results_sha256: str | None = None,
     ) -> Job:
         """The job's answers are sealed in storage; `org_state` is None where the org has forgotten the job.
 
@@ -174,6 +175,7 @@ class Jobs(Holding):
                 "answered": answered,
                 "org_state": org_state,
                 "results_file": results_file,
+                "results_sha256": results_sha256,
                 "seconds": round(seconds, 3),
             }
             append(connection, now, "job_collected", payload, batch_id=job.batch_id)

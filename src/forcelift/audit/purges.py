@@ -6,6 +6,7 @@ first of them on, and a purge that was interrupted is gone on with.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ from sqlalchemy.engine import Connection
 
 from forcelift.audit import cover, tables
 from forcelift.audit.journal import Journal, append
+from forcelift.audit.records import Batch
 from forcelift.audit.text import fit_text, short_batch_id
 
 BEGAN, ENDED = "purge_began", "purge_ended"
@@ -79,21 +81,50 @@ class Purges(Journal):
             )
             connection.execute(job.update().where(job.c.audit_id == audit_id).values(error_message=None))
 
+    def purge_examples(self, batch: Batch) -> None:
+        """Take the examples out of a batch's validations, and out of profiles of its project from before its end."""
+        found, profile = tables.validation_result, tables.profile
+        mine = found.c.batch_id == batch.batch_id
+        earlier = profile.c.project == batch.project
+        if batch.ended_at is not None:
+            earlier &= profile.c.taken_at <= batch.ended_at
+        with self.write() as connection:
+            for number, document, where in (
+                (found.c.result_no, found.c.details, mine),
+                (profile.c.profile_no, profile.c.document, earlier),
+            ):
+                for row in connection.execute(sa.select(number, document).where(where)).all():
+                    emptied = _without_examples(row[1])
+                    if emptied != row[1]:
+                        update = number.table.update().where(number == row[0])
+                        connection.execute(update.values({document.key: emptied}))
+
+    def erase_freed(self) -> None:
+        """Have no byte of deleted rows stay in SQLite's file: it is written anew, and its log emptied.
+
+        Needs as much free disk as the file has. On a server that is the database's own to do.
+
+        Raises:
+            StorageError: Another process reads just now, or the disk is full.
+        """
+        if self.file is None:
+            return
+        with self._in_words("written"), self.engine.connect() as connection:
+            # Past the transactions of this program, in which neither may run.
+            driver: Any = connection.connection.driver_connection
+            try:
+                driver.execute("VACUUM").close()
+                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+            except sqlite3.OperationalError as error:
+                raise sa.exc.OperationalError("VACUUM", None, error) from error
+
     def end_purge(self, purge: Purge, *, result: Mapping[str, Any]) -> None:
-        """Empty what is the batch's as a whole, and record that all of it is gone."""
-        batch_id = purge.batch_id
+        """Record that all of it is gone."""
         with self.write() as connection:
             now = self.clock.now()
-            found = tables.validation_result
-            rows = connection.execute(sa.select(found.c.result_no, found.c.details).where(found.c.batch_id == batch_id))
-            for row in rows.all():
-                details = {name: value for name, value in row.details.items() if name != "examples"}
-                if details != row.details:
-                    one = found.c.result_no == row.result_no
-                    connection.execute(found.update().where(one).values(details={**details, "examples": []}))
             mine = tables.purge.c.purge_no == purge.purge_no
             connection.execute(tables.purge.update().where(mine).values(ended_at=now, result=dict(result)))
-            append(connection, now, ENDED, dict(result), batch_id=batch_id)
+            append(connection, now, ENDED, dict(result), batch_id=purge.batch_id)
 
     def failed_by_chunk(self, batch_id: str) -> dict[int, int]:
         """How many failed records each chunk of a batch has, superseded ones too."""
@@ -106,6 +137,13 @@ class Purges(Journal):
         )
         with self.read() as connection:
             return {audit_id: int(number) for audit_id, number in connection.execute(query)}
+
+
+def _without_examples(value: Any) -> Any:
+    """A document with every list `examples` in it emptied, however deep."""
+    if isinstance(value, dict):
+        return {name: [] if name == "examples" else _without_examples(one) for name, one in value.items()}
+    return [_without_examples(one) for one in value] if isinstance(value, list) else value
 
 
 def _empty_failed(connection: Connection, audit_id: int) -> None:

@@ -256,12 +256,20 @@ class Rollbacks(Holding):
             return [_chunk_from(row) for row in connection.execute(query).mappings()]
 
     def settle_rollback(
-        self, rollback_no: int, audit_id: int, *, ledger_file: str, ledger_sha256: str, counts: Mapping[str, int]
+        self,
+        rollback_no: int,
+        audit_id: int,
+        *,
+        ledger_file: str,
+        ledger_sha256: str,
+        counts: Mapping[str, int],
+        outcomes: tuple[str, str] | None = None,
     ) -> Chunk:
         """Write down what became of a chunk: its ledger's next generation, and ROLLED_BACK if nothing of it is left.
 
         Args:
             counts: `rolled_back` and `kept` rows, and those `left` out by the rollback's own limits.
+            outcomes: Name and seal of the file of what became of each record; later rollbacks go by it.
         """
         with self.write() as connection:
             table = tables.rollback_chunk
@@ -282,18 +290,16 @@ class Rollbacks(Holding):
                 # What a proof found before holds no more of a chunk of which a part is gone.
                 audit = {"error_message": fit_text(message, tables.ERROR_MESSAGE_BYTES), "target_checksum": None}
             connection.execute(table.update().where(mine).values(step="settled"))
+            files = {} if outcomes is None else {"outcomes_file": outcomes[0], "outcomes_sha256": outcomes[1]}
+            ledger = {"ledger_file": ledger_file, "ledger_sha256": ledger_sha256}
             return move(
                 connection,
                 chunk,
                 now,
                 "chunk_rolled_back",
-                chunk_values={
-                    "ledger_file": ledger_file,
-                    "ledger_sha256": ledger_sha256,
-                    "generation": chunk.generation + 1,
-                },
+                chunk_values={**ledger, "generation": chunk.generation + 1},
                 audit_values=audit,
-                payload={"rollback": rollback_no, "ledger_file": ledger_file, "ledger_sha256": ledger_sha256, **counts},
+                payload={"rollback": rollback_no, **ledger, **files, **counts},
             )
 
     def roll_back_chunk(self, audit_id: int) -> Chunk:

@@ -26,6 +26,7 @@ _TEXT_BYTES = 4000
 _MOVES = ("chunk", "retr", "rollback", "purge", "failed_re")  # how actions that change a batch's data begin
 _WORDS = ("report_note",)  # and those that change what is said of them
 _VALIDATED = "validated"
+_SEALING = ("chunk", "job_collected", "failed_corrected", "corrections_")  # and those that name files with their seals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,17 +218,19 @@ class SignOffs(Journal):
             found += _reports(row)
         return found
 
-    def ledger_seals(self, batch_id: str) -> dict[str, frozenset[str]]:
-        """The seals that a batch's ledger files ever had, by file, as the journal tells; the chunks know the last."""
-        journal = tables.journal.c
-        query = sa.select(journal.payload).where(journal.batch_id == batch_id, journal.action.like("chunk%"))
-        found: dict[str, frozenset[str]] = {}
-        with self.read() as connection:
-            for (text,) in connection.execute(query):
-                payload = json.loads(text)
-                file, seal = payload.get("ledger_file"), payload.get("ledger_sha256")
-                if file is not None and seal is not None:
-                    found[file] = found.get(file, frozenset()) | {seal}
+    def journalled_seals(self, batch_id: str, kind: str) -> dict[str, tuple[str, ...]]:
+        """The seals that a batch's files of one kind ever had, by file and oldest first, as the journal tells.
+
+        Args:
+            kind: `ledger` (of which the chunks know the last), `outcomes` (of rollbacks), `results` (of jobs) or
+                `corrections`; one that was taken away has the empty seal.
+        """
+        found: dict[str, tuple[str, ...]] = {}
+        for _, text in self._since(batch_id, 0, _SEALING):
+            payload = json.loads(text)
+            file = payload.get(f"{kind}_file")
+            if file is not None:
+                found[file] = (*found.get(file, ()), payload.get(f"{kind}_sha256") or "")
         return found
 
     def moves_since(self, batch_id: str, seq: int) -> list[str]:

@@ -46,7 +46,7 @@ from forcelift.jobs.slices import SLICE_ROWS
 from forcelift.jobs.stray import judge_strays
 from forcelift.jobs.world import JobWorld
 from forcelift.protocols.org import IngestJob, JobRequest, JobState
-from forcelift.storage import Storage
+from forcelift.storage import Sealed, Storage
 
 INTENT_AGE_MAX = timedelta(seconds=60)
 """An intent older than this is written anew before its job is created, or its stray could not be told by its time."""
@@ -209,7 +209,8 @@ class JobHandlers:
         sealed, result = self._seal(name, lines, partial(tally, job_error=error, passes=passes))
         world.audit.job_collected(
             job.job_no,
-            results_file=sealed,
+            results_file=sealed.name,
+            results_sha256=sealed.sha256,
             answered=result.sent - result.open,
             org_state=seen.state.value if seen is not None else None,
             error_message=error,
@@ -274,7 +275,7 @@ class JobHandlers:
 
     def _seal(
         self, name: str, slices: Iterator[pl.DataFrame], count: Callable[[pl.DataFrame], Tally]
-    ) -> tuple[str, Tally]:
+    ) -> tuple[Sealed, Tally]:
         """Seal answers that come in slices, and count them. There is always a slice, if only one without rows."""
         counted: list[Tally] = []
         with self._world.storage.write(name) as file:
@@ -287,7 +288,7 @@ class JobHandlers:
                         counted.append(count(lines))
                         writer.write_table(lines.to_arrow(compat_level=pl.CompatLevel.oldest()))
                     del lines  # or it would be held while others have the turn
-            return str(file.commit().name), reduce(add, counted)
+            return file.commit(), reduce(add, counted)
 
 
 def _pieces(storage: Storage, name: str) -> Iterator[bytes]:

@@ -53,6 +53,11 @@ def retries_folder(batch_id: str) -> str:
     return f"retry/{segment(batch_id)}"
 
 
+def corrections_folder(batch_id: str) -> str:
+    """Where the corrected values of a batch's refused rows lie in storage."""
+    return f"corrections/{segment(batch_id)}"
+
+
 def retry_names(folder: str, chunk: Chunk) -> StagedNames:
     """The files of one chunk in a retry; what a load has, under another folder."""
     return StagedNames(folder=f"{folder}/{segment(chunk.table_name)}/c{chunk.chunk_no:06d}")

@@ -52,7 +52,8 @@ def verify_chunk(settling: Settling, chunk: Chunk, sealed: RollbackChunk) -> Cou
     state = settling.states.read(chunk, names.state, acted["id"], columns)
     before = settling.origins.before(chunk) if sealed.restores else None
     outcomes = _outcomes(table, decisions, state, before, _refusals(settling, chunk.audit_id))
-    write_frame(storage, names.outcomes, decisions.select("id", "action").join(outcomes, on="id", how="left"))
+    became = decisions.select("id", "action").join(outcomes, on="id", how="left")
+    sealed_outcomes = write_frame(storage, names.outcomes, became)
     assert chunk.ledger_file is not None
     ledger = _ledger(world.ledger.scan([chunk.ledger_file]).collect(), outcomes)
     written = world.ledger.write(
@@ -69,6 +70,7 @@ def verify_chunk(settling: Settling, chunk: Chunk, sealed: RollbackChunk) -> Cou
             "kept": sum(rows for name, rows in counts.items() if name.startswith("kept:")),
             "left": int(ledger["outcome"].is_in(["created", "updated"]).sum()),
         },
+        outcomes=sealed_outcomes,
     )
     return counts
 
