@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 EXPORTED: Final = "audit_exported"
 MANIFEST: Final = "manifest.json"
-_FETCH: Final = 20_000
+_FETCH: Final = 5_000  # of rows that may each hold a whole source row as JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +132,13 @@ def _write(connection: sa.Connection, table: sa.Table, out: Path, form: str) -> 
             _write_none(file, pl.DataFrame(schema=schema), form)
     except OSError as error:
         raise StorageError(f"`{file}` cannot be written: {error.strerror}", state="the export is not whole") from error
+    except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
+        # An auditor is not to get an empty cell where somebody has put a text into a number.
+        raise StorageError(
+            f"table `{table.name}` holds a value that is none of its column's kind",
+            state="the export is not whole",
+            hint="`forcelift audit verify` tells which row was changed past the program",
+        ) from error
     finally:
         if writer is not None:
             writer.close()
@@ -170,7 +177,7 @@ def _frame(rows: Any, schema: pl.Schema) -> pl.DataFrame:
     columns = zip(*rows, strict=True)
     return pl.DataFrame(
         [
-            pl.Series(name, values, dtype=kind, strict=False)
+            pl.Series(name, values, dtype=kind, strict=True)
             for (name, kind), values in zip(schema.items(), columns, strict=True)
         ]
     )

@@ -168,11 +168,11 @@ def test_no_byte_of_a_value_or_key_is_left(marked: Migration) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("marked", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("place", ["purge_chunk", "purge_examples", "erase_freed", "end_purge"])
 def test_a_purge_that_died_anywhere_takes_all_in_its_second_try(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, place: str
+    marked: Migration, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    marked: Migration = request.getfixturevalue("marked")
     live(marked)
     real = getattr(AuditStore, place)
 
