@@ -35,7 +35,7 @@ PURGED_ID: Final = "(purged)"
 """What stands in a purged ledger in place of a record's Id: that there was one still counts."""
 
 _SUFFIX: Final = ".purged.parquet"
-_AGE: Final = re.compile(r"(\d{1,5})d")
+_AGE: Final = re.compile(r"([0-9]{1,5})d")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +114,9 @@ def purge_batches(
         else:
             assert asked.older_than is not None
             until = clock.now() - asked.older_than
-            batches = [one for one in batches if one.ended_at is not None and one.ended_at <= until]
-        items = [_look(state, batch) for batch in batches]
+            # One that was begun and never ended, as its process was killed, is told rather than passed over.
+            batches = [one for one in batches if (one.ended_at or one.started_at) <= until]
+        items = [_look(state, batch, is_named=asked.batch_id is not None) for batch in batches]
         if asked.batch_id is not None and items[0].why_not is not None and asked.execute:
             raise StateConflict(f"batch `{asked.batch_id}` {items[0].why_not}", state="nothing was purged")
         if not asked.execute:
@@ -187,7 +188,7 @@ def _is_begun(state: State, batch: Batch) -> bool:
     return any(one.ended_at is None for one in state.audit.purges(batch.batch_id))
 
 
-def _look(state: State, batch: Batch) -> PurgeItem:
+def _look(state: State, batch: Batch, *, is_named: bool) -> PurgeItem:
     audit, batch_id = state.audit, batch.batch_id
     chunks = audit.chunks(batch_id, with_superseded=True)
     return PurgeItem(
@@ -196,17 +197,17 @@ def _look(state: State, batch: Batch) -> PurgeItem:
         failed_records=sum(audit.failed_by_chunk(batch_id).values()),
         ledger_files=sum(1 for chunk in chunks if chunk.ledger_file is not None),
         other_files=sum(len(state.storage.list(folder)) for folder in _folders(batch_id)),
-        why_not=_why_not(state, batch),
+        why_not=_why_not(state, batch, is_named=is_named),
     )
 
 
-def _why_not(state: State, batch: Batch) -> str | None:
+def _why_not(state: State, batch: Batch, *, is_named: bool) -> str | None:
     if any(one.ended_at is not None for one in state.audit.purges(batch.batch_id)):
         return "was purged already"
     if runners := state.audit.runners(batch.batch_id):
         return f"is being worked on by {runners[0].owner}"
-    if batch.state is BatchState.RUNNING:
-        return "is not through: go on with it, or stop it"
+    if batch.state is BatchState.RUNNING and not is_named and not _is_begun(state, batch):
+        return f"was begun and never ended: go on with it, or give it up by `--batch {batch.batch_id}`"
     if state.audit.open_rollback(batch.batch_id) is not None:
         return "has a rollback that is not through"
     if state.audit.open_retry(batch.batch_id) is not None:
@@ -237,6 +238,9 @@ def _strip(state: State, batch: Batch, *, reason: str) -> tuple[Purge, dict[str,
     records = sum(audit.failed_by_chunk(batch_id).values())
     # From here on, what is missing is known as purged.
     purge = audit.begin_purge(batch_id, by=owner(), reason=reason)
+    if batch.state is BatchState.RUNNING:
+        # Its process is dead, as the lease was free; nobody can go on with it from here on.
+        audit.set_batch_state(batch_id, BatchState.STOPPED)
     files = 0
     for chunk in audit.chunks(batch_id, with_superseded=True):
         name, sha256 = _without_values(state, chunk)
