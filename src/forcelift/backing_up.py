@@ -13,6 +13,7 @@ from pathlib import Path
 
 from forcelift.assembly import open_backups
 from forcelift.audit.backups import BackupRow
+from forcelift.audit.text import short_table_name
 from forcelift.before.backup import (
     BackupPlanned,
     DropDecision,
@@ -21,6 +22,7 @@ from forcelift.before.backup import (
     decide_drops,
     plan_backup,
 )
+from forcelift.before.checklist import BACKUP, filter_digest
 from forcelift.consents import need_consent
 from forcelift.errors import ForceliftError, StateConflict, UsageError
 from forcelift.plan import LoadedPlan, TablePlan, load_plan, masked_url
@@ -121,6 +123,22 @@ def back_up(
             told(f"copying {planned.table} to {planned.name}")
             copied = backups.copy(planned.table, name=planned.name, where=planned.where, as_of=settings.flashback)
             try:
+                # Before the log's row: without that, a copy counts for nothing.
+                state.audit.add_evidence(
+                    project=loaded.plan.project,
+                    kind=BACKUP,
+                    name=short_table_name(planned.table),
+                    plan_sha256=loaded.sha256,
+                    org_id=None,
+                    passed=True,
+                    document={
+                        "table": planned.table,
+                        "backup": planned.name,
+                        "filter": filter_digest(planned.where),
+                        "rows": copied.rows,
+                    },
+                    by=owner(),
+                )
                 state.audit.add_backup(
                     table=planned.table,
                     backup_table=planned.name,

@@ -13,12 +13,22 @@ from forcelift.after.checklist import NAMES as AFTER_NAMES
 from forcelift.audit.evidence import Evidence
 from forcelift.audit.records import BatchMode
 from forcelift.backing_up import source_name
-from forcelift.before.checklist import NAMES, TICKED, Item, Known, before_items, not_in_order
+from forcelift.before.checklist import (
+    NAMES,
+    TICKED,
+    DryRows,
+    Item,
+    Known,
+    before_items,
+    filter_digest,
+    not_in_order,
+)
 from forcelift.checking import KIND as CHECK
 from forcelift.during.checklist import NAMES as DURING_NAMES
 from forcelift.during.checklist import TICKED as DURING_TICKED
 from forcelift.errors import StateConflict, UsageError
 from forcelift.plan import LoadedPlan, load_plan
+from forcelift.plan.thresholds import threshold_values
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.recorded import owner
 from forcelift.signed import BEFORE, SignOff, signoffs_of_project
@@ -137,10 +147,26 @@ def _known(loaded: LoadedPlan, state: State, *, clock: Clock, org_id: str | None
         put_back_at=audit.last_put_back(org_id, [one.object for one in loaded.plan.tables]) if org_id else None,
         chosen={batch_id: tables for batch_id, tables in chosen.items() if tables},
         samples=audit.sample_percents(dry_runs),
+        dry_rows={batch_id: _dry_rows(state, batch_id) for batch_id in dry_runs},
+        rejected_percent_max=threshold_values(loaded.plan.thresholds)["fail_rate_critical"],
+        filters={one.table: digest for one in loaded.plan.tables if (digest := filter_digest(one.where)) is not None},
         roles=loaded.plan.roles.sign_off,
         signed={one.role: _sign_off_words(one) for one in signed if not one.is_stale},
         stale=[_sign_off_words(one) for one in signed if one.is_stale],
     )
+
+
+def _dry_rows(state: State, batch_id: str) -> dict[str, DryRows]:
+    """Of each table of a dry run the rows that its rules decided, duplicates apart."""
+    counted: dict[str, DryRows] = {}
+    for chunk in state.audit.chunks(batch_id):
+        if (staged := chunk.staged) is not None:
+            before = counted.get(chunk.table_name, DryRows(decided=0, rejected=0))
+            counted[chunk.table_name] = DryRows(
+                decided=before.decided + staged.transformed + staged.rejected,
+                rejected=before.rejected + staged.rejected,
+            )
+    return counted
 
 
 def _sign_off_words(one: SignOff) -> str:

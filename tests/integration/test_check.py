@@ -348,6 +348,57 @@ def test_a_dry_run_of_one_table_is_no_dry_run_of_the_plan(production: PreparedOr
     assert (state, "a sample of 50 %" in evidence) == ("done", True)
 
 
+class Days:
+    """A clock so many days ahead."""
+
+    def __init__(self, ahead: float) -> None:
+        self._ahead = timedelta(days=ahead)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self._ahead
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        raise AssertionError("nothing waits here")
+
+
+def _item(made: PreparedOrg, name: str, *, days: float = 0) -> tuple[str, str]:
+    (item,) = [one for one in before_checklist(made.plan, clock=Days(days)).items if one.name == name]
+    return item.state.value, item.evidence
+
+
+def test_a_backup_counts_for_a_week_and_for_its_filter(production: PreparedOrg) -> None:
+    _change(production, "    key: sale_id", "    key: sale_id\n    where: sale_id < 20")
+    assert production.run("backup").returncode == 0
+    state, evidence = _item(production, "backup")
+    assert (state, "(19 rows)" in evidence or "(20 rows)" in evidence) == ("done", True), evidence
+    assert _item(production, "backup", days=6.9)[0] == "done"
+    state, evidence = _item(production, "backup", days=7.1)
+    assert (state, "counts for 7 days" in evidence) == ("stale", True)
+    _change(production, "where: sale_id < 20", "where: sale_id < 30")
+    state, evidence = _item(production, "backup")
+    assert (state, "another `where`" in evidence) == ("stale", True)
+    assert production.run("backup", "--name", "sales_whole", "--all-rows").returncode == 0
+    assert _item(production, "backup")[0] == "done"
+    _change(production, "where: sale_id < 30", "where: sale_id < 40")
+    assert _item(production, "backup")[0] == "done", "all rows hold those of any filter"
+
+
+def test_a_dry_run_that_rejects_much_is_no_success(production: PreparedOrg) -> None:
+    with duckdb.connect(str(production.folder / "source.duckdb")) as connection:
+        connection.execute("INSERT INTO sales SELECT * REPLACE (NULL AS sale_id) FROM sales LIMIT 2")
+    assert production.run("run", "--dry-run").returncode == 1
+    state, evidence = _item(production, "dry_run")
+    assert f"2 of {ROWS + 2} rows rejected" in evidence
+    assert state == ("open" if 200 > 5 * (ROWS + 2) else "done")
+    _change(production, "chunks:", "thresholds: {fail_rate_warning: 0, fail_rate_critical: 0.1}\nchunks:")
+    assert production.run("run", "--dry-run").returncode == 1
+    state, evidence = _item(production, "dry_run")
+    assert (state, "more than 0.1 % (`fail_rate_critical`) of sales 2 of" in evidence) == ("open", True)
+
+
 def test_a_failed_check_is_waived_by_name_only(production: PreparedOrg) -> None:
     assert production.run("check").returncode == 0
     for name in ("data_profiling", "backup", "automations_off", "dry_run", "sign_off"):

@@ -66,7 +66,11 @@ def field_security(tables: Tables, describes: Describes, setup: Setup) -> CheckR
                 if "." not in name and setup.field(describe.name, name) is not None:
                     hidden.append(f"{describe.name}.{name}: there, but this user may not see it")
             elif not (field.createable or name.lower() == "id") or (
-                table.operation == "upsert" and not field.updateable and name not in AUDIT_FIELDS
+                table.operation == "upsert"
+                and not field.updateable
+                # The parent of a master-detail is set when a record is made, and often fixed from then on.
+                and not field.cascade_delete
+                and name not in AUDIT_FIELDS
             ):
                 read_only.append(f"{describe.name}.{name}: may not be written")
     if hidden or read_only:

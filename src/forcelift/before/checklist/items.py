@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Final
 
 from forcelift.audit import OrgState
 from forcelift.audit.backups import BackupRow
 from forcelift.audit.evidence import Evidence
 from forcelift.audit.records import Batch, BatchMode, BatchState
+from forcelift.audit.text import short_table_name
 from forcelift.checkitems import Item as Item
 from forcelift.checkitems import ItemState as ItemState
 
 CHECK_FRESH: Final = timedelta(hours=24)
 """How long a preflight counts: limits and automations of an org change from day to day."""
+
+BACKUP_FRESH: Final = timedelta(days=7)
+"""How long a copy counts: what changes in the source afterwards is in no older one."""
+
+BACKUP: Final = "backup"
+"""The kind of evidence that a copy of a table is: which rows it took."""
 
 TITLES: Final[Mapping[str, str]] = {
     "data_profiling": "Data profiling complete",
@@ -44,6 +52,19 @@ PREPARE: Final = "prepare"
 _OF_AUTOMATIONS = ("automations", "duplicate_rules")
 
 
+def filter_digest(where: str | None) -> str | None:
+    """Stands for a plan's filter, which may hold values, where it is only compared; None for all rows."""
+    return None if where is None else sha256(where.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DryRows:
+    """What a dry run made of a table: rows that the rules decided, duplicates apart, and those that they rejected."""
+
+    decided: int
+    rejected: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """What is recorded of a plan.
@@ -60,6 +81,9 @@ class Known:
         prepares: Whether the run that asks switches automations off by itself.
         chosen: Tables of the dry runs that were not of all tables, by batch.
         samples: Percent of the dry runs that were samples, by batch.
+        dry_rows: What dry runs of this plan made of each table, by batch.
+        rejected_percent_max: Above it a table's dry run is no success: the plan's `fail_rate_critical`.
+        filters: Digests of the filters of those tables that have one; see `filter_digest`.
         roles: Those of the plan that sign.
         signed: Sign-offs before the migration that stand, in words by role.
         stale: Those that are out of date, in words.
@@ -78,6 +102,9 @@ class Known:
     put_back_at: datetime | None = None
     chosen: Mapping[str, Sequence[str]] = field(default_factory=dict)
     samples: Mapping[str, str] = field(default_factory=dict)
+    dry_rows: Mapping[str, Mapping[str, DryRows]] = field(default_factory=dict)
+    rejected_percent_max: float = 5.0
+    filters: Mapping[str, str] = field(default_factory=dict)
     roles: Sequence[str] = ()
     signed: Mapping[str, str] = field(default_factory=dict)
     stale: Sequence[str] = ()
@@ -149,11 +176,42 @@ def _audited(known: Known) -> tuple[ItemState, str]:
 
 
 def _backed_up(known: Known) -> tuple[ItemState, str]:
-    there = {one.table_name: one for one in known.backups if one.dropped_date is None}
-    missing = [table for table in known.tables if table not in there]
+    there: dict[str, list[BackupRow]] = {}
+    for one in known.backups:
+        if one.dropped_date is None:
+            there.setdefault(one.table_name, []).append(one)
+    missing = [table for table in known.tables if short_table_name(table) not in there]
     if missing:
-        return ItemState.OPEN, f"no backup of {', '.join(missing[:5])}{' and more' if len(missing) > 5 else ''}"
-    return ItemState.DONE, ", ".join(sorted(there[table].backup_table for table in known.tables))
+        return ItemState.OPEN, f"no backup of {_first(missing)}"
+    words, stale = [], []
+    for table in sorted(known.tables):
+        # Any copy that holds what a load would take is one, even if another was made since.
+        looks = [(_why_stale(known, table, one), one) for one in reversed(there[short_table_name(table)])]
+        why, copy = next((look for look in looks if look[0] is None), looks[0])
+        if why is not None:
+            stale.append(f"{copy.backup_table}: {why}")
+        rows = "an unknown number of" if copy.row_count is None else f"{copy.row_count:,}"
+        words.append(f"{copy.backup_table} ({rows} rows)")
+    if stale:
+        return ItemState.STALE, "; ".join(stale[:5]) + ("; and more" if stale[5:] else "")
+    return ItemState.DONE, ", ".join(words)
+
+
+def _why_stale(known: Known, table: str, copy: BackupRow) -> str | None:
+    """Why a copy does not hold what a load would take today; None if it does, as far as its age and filter tell."""
+    if copy.created_date is None:
+        return "nobody knows when it was made"
+    if known.now - copy.created_date > BACKUP_FRESH:
+        return f"it is of {copy.created_date:%Y-%m-%d %H:%M} UTC, and counts for {BACKUP_FRESH.days} days"
+    made = [one for one in known.evidence if one.kind == BACKUP and one.document["backup"] == copy.backup_table]
+    taken = made[-1].document["filter"] if made else None
+    if taken is not None and taken != known.filters.get(table):
+        return "it was made with another `where` than the plan has now"
+    return None
+
+
+def _first(tables: Sequence[str]) -> str:
+    return f"{', '.join(tables[:5])}{' and more' if tables[5:] else ''}"
 
 
 def _switched_off(known: Known) -> tuple[ItemState, str]:
@@ -204,12 +262,23 @@ def _rehearsed(known: Known) -> tuple[ItemState, str]:
     same = [one for one in runs if one.plan_sha256 == known.plan_sha256]
     if not same:
         return ItemState.STALE, f"{words}; the plan has changed since"
-    seen = {table for one in same for table in known.chosen.get(one.batch_id, known.tables)}
-    if missing := [table for table in known.tables if table not in seen]:
-        return ItemState.OPEN, f"{words}; no dry run of {', '.join(missing[:5])}{' and more' if missing[5:] else ''}"
+    # Of each table the newest dry run counts: a later one tells what was mended in the source, or broken.
+    newest = {table: run for run in same for table in known.chosen.get(run.batch_id, known.tables)}
+    if missing := [table for table in known.tables if table not in newest]:
+        return ItemState.OPEN, f"{words}; no dry run of {_first(missing)}"
     words = f"batch {same[-1].batch_id} of {same[-1].started_at:%Y-%m-%d %H:%M} UTC"
-    percent = known.samples.get(same[-1].batch_id)
-    return ItemState.DONE, words if percent is None else f"{words}, a sample of {percent} %"
+    if (percent := known.samples.get(same[-1].batch_id)) is not None:
+        words += f", a sample of {percent} %"
+    nothing = DryRows(decided=0, rejected=0)
+    rows = {table: known.dry_rows.get(newest[table].batch_id, {}).get(table, nothing) for table in known.tables}
+    rejected, decided = sum(one.rejected for one in rows.values()), sum(one.decided for one in rows.values())
+    words += f": {rejected:,} of {decided:,} rows rejected"
+    most = known.rejected_percent_max
+    bad = [table for table, one in rows.items() if one.rejected * 100 > most * one.decided]
+    if bad:
+        shares = [f"{table} {rows[table].rejected:,} of {rows[table].decided:,}" for table in bad[:5]]
+        return ItemState.OPEN, f"{words}; more than {most:g} % (`fail_rate_critical`) of {', '.join(shares)}"
+    return ItemState.DONE, words
 
 
 def _signed(known: Known) -> tuple[ItemState, str]:
