@@ -14,24 +14,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from forcelift.assembly import foreign_keys, open_org, open_source
+from forcelift.assembly import compile_plan, foreign_keys, open_org, open_source
 from forcelift.before.init import DraftColumn, DraftTable, Match, draft_text, match_columns, match_tables, rank_objects
-from forcelift.before.init.draft import quoted
-from forcelift.before.init.match import SURE, THINKABLE, fits_lookup
+from forcelift.before.init.lookups import with_lookups, without_parents_left_out
+from forcelift.before.init.match import SURE
 from forcelift.before.init.names import likeness
-from forcelift.errors import ForceliftError, StateConflict, StorageError, UsageError
+from forcelift.before.init.trial import doubted_by_compiler, doubted_by_rows, with_notes
+from forcelift.errors import ForceliftError, PlanError, StateConflict, StorageError, UsageError
 from forcelift.plan import LoadedPlan, load_order, load_plan
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.protocols.org import ObjectDescribe, Org
-from forcelift.protocols.source import ForeignKey, Source, SourceTable
+from forcelift.protocols.source import Source, SourceTable
 from forcelift.rules import frame_of
 
 SAMPLE_ROWS: Final = 1_000
 _NAMED_AS_ID: Final = 0.9
-_BY_NAME: Final = 0.7  # a lookup that names alone suggest: worth a line, never in force
 
 Told = Callable[[str], None]
 
@@ -97,7 +98,7 @@ def draft_plan(
         candidates = {name: [describes.of(one) for one in rank_objects(name, objects, tables=names)] for name in names}
         matched = match_tables(described, candidates)
         drafts = [_draft(described[name], matched[name], describes, source) for name in names]
-        drafts = _with_lookups(drafts, keys, describes)
+        drafts = _tried(settings, with_lookups(drafts, keys, describes.of), describes, source, org)
     order, cycles = _order(settings, drafts)
     text = _text(settings, drafts, order, cycles)
     _write(settings.out, text)
@@ -189,7 +190,7 @@ def _draft(table: SourceTable, found: Match | None, describes: _Describes, sourc
         sample = frame_of(source.sample(table.name, columns=readable, where=None, rows=SAMPLE_ROWS)).to_arrow()
     if not key_match.is_sure:
         key, key_match = _key_by_field(table, describe, sample) or (key, key_match)
-    external_id = _external_id(key, describe)
+    external_id = _external_id(key, describe, [column.name for column in table.columns])
     matches = match_columns(table, describe, sample)
     drafted: list[DraftColumn] = []
     for column in table.columns:
@@ -245,7 +246,21 @@ def _key_by_field(
     return None
 
 
-def _external_id(key: Sequence[str], describe: ObjectDescribe) -> Match | None:
+def _external_id(key: Sequence[str], describe: ObjectDescribe, columns: Sequence[str]) -> Match | None:
+    """The field that takes the key; doubtful if a column outside the key is named as it."""
+    found = _likest_id(key, describe)
+    if found is None:
+        return None
+    label = describe.fields[found.name].label
+    own = max(likeness(" ".join(key), found.name), likeness(" ".join(key), label))
+    for column in columns:
+        named = max(likeness(column, found.name), likeness(column, label))
+        if column not in key and named >= _NAMED_AS_ID and named > own:
+            return found.doubted(f"`{column}` is named as it, and is not the key")
+    return found
+
+
+def _likest_id(key: Sequence[str], describe: ObjectDescribe) -> Match | None:
     fields = [field for field in describe.fields.values() if field.external_id and field.createable]
     if not fields or (not key and len(fields) > 1):
         return None
@@ -260,82 +275,62 @@ def _external_id(key: Sequence[str], describe: ObjectDescribe) -> Match | None:
     return Match(name=best.name, confidence=round(named, 2), reason=f"of {len(fields)} external IDs, {named:.0%} alike")
 
 
-def _with_lookups(drafts: Sequence[DraftTable], keys: Sequence[ForeignKey], describes: _Describes) -> list[DraftTable]:
-    """Lookups from foreign keys; what names alone suggest is added as doubtful."""
-    by_name = {draft.table: draft for draft in drafts}
-    result = []
-    for draft in drafts:
-        if draft.object is None:
-            result.append(draft)
+def _tried(
+    settings: DraftSettings, drafts: Sequence[DraftTable], describes: _Describes, source: Source, org: Org
+) -> list[DraftTable]:
+    """The drafts whose lines in force are a plan that a run would take: what keeps it from that is in force no more.
+
+    Tables that are left out are tried too, as if they were in force: who takes their marks off is to get a plan.
+    """
+    frames: dict[str, pl.DataFrame] = {}
+    noted = [draft if draft.object is None else with_notes(draft, describes.of(draft.object.name)) for draft in drafts]
+    tried = _in_force_as_run(settings, [_assumed(draft) for draft in noted], source, org, frames)
+    real = [
+        replace(one, object=draft.object, key_match=draft.key_match, external_id=draft.external_id)
+        for one, draft in zip(tried, noted, strict=True)
+    ]
+    return _in_force_as_run(settings, real, source, org, frames)
+
+
+def _assumed(draft: DraftTable) -> DraftTable:
+    """The draft as if a person had said yes to its object, key and external ID."""
+    if draft.object is None or draft.external_id is None or not draft.key:
+        return draft
+    yes = [replace(match, confidence=1.0) for match in (draft.object, draft.key_match, draft.external_id)]
+    return replace(draft, object=yes[0], key_match=yes[1], external_id=yes[2])
+
+
+def _in_force_as_run(
+    settings: DraftSettings, drafts: Sequence[DraftTable], source: Source, org: Org, frames: dict[str, pl.DataFrame]
+) -> list[DraftTable]:
+    """Each turn takes a line or a table out of force, so there is a last one. `frames` keeps samples of tables."""
+    found = list(drafts)
+    while True:
+        found = without_parents_left_out(found)
+        in_force = [draft.table for draft in found if not draft.doubts]
+        if not in_force:
+            return found
+        try:
+            with _beside(settings.out, _text(settings, found, [], [])) as file:
+                compiled = compile_plan(load_plan(file), source=source, org=org)
+        except PlanError as error:
+            doubted = doubted_by_compiler(found, error.problems)
+            if doubted == found:
+                raise
+            found = doubted
             continue
-        describe = describes.of(draft.object.name)
-        columns = [_lookup(draft, one, keys, by_name, describe) or one for one in draft.columns]
-        told = zip(columns, draft.columns, strict=True)
-        result.append(replace(draft, columns=tuple(replace(one, comment=before.comment) for one, before in told)))
-    return result
+        rules = {name: work.rules for name, work in compiled.works.items()}
+        for name, one in rules.items():
+            if name not in frames or not set(one.source_columns) <= set(frames[name].columns):
+                frames[name] = frame_of(source.sample(name, columns=one.source_columns, where=None, rows=SAMPLE_ROWS))
+        doubted = doubted_by_rows(found, rules, frames)
+        if [draft.doubts for draft in doubted] == [draft.doubts for draft in found] and _sure(doubted) == _sure(found):
+            return doubted
+        found = doubted
 
 
-def _lookup(
-    draft: DraftTable,
-    one: DraftColumn,
-    keys: Sequence[ForeignKey],
-    by_name: Mapping[str, DraftTable],
-    describe: ObjectDescribe,
-) -> DraftColumn | None:
-    key = next((key for key in keys if key.table == draft.table and key.columns == (one.column,)), None)
-    if key is None:
-        return _lookup_by_name(one, by_name, describe)
-    parent = by_name.get(key.parent)
-    if parent is None or parent.object is None or parent.external_id is None:
-        reason = f"a foreign key to {key.parent}, for which there is no object"
-        return DraftColumn(column=one.column, target=None, match=Match(name="", confidence=0.0, reason=reason))
-    fields = [field for field in describe.fields.values() if fits_lookup(field, parent.object.name)]
-    if not fields:
-        reason = f"a foreign key to {key.parent}, and {describe.name} has no lookup to {parent.object.name}"
-        return DraftColumn(column=one.column, target=None, match=Match(name="", confidence=0.0, reason=reason))
-    scored = sorted(((likeness(one.column, field.name), field.name) for field in fields), reverse=True)
-    best = describe.fields[scored[0][1]]
-    confidence = 0.95 if len(fields) == 1 else round(scored[0][0], 2)
-    if tuple(key.parent_columns) != parent.key:
-        confidence = min(confidence, 0.6)
-    if parent.doubts:
-        confidence = min(confidence, SURE - 0.01)
-    many = "" if len(fields) == 1 else f", one of {len(fields)} lookups to it"
-    reason = f"a foreign key to {key.parent}{many}"
-    if parent.doubts:
-        reason += ", which is left out"
-    kind = f"{parent.object.name}:" if len(best.reference_to) > 1 else ""
-    path = f"{kind}{best.relationship_name}.{parent.external_id.name}"
-    return DraftColumn(
-        column=one.column,
-        target=_lookup_target(path, key.parent),
-        match=Match(name=path, confidence=confidence, reason=reason),
-    )
-
-
-def _lookup_by_name(
-    one: DraftColumn, by_name: Mapping[str, DraftTable], describe: ObjectDescribe
-) -> DraftColumn | None:
-    """A lookup that a column may mean where no foreign key says so; only where nothing else is matched for sure."""
-    if one.target is not None and one.match.is_sure:
-        return None
-    for parent in by_name.values():
-        if parent.object is None or parent.external_id is None or not parent.key:
-            continue
-        fields = [field for field in describe.fields.values() if fits_lookup(field, parent.object.name)]
-        if fields and likeness(one.column, parent.key[0]) >= THINKABLE + 0.4:
-            path = f"{fields[0].relationship_name}.{parent.external_id.name}"
-            reason = f"named as the key of {parent.table}; no foreign key says so"
-            return DraftColumn(
-                column=one.column,
-                target=_lookup_target(path, parent.table),
-                match=Match(name=path, confidence=_BY_NAME, reason=reason),
-            )
-    return None
-
-
-def _lookup_target(path: str, parent: str) -> str:
-    return f"{{field: {quoted(path)}, parent: {quoted(parent)}}}"
+def _sure(drafts: Sequence[DraftTable]) -> set[tuple[str, str]]:
+    return {(draft.table, one.column) for draft in drafts for one in draft.columns if one.match.is_sure}
 
 
 def _order(

@@ -25,6 +25,9 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
 @click.option("--source", "source_url", required=True, metavar="URL", help="Where rows are read from, as `source.url`")
 @click.option("--source-user", metavar="NAME", help="As `source.user`; `${ENV}` and `file:PATH` are read")
 @click.option("--source-password", metavar="REF", help="As `source.password`: `${ENV}` or `file:PATH`")
+@click.option(
+    "--source-timezone", metavar="ZONE", help="As `source.timezone`: of times that have no zone, such as Asia/Bangkok"
+)
 @click.option("--target", "target_url", required=True, metavar="URL", help="The org, as `target.url`")
 @click.option(
     "--auth",
@@ -48,6 +51,7 @@ def init(
     source_url: str,
     source_user: str | None,
     source_password: str | None,
+    source_timezone: str | None,
     target_url: str,
     auth: dict[str, str],
     twin_schema: str | None,
@@ -69,7 +73,12 @@ def init(
     from forcelift.cli.output import data, notes, print_json
     from forcelift.drafting import DraftSettings, draft_plan
 
-    source = {"url": source_url, "user": source_user, "password": source_password}
+    source = {
+        "url": source_url,
+        "user": source_user,
+        "password": source_password,
+        "timezone": source_timezone,
+    }
     target = {"url": target_url, "twin_schema": twin_schema, "auth": auth or None}
     settings = DraftSettings(
         project=project or out.resolve().parent.name or "Migration",

@@ -28,6 +28,7 @@ def _table(table: DraftTable) -> dict[str, Any]:
         "table": table.table,
         "in_force": not table.doubts,
         "doubts": table.doubts,
+        "notes": list(table.notes),
         "object": _match(table.object),
         "key": list(table.key),
         "key_reason": table.key_match.reason,
@@ -70,6 +71,8 @@ def show_draft(console: Console, report: DraftReport, next_command: str) -> None
     for table in report.tables:
         for doubt in table.doubts:
             console.print(f"{table.table} is not sure: {doubt}")
+        for note in table.notes:
+            console.print(f"{table.table}: {note}")
     if report.order:
         console.print("load order: " + "; ".join(", ".join(group) for group in report.order))
     for group in report.cycles:

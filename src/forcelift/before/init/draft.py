@@ -19,18 +19,22 @@ _COMMENT_MAX = 100
 class DraftColumn:
     """One column. `target` is what the plan says after the colon; None if nothing resembles it.
 
-    `comment` is what the source says of it, here as in tables.
+    `comment` is what the source says of it, here as in tables; `parent` is the table that a lookup points at.
     """
 
     column: str
     target: str | None
     match: Match
     comment: str | None = None
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DraftTable:
-    """One table. It is in force if object, key and external ID are sure and a field besides is."""
+    """One table. It is in force if object, key and external ID are sure and a field besides is.
+
+    `problems` keep it from being loaded as it stands; `notes` are what a person should know of it.
+    """
 
     table: str
     object: Match | None
@@ -39,6 +43,8 @@ class DraftTable:
     external_id: Match | None
     columns: tuple[DraftColumn, ...]
     comment: str | None = None
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def doubts(self) -> list[str]:
@@ -56,7 +62,7 @@ class DraftTable:
             found.append(f"its external ID: {self.external_id.confidence:.2f}, {self.external_id.reason}")
         if not any(one.target is not None and one.match.is_sure for one in self.columns):
             found.append("its columns: none but the key has a field for sure")
-        return found
+        return [*found, *self.problems]
 
 
 def draft_text(
@@ -76,9 +82,9 @@ def draft_text(
     lines = [
         "# Drafted by `forcelift init`. Each line in force was matched with 0.80 or more, 1 being certain; what is",
         "# doubtful is commented out with its reason. Read every line before a load: `forcelift check` comes next.",
-        *(f"# {line}" for line in order),
+        *(f"# {_plain(line)}" for line in order),
         "version: 1",
-        f"project: {json.dumps(project, ensure_ascii=False)}",
+        f"project: {_json(project)}",
         f"source: {_flow(source)}",
         f"target: {_flow(target)}",
         "tables:",
@@ -92,10 +98,11 @@ def _table(table: DraftTable) -> Iterator[str]:
     doubts = table.doubts
     mark = "# " if doubts else ""
     if table.object is not None and not doubts:
-        yield f"  # {table.table} is {table.object.name}: {table.object.confidence:.2f}, {table.object.reason}"
+        yield f"  # {_plain(table.table)} is {table.object.name}: {table.object.confidence:.2f}, {table.object.reason}"
     if doubts:
-        yield f"  # {table.table} is left out, as these are not sure:"
-        yield from (f"  #   {doubt}" for doubt in doubts)
+        yield f"  # {_plain(table.table)} is left out, as these are not sure:"
+        yield from (f"  #   {_plain(doubt)}" for doubt in doubts)
+    yield from (f"  # Note: {_plain(note)}" for note in table.notes)
     if table.comment:
         yield f"  # In the source: {_one_line(table.comment)}"
     name = table.object.name if table.object is not None else "?"
@@ -122,23 +129,34 @@ def _said(line: str, match: Match | None, *, is_match: bool = True, comment: str
         return line
     confidence = f"{match.confidence:.2f}: " if is_match else ""
     source = f"; in the source: {_one_line(comment)}" if comment else ""
-    return f"{line:<{_REASON_AT}} # {confidence}{match.reason}{source}"
+    return f"{line:<{_REASON_AT}} # {confidence}{_plain(match.reason)}{source}"
 
 
 def _one_line(comment: str) -> str:
     """People's words as a comment of YAML may hold them: no line ends, nothing that is not shown, and not a page."""
-    plain = "".join(one for one in " ".join(comment.split()) if one.isprintable())
+    plain = _plain(comment)
     return plain if len(plain) <= _COMMENT_MAX else f"{plain[: _COMMENT_MAX - 1]}…"
+
+
+def _plain(text: str) -> str:
+    """On one line, without what is not shown: names of tables may hold anything, and would end the comment."""
+    return "".join(one for one in " ".join(text.split()) if one.isprintable())
 
 
 def quoted(text: str) -> str:
     """A key of the plan: quoted unless YAML reads it as the text that it is."""
-    return text if _PLAIN.match(text) and text.lower() not in _YAML_WORDS else json.dumps(text, ensure_ascii=False)
+    return text if _PLAIN.match(text) and text.lower() not in _YAML_WORDS else _json(text)
+
+
+def _json(value: object) -> str:
+    """As YAML reads it too, which takes no unprinted characters even between quotes."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isprintable() else json.dumps(value)
 
 
 def _flow(section: Mapping[str, object]) -> str:
     parts = []
     for name, value in section.items():
-        shown = _flow(value) if isinstance(value, Mapping) else json.dumps(value, ensure_ascii=False)
+        shown = _flow(value) if isinstance(value, Mapping) else _json(value)
         parts.append(f"{name}: {shown}")
     return "{" + ", ".join(parts) + "}"

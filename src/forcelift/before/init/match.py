@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import pyarrow as pa
@@ -18,6 +18,10 @@ SURE: Final = 0.8
 
 THINKABLE: Final = 0.5
 """Below, it is no match."""
+
+_TABLE_GAP: Final = 0.1
+_COLUMN_GAP: Final = 0.05
+"""Two that are alike within so much are taken for equally alike: nobody knows which is meant."""
 
 CANDIDATES: Final = 6
 """Objects that are looked at for one table; each costs a describe."""
@@ -50,6 +54,10 @@ class Match:
     def is_sure(self) -> bool:
         return self.confidence >= SURE
 
+    def doubted(self, why: str) -> Match:
+        """The same, not sure any more, and why."""
+        return replace(self, confidence=min(self.confidence, SURE - 0.01), reason=f"{self.reason}; {why}")
+
 
 def rank_objects(table: str, objects: Iterable[str], *, tables: Sequence[str]) -> list[str]:
     """The objects whose names are most like the table's, best first: those that are worth a describe."""
@@ -61,7 +69,7 @@ def rank_objects(table: str, objects: Iterable[str], *, tables: Sequence[str]) -
 def match_tables(
     tables: Mapping[str, SourceTable], candidates: Mapping[str, Sequence[ObjectDescribe]]
 ) -> dict[str, Match | None]:
-    """An object for each table, no object twice: the surest matches first.
+    """An object for each table, in force no object twice.
 
     Args:
         tables: By name.
@@ -75,22 +83,55 @@ def match_tables(
                 continue
             named = max(_alike(name, describe.name, prefix), _alike(name, describe.label, prefix))
             columns = match_columns(table, describe, None)
-            found = [match for match in columns.values() if match is not None and match.confidence >= THINKABLE]
+            found = {match.name for match in columns.values() if match is not None and match.confidence >= THINKABLE}
             covered = len(found) / max(1, len(table.columns))
             score = named * (0.85 + 0.15 * covered)
             reason = f"name {named:.0%} alike, {len(found)} of {len(table.columns)} columns have a field"
             scored.append((score, name, describe.name, reason))
-    chosen: dict[str, Match | None] = dict.fromkeys(tables)
-    taken: set[str] = set()
-    for score, name, object_name, reason in sorted(scored, reverse=True):
-        if score >= THINKABLE and chosen[name] is None and object_name not in taken:
-            chosen[name] = Match(name=object_name, confidence=round(score, 2), reason=reason)
-            taken.add(object_name)
+    return _paired(list(tables), scored, gap=_TABLE_GAP)
+
+
+def _paired(
+    names: Sequence[str], scored: Sequence[tuple[float, str, str, str]], *, gap: float
+) -> dict[str, Match | None]:
+    """One of theirs for each of ours, none in force twice: the surest first, and none sure that another comes near.
+
+    Args:
+        scored: How much each of ours is like one of theirs: score, ours, theirs, the reason.
+    """
+    best = sorted((one for one in scored if one[0] >= THINKABLE), key=lambda one: (-one[0], one[1], one[2]))
+    chosen: dict[str, Match | None] = dict.fromkeys(names)
+    takers: dict[str, str] = {}
+    for score, ours, theirs, reason in best:
+        if chosen[ours] is None and theirs not in takers:
+            chosen[ours] = Match(name=theirs, confidence=round(score, 2), reason=reason)
+            takers[theirs] = ours
+    taken = {ours: score for score, ours, theirs, _ in best if takers.get(theirs) == ours}
+    doubts: dict[str, list[str]] = {}
+    for score, ours, theirs, reason in best:
+        taker = takers.get(theirs)
+        if taker == ours:
+            continue
+        if ours in taken:
+            # It has another of theirs; this one would have done as well, unless somebody else has that.
+            if taker is None and score > taken[ours] - gap:
+                doubts.setdefault(ours, []).append(f"`{theirs}` is as much like it")
+        elif taker is not None:
+            near = score > taken[taker] - gap
+            if near:
+                doubts.setdefault(taker, []).append(f"`{ours}` is as much like {theirs}")
+            if chosen[ours] is None:
+                found = Match(name=theirs, confidence=round(score, 2), reason=reason)
+                chosen[ours] = found.doubted(f"`{taker}` is {'as much' if near else 'more'} like it")
+    for ours, why in doubts.items():
+        found_match = chosen[ours]
+        if found_match is not None:
+            chosen[ours] = found_match.doubted(", ".join(why[:3]) + (" and more" if why[3:] else ""))
     return chosen
 
 
 def match_columns(table: SourceTable, describe: ObjectDescribe, sample: pa.Table | None) -> dict[str, Match | None]:
-    """A field for each column, no field twice: the surest matches first. Lookups and Ids are not matched so.
+    """A field for each column, in force no field twice. Lookups and Ids are not matched so.
 
     Args:
         sample: Rows, to see whether values fit; None goes by names and types alone.
@@ -102,13 +143,7 @@ def match_columns(table: SourceTable, describe: ObjectDescribe, sample: pa.Table
                 continue
             score, reason = _column_score(table.name, column, field, sample)
             scored.append((score, column.name, field.name, reason))
-    chosen: dict[str, Match | None] = {column.name: None for column in table.columns}
-    taken: set[str] = set()
-    for score, column_name, field_name, reason in sorted(scored, key=lambda one: (-one[0], one[1], one[2])):
-        if score >= THINKABLE and chosen[column_name] is None and field_name not in taken:
-            chosen[column_name] = Match(name=field_name, confidence=round(score, 2), reason=reason)
-            taken.add(field_name)
-    return chosen
+    return _paired([column.name for column in table.columns], scored, gap=_COLUMN_GAP)
 
 
 def _alike(table: str, object_name: str, prefix: Sequence[str]) -> float:

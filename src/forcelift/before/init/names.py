@@ -25,7 +25,6 @@ _SAME: Final = {
     "acct": "account",
     "tel": "phone",
     "telephone": "phone",
-    "mobile": "phone",
     "mail": "email",
     "cd": "code",
     "nm": "name",
@@ -64,14 +63,22 @@ def common_prefix(names: Sequence[str]) -> tuple[str, ...]:
 def likeness(left: str, right: str, *, prefix: Sequence[str] = ()) -> float:
     """From 0 to 1: 1 for the same words, less for words that differ or are left over."""
     one, other = _telling(left, prefix), _telling(right, prefix)
+    if not one or not other:
+        return 1.0 if left == right else 0.0  # marks only, such as `#` and `%`: no words that could be alike
     if one == other:
         return 1.0
+    if _bare(left) == _bare(right):
+        return 0.97  # `noext` and `NoExt__c`, whatever words that may be
     if "".join(one) == "".join(other):
         return 0.97
     shared = sum((Counter(one) & Counter(other)).values())
     overlap = 2 * shared / (len(one) + len(other)) if one and other else 0.0
     spelt = SequenceMatcher(None, " ".join(one), " ".join(other)).ratio()
     return min(0.95, 0.65 * overlap + 0.35 * spelt)
+
+
+def _bare(name: str) -> str:
+    return "".join(_PARTS.split(re.sub(r"__[a-zA-Z]$", "", name.rpartition(".")[2]))).lower()
 
 
 def _telling(name: str, prefix: Sequence[str]) -> tuple[str, ...]:
