@@ -175,8 +175,13 @@ def _sign_off_words(one: SignOff) -> str:
 
 
 def _last_org(loaded: LoadedPlan, state: State) -> str | None:
-    checks = [one for one in state.audit.evidence(loaded.plan.project, CHECK) if one.org_id is not None]
-    return checks[-1].org_id if checks else None
+    # A tick or a waiver is said of an org and has not looked at it.
+    looks = [
+        one
+        for one in state.audit.evidence(loaded.plan.project)
+        if one.org_id is not None and one.kind not in ("tick", "waiver")
+    ]
+    return looks[-1].org_id if looks else None
 
 
 def _failed_checks(plan_file: str | Path, clock: Clock | None) -> set[str]:
@@ -197,7 +202,7 @@ def _add(plan_file: str | Path, kind: str, name: str, *, by: str, note: str, clo
         org_id = _last_org(loaded, state)
         if org_id is None:
             raise UsageError(
-                "no preflight has told yet which org this plan loads, and what is said here is said of one org",
+                "nothing has told yet which org this plan loads, and what is said here is said of one org",
                 state="nothing was written",
                 hint="`forcelift check`, then the same command again",
             )

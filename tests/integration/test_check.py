@@ -399,6 +399,13 @@ def test_a_dry_run_that_rejects_much_is_no_success(production: PreparedOrg) -> N
     assert (state, "more than 0.1 % (`fail_rate_critical`) of sales 2 of" in evidence) == ("open", True)
 
 
+def test_a_profile_before_any_preflight_is_evidence(production: PreparedOrg) -> None:
+    assert _item(production, "data_profiling")[0] == "open"
+    assert production.run("profile").returncode in (0, 1)
+    state, evidence = _item(production, "data_profiling")
+    assert (state, evidence.startswith("profile 1 of ")) == ("done", True)
+
+
 def test_a_failed_check_is_waived_by_name_only(production: PreparedOrg) -> None:
     assert production.run("check").returncode == 0
     for name in ("data_profiling", "backup", "automations_off", "dry_run", "sign_off"):

@@ -190,8 +190,8 @@ def _backed_up(known: Known) -> tuple[ItemState, str]:
         why, copy = next((look for look in looks if look[0] is None), looks[0])
         if why is not None:
             stale.append(f"{copy.backup_table}: {why}")
-        rows = "an unknown number of" if copy.row_count is None else f"{copy.row_count:,}"
-        words.append(f"{copy.backup_table} ({rows} rows)")
+        rows = "rows uncounted" if copy.row_count is None else f"{copy.row_count:,} row{'s'[: copy.row_count != 1]}"
+        words.append(f"{copy.backup_table} ({rows})")
     if stale:
         return ItemState.STALE, "; ".join(stale[:5]) + ("; and more" if stale[5:] else "")
     return ItemState.DONE, ", ".join(words)
