@@ -132,6 +132,20 @@ def test_a_change_can_be_taken_as_it_is(sandbox: PreparedOrg) -> None:
     assert "WARNING" not in sandbox.run("status").stdout
 
 
+def test_what_somebody_deleted_meanwhile_is_told_and_can_be_forgotten(sandbox: PreparedOrg) -> None:
+    sandbox.document("prepare", "--execute")
+    sandbox.org.automations.remove(("validation_rules", "Sale__c.No_Big"))
+    back = sandbox.document("restore", "--execute", code=1)
+    gone = {("validation_rule", "Sale__c.No_Big")}
+    assert names(back, outcome="changed") == gone
+    assert names(back, outcome="restored") == SWITCHED - gone
+    assert "does not exist any more" in next(one["why"] for one in back["automations"] if one["why"])
+    over = sandbox.document("restore", "--execute", "--overwrite", "No_Big", code=1)
+    assert names(over, outcome="changed") == gone, "what is gone is not made anew"
+    sandbox.document("restore", "--execute", "--keep", "No_Big")
+    assert "WARNING" not in sandbox.run("status").stdout
+
+
 def test_what_somebody_put_back_himself_is_found_so(sandbox: PreparedOrg) -> None:
     before = sandbox.picture()
     sandbox.document("prepare", "--execute")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -118,7 +119,11 @@ def _migration(folder: Path, monkeypatch: pytest.MonkeyPatch, automations: dict[
             f" FROM range({SALES}) r(i)"
         )
     schema = schema_from_dict({**SCHEMA, "automations": automations})
-    with TwinOrg.open(schema=schema) as org, TwinServer(org) as server:
+    with (
+        (folder / "requests.log").open("w", encoding="utf-8") as log,
+        TwinOrg.open(schema=schema) as org,
+        TwinServer(org, log_file=log) as server,
+    ):
         migration = Migration(folder=folder, org=org, server=server)
         migration.plan.write_text(PLAN.format(url=server.url), encoding="utf-8")
         monkeypatch.setenv("CLI_TEST_TOKEN", server.access_token)
@@ -145,6 +150,12 @@ def _failed(folder: Path) -> set[tuple[str, str]]:
         return set(audit.execute(query).fetchall())
 
 
+def _requests(folder: Path) -> list[tuple[str, str]]:
+    """Method and path of every request that the org was sent, by its own log."""
+    lines = (folder / "requests.log").read_text(encoding="utf-8").splitlines()
+    return [(one["method"], one["path"]) for one in map(json.loads, lines)]
+
+
 def _foretold(file: Path) -> set[tuple[str, str]]:
     with file.open(encoding="utf-8-sig", newline="") as lines:
         return {(row["table"], row["key"]) for row in csv.DictReader(lines)}
@@ -160,7 +171,12 @@ def test_what_is_foretold_is_what_fails(
 ) -> None:
     with _migration(tmp_path, monkeypatch, automations) as migration:
         before = {name: soql_count(migration.server, name) for name in SCHEMA["objects"]}
+        asked_before = len(_requests(tmp_path))
         document = migration.document("rehearse", "--export-keys", "keys.csv", code=1)
+        sent = _requests(tmp_path)[asked_before:]
+        assert sent
+        writes = [path for method, path in sent if method != "GET" and "/jobs/query" not in path]
+        assert writes == [], "bulk queries are made and removed again; nothing else is written, by the org's own log"
         assert document["is_certain"], document["cannot_know"]
         assert {name: soql_count(migration.server, name) for name in SCHEMA["objects"]} == before, "nothing is written"
         assert not list((tmp_path / "state" / "rehearsals").iterdir()), "nothing is left"
