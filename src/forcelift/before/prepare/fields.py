@@ -54,7 +54,8 @@ def mapped_fields(table: TablePlan, describe: ObjectDescribe) -> list[str]:
     found = []
     for name in names:
         relation, dot, _ = name.partition(".")
-        field = describe.relationship(relation) if dot else None
+        # A lookup to several objects is named with the one that is meant: `Contact:Who.Code__c`.
+        field = describe.relationship(relation.rpartition(":")[2]) if dot else None
         found.append(field.name if field is not None else name)
     return list(dict.fromkeys(found))
 
