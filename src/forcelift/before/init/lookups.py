@@ -9,7 +9,7 @@ from dataclasses import replace
 from forcelift.before.init.draft import DraftColumn, DraftTable, quoted
 from forcelift.before.init.match import THINKABLE, Match, fits_lookup
 from forcelift.before.init.names import likeness
-from forcelift.protocols.org import ObjectDescribe
+from forcelift.protocols.org import FieldDescribe, ObjectDescribe
 from forcelift.protocols.source import ForeignKey
 
 _BY_NAME = 0.7  # a lookup that names alone suggest: worth a line, never in force
@@ -105,8 +105,7 @@ def _lookup(
     best = max(fields, key=lambda field: (likeness(one.column, field.name), field.name))
     alike = likeness(one.column, best.name)
     match = Match(
-        name=f"{f'{parent.object.name}:' if len(best.reference_to) > 1 else ''}"
-        f"{best.relationship_name}.{parent.external_id.name}",
+        name=_path(best, parent.object.name, parent.external_id.name),
         confidence=0.95 if len(fields) == 1 else round(alike, 2),
         reason=f"a foreign key to {key.parent}{'' if len(fields) == 1 else f', one of {len(fields)} lookups to it'}",
     )
@@ -140,7 +139,7 @@ def _by_name(one: DraftColumn, by_name: Mapping[str, DraftTable], describe: Obje
             continue
         fields = [field for field in describe.fields.values() if fits_lookup(field, parent.object.name)]
         if fields and likeness(one.column, parent.key[0]) >= THINKABLE + 0.4:
-            path = f"{fields[0].relationship_name}.{parent.external_id.name}"
+            path = _path(fields[0], parent.object.name, parent.external_id.name)
             reason = f"named as the key of {parent.table}; no foreign key says so"
             return DraftColumn(
                 column=one.column,
@@ -149,6 +148,11 @@ def _by_name(one: DraftColumn, by_name: Mapping[str, DraftTable], describe: Obje
                 parent=parent.table,
             )
     return None
+
+
+def _path(field: FieldDescribe, parent: str, external_id: str) -> str:
+    """As a plan names a lookup; one to several objects with the one that is meant."""
+    return f"{f'{parent}:' if len(field.reference_to) > 1 else ''}{field.relationship_name}.{external_id}"
 
 
 def _target(path: str, parent: str) -> str:
