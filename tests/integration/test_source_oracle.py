@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import oracledb
 import pyarrow as pa
 import pytest
@@ -123,6 +124,57 @@ def test_every_type_arrives_as_described(connection: oracledb.Connection, opened
     backwards = read(source, "T", names[::-1], order_by=["N"])
     assert backwards.to_pylist()[0] == first
     assert (described.column("N").nullable, described.column("C0").nullable) == (False, True)
+
+
+def test_moments_before_year_1_arrive_and_keep_no_other_row_back(connection: oracledb.Connection, opened: Any) -> None:
+    cursor = connection.cursor()
+    many = ", ".join(f"d{at} DATE" for at in range(101))
+    cursor.execute(f"CREATE TABLE t (id NUMBER(5) PRIMARY KEY, d DATE NOT NULL, ts TIMESTAMP, {many})")
+    cursor.execute("INSERT INTO t (id, d, ts) VALUES (1, DATE '-4712-01-01', NULL)")
+    cursor.execute("INSERT INTO t (id, d, ts) VALUES (2, DATE '2024-02-29', TIMESTAMP '-0001-12-31 23:59:59.123456')")
+    cursor.execute("INSERT INTO t (id, d, d100) VALUES (3, DATE '-0001-02-28' + 0.5, DATE '-0044-03-15')")
+    cursor.execute("INSERT INTO t (id, d, ts) VALUES (4, DATE '0001-01-01', TIMESTAMP '0001-01-01 00:00:00')")
+    connection.commit()
+    source = opened()
+    found = pa.Table.from_batches(source.read("T", columns=["D", "TS", "D100"], where=None, order_by=["ID"]))
+    texts = [column.cast(pa.int64()).to_numpy(zero_copy_only=False) for column in found.columns]
+
+    def micros(text: str) -> int:
+        return int(np.datetime64(text, "us").astype(np.int64))
+
+    assert [type(kind) for kind in found.schema.types] == [pa.TimestampType] * 3
+    assert texts[0].tolist() == [
+        micros(one) for one in ("-4711-01-01", "2024-02-29", "0000-02-28T12:00:00", "0001-01-01")
+    ]
+    assert [found["TS"].is_valid().to_pylist(), found["D100"].is_valid().to_pylist()] == [
+        [False, True, False, True],
+        [False, False, True, False],
+    ]
+    assert (texts[1][1], texts[1][3], texts[2][2]) == (
+        micros("0000-12-31T23:59:59.123456"),
+        micros("0001-01-01"),
+        micros("-0043-03-15"),
+    )
+
+
+def test_slices_by_a_date_key_reach_before_year_1(
+    oracle: OracleServer, connection: oracledb.Connection, opened: Any
+) -> None:
+    oracle.add_user("FEW", PASSWORD, "EXECUTE DBMS_FLASHBACK")
+    cursor = connection.cursor()
+    cursor.execute("CREATE TABLE days (d DATE PRIMARY KEY)")
+    days = [f"DATE '-{4712 - at:04d}-01-01'" for at in range(0, 40)] + [f"DATE '{2000 + at}-01-01'" for at in range(40)]
+    for day in days:
+        cursor.execute(f"INSERT INTO days VALUES ({day})")
+    connection.commit()
+    for grant in ("READ", "FLASHBACK"):
+        cursor.execute(f"GRANT {grant} ON days TO few")
+    source = opened("?task_chunks=no", user="FEW")
+    chunks = source.plan_chunks("KPS.DAYS", where=None, key=["D"], rows_per_chunk=9)
+    assert chunks[0].predicate["by"] == "key"
+    counts = [source.count("KPS.DAYS", where=None, predicate=one.predicate) for one in chunks]
+    assert len(counts) == 9
+    assert sum(counts) == len(days)
 
 
 def test_oddities_of_binary_floats_arrive(connection: oracledb.Connection, opened: Any) -> None:

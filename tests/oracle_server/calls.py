@@ -432,8 +432,11 @@ def _to_char(compiler: Compiler, values: list[Value]) -> Value:
         if word in _PLACES:
             parts.append(f"substr({clock}, {_PLACES[word][0]}, {_PLACES[word][1]})")
         elif word == "SYYYY":
-            # A blank stands where years before Christ, which this server does not have, have their sign.
-            parts.append(f"' ' || substr({clock}, 1, 4)")
+            # A blank stands where years before Christ have their sign.
+            sign = "' '"
+            if not value.is_fine:
+                sign = f"CASE WHEN {value.sql} < TIMESTAMP '0001-01-01 00:00:00' THEN '-' ELSE ' ' END"
+            parts.append(f"{sign} || substr({clock}, 1, 4)")
         elif word.startswith("FF"):
             if value.type.kind == "DATE":
                 raise OracleError(1821, detail="date format not recognized")
@@ -480,6 +483,9 @@ def _to_moment(name: str, kind: OraType) -> None:
     @_taught(name, 2)
     def build(compiler: Compiler, values: list[Value]) -> Value:
         words = _elements(values[1])
+        signed = bool(words) and words[0] == "SYYYY"
+        if signed:
+            words[0] = "YYYY"
         pattern = "".join(
             _STRPTIME.get(word, word.strip('"') if word[0] == '"' or len(word) == 1 else "") for word in words
         )
@@ -487,7 +493,11 @@ def _to_moment(name: str, kind: OraType) -> None:
         if unknown:
             raise not_taught(f"{name} with {unknown[0]}")
         text = as_text(values[0])
-        parsed = f"try_strptime({text}, {literal(pattern)})"
+        plain = f"ltrim({text}, '- ')" if signed else text
+        parsed = f"try_strptime({plain}, {literal(pattern)})"
+        if signed:
+            years, clock = f"printf('%04d', year({parsed}))", f"strftime({parsed}, '-%m-%d (BC) %H:%M:%S.%f')"
+            parsed = f"CASE WHEN {text} LIKE '-%' THEN CAST({years} || {clock} AS TIMESTAMP) ELSE {parsed} END"
         bad = f"{text} IS NOT NULL AND {parsed} IS NULL"
         problem = "error('ORA-01861: literal does not match format string')"
         return Value(f"CAST(CASE WHEN {bad} THEN {problem} ELSE {parsed} END AS TIMESTAMP)", kind)

@@ -125,9 +125,13 @@ def _moments(array: pa.Array) -> list[pa.Array]:
     dates = days.astype("datetime64[D]")
     months = dates.astype("datetime64[M]")
     years = dates.astype("datetime64[Y]").astype(np.int64) + 1970
+    # Oracle counts years before Christ without a year 0, and both bytes go down: 53 and 88 are 4712 BC.
+    before = years <= 0
+    years = np.where(before, 1 - years, years)
+    sign = np.where(before, -1, 1)
     whole = np.empty((len(micros), 12), dtype=np.uint8)
-    whole[:, 1] = years // 100 + 100
-    whole[:, 2] = years % 100 + 100
+    whole[:, 1] = 100 + sign * (years // 100)
+    whole[:, 2] = 100 + sign * (years % 100)
     whole[:, 3] = months.astype(np.int64) % 12 + 1
     whole[:, 4] = (dates - months.astype("datetime64[D]")).astype(np.int64) + 1
     seconds, micro = np.divmod(within, 1_000_000)

@@ -137,7 +137,9 @@ def fine(value: Value) -> str:
     """SQL of a moment as a text that sorts; a zoned one without its zone, that is in UTC."""
     if value.is_fine:
         return f"substr({value.sql}, 1, 29)" if value.type.kind == ZONED[0] else value.sql
-    return f"(strftime({value.sql}, '%Y-%m-%d %H:%M:%S.%f') || '000')"
+    # A year before Christ without its sign, in four digits as all.
+    years = f"printf('%04d', CASE WHEN year({value.sql}) <= 0 THEN 1 - year({value.sql}) ELSE year({value.sql}) END)"
+    return f"({years} || strftime({value.sql}, '-%m-%d %H:%M:%S.%f') || '000')"
 
 
 def coarse(value: Value) -> str:
@@ -184,6 +186,8 @@ def alike(left: Value, right: Value) -> tuple[str, str]:
     if "ROWID" in (a.kind, b.kind) and (a.is_text or b.is_text):
         sides = [one.sql if one.type.kind == "ROWID" else f"ora_rowid({one.sql})" for one in (left, right)]
         return sides[0], sides[1]
+    if (a.is_moment and b.is_text) or (a.is_text and b.is_moment):
+        raise not_taught("a text as a moment by the session's format")
     if a.kind == b.kind:
         return left.sql, right.sql
     if {a.kind, b.kind} == {"RAW"} | ({a.kind, b.kind} - {"RAW"}) and (a.is_text or b.is_text):
@@ -297,6 +301,8 @@ def _moment_arithmetic(mark: str, left: Value, right: Value) -> Value:
 
 def moment_literal(word: str, text: str) -> Value:
     """DATE '...' and TIMESTAMP '...', the latter also with an offset."""
+    if text.startswith("-"):
+        return _before_christ(word, text[1:])
     shape = r"(\d{4})-(\d{1,2})-(\d{1,2})"
     if word == "DATE":
         if not re.fullmatch(shape, text):
@@ -319,9 +325,23 @@ def moment_literal(word: str, text: str) -> Value:
     return Value("TIMESTAMP " + literal(fine_text(moment, nanoseconds)[:26]), TIMESTAMP)
 
 
+def _before_christ(word: str, text: str) -> Value:
+    """DATE '-4712-01-01' is the first day that Oracle has; it takes no year 0."""
+    found = re.fullmatch(r"(\d{4})-\d\d-\d\d" + ("" if word == "DATE" else r"( \d\d:\d\d:\d\d(?:\.\d{1,6})?)"), text)
+    if not found:
+        raise not_taught(f"this form of a {word} literal")
+    if not 1 <= int(found[1]) <= 4712:
+        raise OracleError(1841, detail="(full) year must be between -4713 and +9999, and not be 0")
+    clock = found[2] if word != "DATE" else " 00:00:00"
+    return Value(f"CAST('{text[:10]} (BC){clock}' AS TIMESTAMP)", DATE if word == "DATE" else TIMESTAMP)
+
+
 def zoned(moment: datetime, nanoseconds: int, minutes: int) -> Value:
     """A moment on the wall clock of an offset."""
-    text = fine_text(moment - timedelta(minutes=minutes), nanoseconds)
+    try:
+        text = fine_text(moment - timedelta(minutes=minutes), nanoseconds)
+    except OverflowError as error:
+        raise not_taught("instants outside the years 1 to 9999") from error
     return Value(literal(f"{text}{minutes:+d}"), OraType(kind=ZONED[0], scale=9))
 
 

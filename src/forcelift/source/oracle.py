@@ -38,6 +38,7 @@ from forcelift.source.oracle_columns import OracleColumn
 from forcelift.source.oracle_cuts import cut_again, cut_by_extents, cut_by_key, cut_by_package
 from forcelift.source.oracle_errors import CallTimeout, oracle_errors
 from forcelift.source.oracle_figures import oracle_dialect, oracle_figure
+from forcelift.source.oracle_moments import is_moment, put_back, texts_before, within_years
 from forcelift.source.oracle_session import (
     SESSIONS_MAX,
     Sessions,
@@ -361,8 +362,9 @@ class OracleSource:
             parts = [
                 (expression, kind)
                 for one in columns
-                for expression, kind in ((one.expression, one.asked), *((piece, pa.binary()) for piece in one.pieces))
-            ] or [("1", pa.int64())]
+                for expression, kind in ((_selected(one), one.asked), *((piece, pa.binary()) for piece in one.pieces))
+            ]
+            parts = [*parts, *((text, pa.string()) for text in texts_before(columns))] or [("1", pa.int64())]
             expressions = ", ".join(f'{expression} AS "c{at}"' for at, (expression, _) in enumerate(parts))
             asked = pa.schema([pa.field(f"c{at}", kind) for at, (_, kind) in enumerate(parts)])
             width = sum(one.width for one in columns) or 8
@@ -381,6 +383,10 @@ class SharingOracleSource(OracleSource):
         return str(self._scn)
 
 
+def _selected(one: OracleColumn) -> str:
+    return within_years(one) if is_moment(one) else one.expression
+
+
 def _with_lobs_cut(
     connection: oracledb.Connection, columns: Sequence[OracleColumn], *, tail: str
 ) -> Sequence[OracleColumn]:
@@ -389,7 +395,7 @@ def _with_lobs_cut(
     if not lobs:
         return columns
     (longest,) = fetch(connection, f"SELECT {', '.join(f'MAX({one.expression})' for one in lobs)} {tail}")
-    selected = sum(1 + len(one.pieces) for one in columns)
+    selected = sum(1 + len(one.pieces) for one in columns) + len(texts_before(columns))
     cut = {}
     for one, length in zip(lobs, longest, strict=True):
         made = cut_lob(one, longest=int(length or 0), others=selected)
@@ -407,7 +413,7 @@ def _built(batch: pa.RecordBatch, columns: Sequence[OracleColumn], schema: pa.Sc
         first = next(arrived)
         pieces = [next(arrived) for _ in one.pieces]
         arrays.append(joined(first, pieces, one) if pieces else decoded(first, one))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    return pa.RecordBatch.from_arrays(put_back(arrays, columns, list(arrived)), schema=schema)
 
 
 def _require_rowids(shape: Shape) -> None:

@@ -138,7 +138,8 @@ def oracle_errors(what: str) -> Iterator[None]:
             state=UNTOUCHED,
             hint="check host and port in `source.url`, and that the listener takes connections from here",
         ) from None
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+    except (pa.ArrowException, ValueError) as error:
+        # The driver's own are ValueErrors: a text that is not UTF-8, a date with a month 0.
         raise UnreadableRow(
             f"`{what}` cannot be read: a value does not fit the type of its column ({type(error).__name__})",
             state=NOT_READ,

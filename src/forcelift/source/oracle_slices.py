@@ -18,7 +18,7 @@ from forcelift.source.oracle_session import fetch
 
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)(E[+-]\d+)?")
-MOMENT = "YYYY-MM-DD HH24:MI:SS"
+MOMENT = "SYYYY-MM-DD HH24:MI:SS"
 
 
 def slice_tail(
@@ -116,5 +116,5 @@ def _literal(text: str, kind: str) -> str:
     if kind == "bytes":
         return f"UTL_RAW.CAST_TO_VARCHAR2(HEXTORAW('{bytes.fromhex(text).hex()}'))"
     if kind == "moment":
-        return f"TO_DATE({quote_text(text)}, '{MOMENT}')"
+        return f"TO_DATE({quote_text(text.strip())}, '{MOMENT}')"
     return quote_text(text)
