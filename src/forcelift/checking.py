@@ -294,6 +294,7 @@ def _check_oracle(looking: _Looking) -> None:
 
     looking.results += [
         attempt("oracle_grants", Area.SOURCE, lambda: oracle.grants(source)),
+        attempt("oracle_password", Area.SOURCE, lambda: oracle.password(source)),
         attempt("oracle_nls", Area.SOURCE, lambda: oracle.characters(source, loaded.plan)),
         attempt("oracle_undo", Area.SOURCE, undo),
     ]

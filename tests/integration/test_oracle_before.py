@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from tests.integration.cli_migration import Migration
 from tests.oracle_server.server import OracleServer
+from tests.oracle_server.values import utc_now
 from tests.oracle_support import PASSWORD, connect, oracle
 
+from forcelift.before.check.model import Verdict
+from forcelift.before.check.oracle import password as check_password
+from forcelift.errors import SourceError, SourceUnavailable
+from forcelift.source import open_source
 from forcelift.source.backup_oracle import OracleBackups
 
 __all__ = ["oracle"]
@@ -123,7 +129,9 @@ def test_room_is_unknown_where_the_views_are_not_to_be_seen(oracle: OracleServer
 
 def test_check_knows_undo_grants_and_characters(oracle: OracleServer, migration: Migration) -> None:
     checks = {one["name"]: one for one in migration.document("check")["checks"]}
-    assert [checks[name]["verdict"] for name in ("oracle_grants", "oracle_nls", "oracle_undo")] == ["pass"] * 3
+    names = ("oracle_grants", "oracle_password", "oracle_nls", "oracle_undo")
+    assert [checks[name]["verdict"] for name in names] == ["pass"] * 4
+    assert checks["oracle_password"]["figure"] == "no end"
     assert checks["oracle_nls"]["figure"] == "AL32UTF8"
     assert "undo kept" in checks["oracle_undo"]["figure"]
     document = migration.document("estimate")
@@ -131,6 +139,31 @@ def test_check_knows_undo_grants_and_characters(oracle: OracleServer, migration:
         "KPS_M_TENANT": TENANTS,
         "KPS_T_SALES": WITHIN,
     }
+
+
+def test_check_warns_of_a_password_that_will_not_last(oracle: OracleServer) -> None:
+    user = oracle.store.catalog.users["KPS"]
+    for days, in_grace, verdict, words in (
+        (40.5, False, Verdict.PASS, "the account is OPEN"),
+        (13.5, False, Verdict.WARN, "ORA-28001"),
+        (6.5, True, Verdict.WARN, "the account is EXPIRED(GRACE)"),
+        (-1.0, False, None, ""),
+    ):
+        user.password_until, user.is_in_grace = utc_now() + timedelta(days=days), in_grace
+        if verdict is None:
+            with pytest.raises(SourceError, match=r"the password has expired \(ORA-28001\)") as error:
+                open_source(f"oracle://{oracle.dsn}", user="KPS", password=PASSWORD)
+            assert not isinstance(error.value, SourceUnavailable)
+            continue
+        source = open_source(f"oracle://{oracle.dsn}", user="KPS", password=PASSWORD)
+        found = check_password(source)
+        source.close()
+        assert found.verdict is verdict
+        assert words in " ".join(found.evidence)
+        assert found.figure == f"{int(days)} days"
+        with connect(oracle) as session:  # the driver takes the warning of the grace period as one
+            assert (session.warning is not None) == in_grace
+            assert session.warning is None or session.warning.full_code == "ORA-28002"
 
 
 def test_the_draft_and_the_rehearsal(oracle: OracleServer, migration: Migration) -> None:

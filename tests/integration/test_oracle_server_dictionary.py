@@ -181,7 +181,7 @@ REFUSED = [
     ("SELECT 1", "ORA-00923"),
     ("SELECT 1 + 'x' FROM dual", "ORA-01722"),
     ("SELECT 1 / 0 FROM dual", "ORA-01476"),
-    ("SELECT tenant FROM sales WHERE tenant > sold_at", "ORA-00932"),
+    ("SELECT tenant FROM sales WHERE tenant > sold_at", "ORA-03001"),
     ("SELECT id, COUNT(*) FROM tenants", "ORA-00979"),
     ("SELECT id FROM tenants t JOIN sales s ON id = ref_id JOIN tenants u ON 1 = 1", "ORA-00918"),
     ("CREATE TABLE sales (x NUMBER)", "ORA-00955"),

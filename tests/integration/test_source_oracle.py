@@ -126,6 +126,27 @@ def test_every_type_arrives_as_described(connection: oracledb.Connection, opened
     assert (described.column("N").nullable, described.column("C0").nullable) == (False, True)
 
 
+def test_a_sample_of_a_table_with_a_long(connection: oracledb.Connection, opened: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("CREATE TABLE notes (id NUMBER(5) PRIMARY KEY, note LONG)")
+    cursor.executemany("INSERT INTO notes VALUES (:1, :2)", [(at, f"note {at}") for at in range(900)])
+    connection.commit()
+    with pytest.raises(oracledb.DatabaseError, match="ORA-00997"):
+        cursor.execute("SELECT id, note FROM notes FETCH FIRST 5 ROWS ONLY")
+    source = opened()
+    found = source.sample("NOTES", columns=["ID", "NOTE"], where=None, rows=20)
+    assert found.num_rows == 20
+    assert all(f"note {row['ID']}" == row["NOTE"] for row in found.to_pylist())
+    assert source.count("NOTES", where=None) == 900  # a session that was left in the middle is not given out again
+
+
+def test_an_index_of_the_tables_own_name_makes_no_chunks(sales: Any, opened: Any) -> None:
+    before = opened().plan_chunks("SALES", where=None, key=["ID"], rows_per_chunk=170)
+    sales.execute("CREATE INDEX sales ON sales (tenant)")
+    after = opened().plan_chunks("SALES", where=None, key=["ID"], rows_per_chunk=170)
+    assert after == before
+
+
 def test_moments_before_year_1_arrive_and_keep_no_other_row_back(connection: oracledb.Connection, opened: Any) -> None:
     cursor = connection.cursor()
     many = ", ".join(f"d{at} DATE" for at in range(101))
@@ -417,7 +438,7 @@ def test_what_is_wrong_with_an_address(oracle: OracleServer, opened: Any) -> Non
     with pytest.raises(SourceError, match="the user or the password is wrong") as error:
         open_source(f"oracle://127.0.0.1:{oracle.port}/KPCPROD", user="KPS", password="wrong word")
     assert "wrong word" not in str(error.value)
-    with pytest.raises(SourceUnavailable, match="DPY-6005"):
+    with pytest.raises(SourceUnavailable, match="DPY-6001"):
         open_source(f"oracle://127.0.0.1:{oracle.port}/OTHER", user="KPS", password=PASSWORD)
     for parts in ("?mode=sysdba", "?x"):
         with pytest.raises(SourceError, match="no address of an Oracle database"):

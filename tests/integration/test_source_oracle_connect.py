@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,8 +168,22 @@ def test_a_listener_that_has_no_place_now_may_have_one_later(code: int) -> None:
     with OracleServer("19c") as server:
         server.add_user("KPS", PASSWORD)
         server.faults.order(Fault(at="connect", action="refuse", code=code))
-        with pytest.raises(SourceUnavailable):
+        with pytest.raises(SourceUnavailable, match=rf"ORA-{code}") as error:
             tables(f"oracle://127.0.0.1:{server.port}/KPCPROD")
+        assert ("no session" in str(error.value)) == (code < 12526)
+        assert "ended the session" not in str(error.value)
+
+
+def test_what_kept_a_connect_from_being_made_is_told(oracle: OracleServer) -> None:
+    with pytest.raises(SourceUnavailable, match=r"knows no such service \(DPY-6001\)"):
+        tables(f"oracle://127.0.0.1:{oracle.port}/OTHER")
+    with pytest.raises(SourceError, match=r"knows no such SID \(DPY-6003\)") as error:
+        tables(f"oracle://127.0.0.1:{oracle.port}?sid=OTHER")
+    assert not isinstance(error.value, SourceUnavailable)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(SourceUnavailable, match=r"no listener answers there \(DPY-6005\)"):
+        tables(f"oracle://127.0.0.1:{port}/KPCPROD")
 
 
 def test_a_host_that_nobody_knows_and_parts_that_do_not_fit() -> None:

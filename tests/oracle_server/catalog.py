@@ -112,6 +112,7 @@ class Sequence:
 class User:
     """A user with a password and grants: words (`CREATE SESSION`, `DBA`), or (privilege, owner, table).
 
+    Once `password_until` (the server's time) is over, nobody is let in, but for one who `is_in_grace`, who is warned.
     One with `external` is identified by a certificate of that name (IDENTIFIED EXTERNALLY AS 'CN=...').
     """
 
@@ -120,7 +121,13 @@ class User:
     granted: set[str] = field(default_factory=set)
     granted_on: set[tuple[str, str, str]] = field(default_factory=set)
     locked: bool = False
+    password_until: datetime | None = None
+    is_in_grace: bool = False
     external: str | None = None
+
+    @property
+    def is_expired(self) -> bool:
+        return self.password_until is not None and self.password_until < utc_now() and not self.is_in_grace
 
     def may(self, privilege: str) -> bool:
         return "DBA" in self.granted or privilege in self.granted

@@ -304,6 +304,8 @@ class Compiler:
             self._common.pop()
         sql = compiled.sql
         if limit is not None or offset is not None:
+            if any(one.value.type.kind in ("LONG", "LONG RAW") for one in compiled.outputs):
+                raise OracleError(997)
             sql = f"SELECT * FROM ({sql})"
             for word, count in (("LIMIT", limit), ("OFFSET", offset)):
                 if count is not None:

@@ -19,6 +19,7 @@ _TEXTS = {
     947: "not enough values",
     955: "name is already used by an existing object",
     979: "not a GROUP BY expression",
+    997: "illegal use of LONG datatype",
     1000: "maximum open cursors exceeded",
     1001: "invalid cursor",
     1008: "not all variables bound",

@@ -112,6 +112,12 @@ def status(*, in_transaction: bool) -> Writer:
     return Writer().u8(STATUS).ub(2 if in_transaction else 0, 0)
 
 
+def warning(code: int, text: str) -> Writer:
+    """Message 15, which goes before the end of a reply that went well."""
+    words = f"ORA-{code:05d}: {text}".encode()
+    return Writer().u8(15).ub(code, len(words), 0).clr(words)
+
+
 def locator_cell(locator: bytes | None, size: int) -> bytes:
     """A LOB's locator in a row."""
     if locator is None:

@@ -293,6 +293,8 @@ class Session:
                 user = users[name]
             if user.locked:
                 raise OracleError(28000, detail="The account is locked.")
+            if user.is_expired:
+                raise OracleError(28001, detail="the password has expired")
             if not user.may("CREATE SESSION"):
                 raise OracleError(1045, detail="user lacks CREATE SESSION privilege; logon denied")
             if client := given.get("PROXY_CLIENT_NAME", "").strip('"').upper():
@@ -331,6 +333,8 @@ class Session:
                 ("AUTH_MAX_IDEN_LENGTH", "128", 0),
             ]
         )
+        if user.is_in_grace:
+            out += replies.warning(28002, "the password will expire within 7 days")
         out += self._end()
         return out
 

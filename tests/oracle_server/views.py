@@ -103,6 +103,7 @@ def _literal(value: Any) -> str:
 
 _OWNER = ("OWNER", _TEXT)
 _NAME = ("TABLE_NAME", _TEXT)
+_INDEX_OBJECTS = 1_000_000
 _STATISTICS = [("NUM_ROWS", NUMBER), ("BLOCKS", NUMBER), ("AVG_ROW_LEN", NUMBER), ("LAST_ANALYZED", DATE)]
 
 
@@ -255,6 +256,9 @@ def _object_rows(state: SessionState, table: Table) -> Iterator[Row]:
                 table.changed,
                 table.changed,
             )
+    for at, (name, _, _) in enumerate(_indexes(table), 1):
+        number = table.object_id + _INDEX_OBJECTS * at  # an object of its own, which may have the table's name
+        yield (table.owner, name, None, number, number, "INDEX", "VALID", table.changed, table.changed)
 
 
 def _extent_rows(state: SessionState, table: Table) -> Iterator[Row]:
@@ -478,6 +482,11 @@ def _free_extents(state: SessionState) -> Iterator[Row]:
             yield (space, 7 if space == "USERS" else 8, 128 + at * 100_000, blocks * BLOCK_BYTES, blocks)
 
 
+def _own_user(state: SessionState) -> Iterator[Row]:
+    user = state.user
+    yield (user.name, "EXPIRED(GRACE)" if user.is_in_grace else "OPEN", user.password_until, "USERS")
+
+
 def _sessions(state: SessionState) -> Iterator[Row]:
     given = state.attributes
     yield (
@@ -526,8 +535,8 @@ _FIXED: dict[str, tuple[list[tuple[str, OraType]], FixedRows, bool]] = {
         True,
     ),
     "USER_USERS": (
-        [("USERNAME", _TEXT), ("DEFAULT_TABLESPACE", _TEXT)],
-        lambda s: iter([(s.user.name, "USERS")]),
+        [("USERNAME", _TEXT), ("ACCOUNT_STATUS", _TEXT), ("EXPIRY_DATE", DATE), ("DEFAULT_TABLESPACE", _TEXT)],
+        _own_user,
         True,
     ),
     "USER_FREE_SPACE": (

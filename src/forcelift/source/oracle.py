@@ -9,8 +9,8 @@ Re-run:  a chunk is a range of ROWIDs, or of the key where the user may not see 
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -264,12 +264,15 @@ class OracleSource:
             # Picking rows reads every block.
             by_block = total >= _BLOCKS_FROM and percent < 1.0
             tail = slice_tail(shape, scn=self._scn, where=where, predicate=None, percent=percent, by_block=by_block)
-            # Statistics may be old: more than this is never taken.
-            end = f" FETCH FIRST {8 * rows} ROWS ONLY"
-            stream = self._stream(
-                table, picked, tail=tail, end=end, all_rows=whole, batch_rows=max(rows, 1), where=where
-            )
-            parts = list(stream)
+            stream = self._stream(table, picked, tail=tail, all_rows=whole, batch_rows=max(rows, 1), where=where)
+            # Statistics may be old: about so many are taken at most. FETCH FIRST would refuse a LONG (ORA-00997).
+            parts, taken = [], 0
+            with closing(stream):
+                for batch in stream:
+                    parts.append(batch)
+                    taken += batch.num_rows
+                    if taken >= 8 * rows:
+                        break
             found = pa.Table.from_batches(parts, schema)
             if found.num_rows >= rows or percent >= 100.0:
                 break
@@ -346,7 +349,7 @@ class OracleSource:
         where: str | None,
         end: str = "",
         all_rows: str = "",
-    ) -> Iterator[pa.RecordBatch]:
+    ) -> Generator[pa.RecordBatch]:
         """Rows of a query.
 
         Args:

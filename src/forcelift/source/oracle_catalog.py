@@ -60,7 +60,7 @@ SELECT o.data_object_id, e.relative_fno, e.block_id, e.blocks
 FROM dba_extents e
 JOIN dba_objects o ON o.owner = e.owner AND o.object_name = e.segment_name
 WHERE e.owner = :owner AND e.segment_name = :name AND e.segment_type LIKE 'TABLE%'
-  AND o.data_object_id IS NOT NULL
+  AND o.object_type LIKE 'TABLE%' AND o.data_object_id IS NOT NULL
   AND (o.subobject_name = e.partition_name OR (o.subobject_name IS NULL AND e.partition_name IS NULL))
 ORDER BY o.data_object_id, e.relative_fno, e.block_id
 """

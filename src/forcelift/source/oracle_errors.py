@@ -1,13 +1,15 @@
 """Oracle's errors as ours: one table says what each number means for a read, and whether to try it again.
 
-Driver errors (`DPY-`) stand in the same table. Nothing is judged by a message's text, and no message of the server or
-the driver is repeated where it may hold a value of a row.
+Driver errors (`DPY-`) stand in the same table. Nothing is judged by a message's text, but for the number with which a
+listener refused, which the driver tells nowhere else. No message of the server or the driver is repeated where it may
+hold a value of a row.
 
 Source: python-oracledb, "Catching Exceptions" and its list of errors; Oracle, "Database Error Messages".
 """
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,6 +91,26 @@ _SETTING: dict[int | str, tuple[str, str]] = {
 }
 
 
+# Why connecting failed, where it may pass.
+_CONNECT: dict[int | str, tuple[str, str]] = {
+    12514: ("the listener knows no such service", "check the service in `source.url`, and that its instance has begun"),
+    "DPY-6001": (
+        "the listener knows no such service",
+        "check the service in `source.url`, and that its instance has begun",
+    ),
+    "DPY-4011": (
+        "the server ended the connection while it was made",
+        "see that the instance runs; the same is tried again",
+    ),
+    "DPY-6000": ("the listener refused the connection", "let a DBA look up the number; the same is tried again"),
+    "DPY-6005": (
+        "no listener answers there",
+        "check host and port in `source.url`, and that the listener takes connections from here",
+    ),
+}
+_REFUSED = re.compile(r"\(Similar to ORA-0*(\d+)\)")
+
+
 class UnreadableRow(SourceError):
     """A row holds a value that the query or the driver cannot convert."""
 
@@ -107,14 +129,23 @@ def _full_code(error: BaseException) -> str:
 
 
 def _codes(error: oracledb.Error) -> list[int | str]:
-    """The numbers that an error goes by; one about connecting also by its reason beneath, if that is final."""
+    """The numbers that an error goes by; one about connecting first by its reasons beneath, others by final ones."""
     reasons: list[int | str] = []
     below = error.__cause__
     while below is not None:
-        reasons.append(CERTIFICATE if isinstance(below, ssl.SSLCertVerificationError) else _full_code(below))
+        reasons += _reasons(below)
         below = below.__cause__
-    final = [one for one in reasons if MEANINGS.get(one) is Meaning.SETTING]
-    return [*final, code_of(error), _full_code(error)]
+    if _full_code(error) != "DPY-6005":
+        reasons = [one for one in reasons if MEANINGS.get(one) is Meaning.SETTING]
+    return [*reasons, code_of(error), _full_code(error)]
+
+
+def _reasons(below: BaseException) -> list[int | str]:
+    if isinstance(below, ssl.SSLCertVerificationError):
+        return [CERTIFICATE]
+    full = _full_code(below)
+    refused = _REFUSED.search(str(below)) if full == "DPY-6000" else None
+    return [int(refused[1]), full] if refused else [full]
 
 
 def meaning_of(error: oracledb.Error) -> Meaning:
@@ -150,15 +181,18 @@ def oracle_errors(what: str) -> Iterator[None]:
 
 def worded(error: oracledb.Error, what: str) -> SourceError:
     """The error as one of ours, in words for people."""
-    full, code = _full_code(error), code_of(error)
+    full, code, codes = _full_code(error), code_of(error), _codes(error)
     shown = f"ORA-{code:05d}" if code else full
     meaning = meaning_of(error)
+    if full == "DPY-6005":
+        # Beside it, the number that says more.
+        shown = next((f"ORA-{one:05d}" if isinstance(one, int) else one for one in codes if one), full)
     if meaning is Meaning.SIGN_IN:
-        fault, hint = _SIGN_IN[code or full]
+        fault, hint = next(_SIGN_IN[one] for one in codes if one in _SIGN_IN)
         return SourceError(f"`{what}` cannot be opened: {fault} ({shown})", state=UNTOUCHED, hint=hint)
     if meaning is Meaning.SETTING:
         other = ("the address or a setting does not fit the server", f"look up {shown} in the driver's documentation")
-        known = next((one for one in _codes(error) if one in _SETTING), None)
+        known = next((one for one in codes if one in _SETTING), None)
         fault, hint = other if known is None else _SETTING[known]
         return SourceError(f"`{what}` cannot be opened: {fault} ({shown})", state=UNTOUCHED, hint=hint)
     if meaning is Meaning.TOO_OLD:
@@ -186,6 +220,9 @@ def worded(error: oracledb.Error, what: str) -> SourceError:
             state=NOT_READ,
             hint="it is tried again; `call_timeout=SECONDS` in `source.url` allows more",
         )
+    if meaning is Meaning.PASSES and full == "DPY-6005":
+        fault, hint = next(_CONNECT[one] for one in codes if one in _CONNECT)
+        return SourceUnavailable(f"`{what}` cannot be opened: {fault} ({shown})", state=UNTOUCHED, hint=hint)
     if meaning is Meaning.PASSES:
         return SourceUnavailable(
             f"`{what}` cannot be read: the server ended the session or the query ({full or shown})",

@@ -1,4 +1,4 @@
-"""Checks of an Oracle source: how long it keeps its undo, what the user may see of it, and the encoding of its text.
+"""Checks of an Oracle source: its undo, what the user may see, the user's password, and the encoding of its text.
 
 Reads:   a forecast of the snapshot, and the database's own parameters.
 Writes:  nothing.
@@ -12,9 +12,11 @@ from forcelift.before.check.model import Area, CheckResult, failed, passed, skip
 from forcelift.plan import Plan
 from forcelift.protocols.source import AnswersSql, ForgetsSnapshot, Source
 
-NAMES = ("oracle_undo", "oracle_grants", "oracle_nls")
+NAMES = ("oracle_undo", "oracle_grants", "oracle_password", "oracle_nls")
 _AREA = Area.SOURCE
 _CHARACTERS = "SELECT value FROM nls_database_parameters WHERE parameter = 'NLS_CHARACTERSET'"
+_EXPIRY = "SELECT account_status, expiry_date - SYSDATE AS days FROM user_users"
+_PASSWORD_DAYS = 14
 _UNICODE = ("AL32UTF8", "UTF8", "UTFE")
 
 
@@ -44,6 +46,22 @@ def grants(source: Source) -> CheckResult:
         fix = "let a DBA run `GRANT SELECT ON V_$UNDOSTAT TO ...` and `GRANT SELECT ON V_$PARAMETER TO ...`"
         return warned(name, _AREA, "undo not visible", "how long a snapshot lasts cannot be asked", fix=fix)
     return passed(name, _AREA, "enough", f"reads as of SCN {source.snapshot()}, and may see how long it is kept")
+
+
+def password(source: Source) -> CheckResult:
+    """Whether the user's password lasts: one that expires amid a load keeps every new session out (ORA-28001)."""
+    name = "oracle_password"
+    if not isinstance(source, AnswersSql):
+        return skipped(name, _AREA, "the source takes no queries")
+    status, days = source.ask(_EXPIRY, rows_max=1)[0]
+    if days is None:
+        return passed(name, _AREA, "no end", f"the account is {status}, and its password does not expire")
+    figure = f"{max(int(days), 0)} days"
+    words = f"the account is {status}, and its password expires in {figure}"
+    if days > _PASSWORD_DAYS:
+        return passed(name, _AREA, figure, words)
+    fix = "set a new password before the load begins, and give it in `source.password`"
+    return warned(name, _AREA, figure, f"{words}; after that no session can be opened (ORA-28001)", fix=fix)
 
 
 def characters(source: Source, plan: Plan) -> CheckResult:
