@@ -167,7 +167,18 @@ REFUSED = [
     ("SELECT TO_CHAR(changed, 'Day') FROM sales", "ORA-03001"),
     ("BEGIN EXECUTE IMMEDIATE 'x'; END;", "ORA-03001"),
     ("BEGIN NULL; END;", "ORA-03001"),
-    ("ALTER TABLE sales DROP COLUMN note", "ORA-00933"),
+    ("ALTER TABLE sales DROP COLUMN note", "ORA-03001"),
+    ("CREATE TABLE x (a NUMBER PRIMARY KEY) ORGANIZATION INDEX", "ORA-03001"),
+    ("SELECT INSTR(note, 'x', -1) FROM sales", "ORA-03001"),
+    ("SELECT CURRENT_DATE FROM dual", "ORA-03001"),
+    ("SELECT * FROM sales WHERE ROWNUM = 2", "ORA-03001"),
+    ("SELECT * FROM (SELECT id, id FROM tenants)", "ORA-03001"),
+    ("SELECT CAST('abc' AS VARCHAR2(2)) FROM dual", "ORA-03001"),
+    ("SELECT CAST('2024-01-01' AS DATE) FROM dual", "ORA-03001"),
+    ("SELECT * FROM sales WHERE changed = '2024-01-01'", "ORA-03001"),
+    ("SELECT TIMESTAMP '0001-01-01 00:00:00 +07:00' FROM dual", "ORA-03001"),
+    ("SELECT DATE '-4713-01-01' FROM dual", "ORA-01841"),
+    ("SELECT DISTINCT tenant FROM sales ORDER BY sold_at", "ORA-01791"),
     ("CREATE VIEW v AS SELECT 1 x FROM dual", "ORA-03001"),
     ("CREATE TABLE x (a SDO_GEOMETRY)", "ORA-03001"),
     ("MERGE INTO sales USING dual ON (1 = 1) WHEN MATCHED THEN UPDATE SET note = 'x'", "ORA-03001"),
@@ -296,3 +307,13 @@ def test_a_copy_is_made_by_create_table_as_select(cursor: oracledb.Cursor) -> No
     with pytest.raises(oracledb.DatabaseError) as error:
         cursor.execute("SELECT * FROM copied")
     assert code_of(error) == "ORA-00942"
+
+
+def test_texts_are_compared_and_cut_as_documented(cursor: oracledb.Cursor) -> None:
+    """Blanks count where a function gives VARCHAR2, and a null to look for changes nothing."""
+    query = (
+        "SELECT DECODE('a', 'a ', 1, 0), CASE WHEN NVL('a', 'b') = 'a ' THEN 1 ELSE 0 END,"
+        " CASE WHEN TRIM('a') = 'a ' THEN 1 ELSE 0 END, CASE WHEN 'a' = 'a ' THEN 1 ELSE 0 END,"
+        " SUBSTR('abc', -5), SUBSTR('abc', -3), REPLACE('abc', '', 'x') FROM dual"
+    )
+    assert cursor.execute(query).fetchall() == [(0, 0, 0, 1, None, "abc", "abc")]

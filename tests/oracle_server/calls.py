@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,9 @@ def call(compiler: Compiler, node: Node, scope: Scope) -> Value:
     if name not in _CALLS or distinct or window:
         raise not_taught(f"the function {name}")
     least, most, build = _CALLS[name]
-    if not least <= len(arguments) <= most:
+    if len(arguments) > most:
+        raise not_taught(f"{name} of {len(arguments)} arguments")
+    if len(arguments) < least:
         raise OracleError(909, detail="invalid number of arguments", position=node.at)
     return build(compiler, [compiler.value(one, scope) for one in arguments])
 
@@ -84,6 +87,8 @@ def without_arguments(state: SessionState, name: str) -> Value | None:
         return text_literal(
             f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}", varchar(75)
         )
+    if name in ("CURRENT_DATE", "LOCALTIMESTAMP", "UID", "LEVEL", "ORA_INVOKING_USER"):
+        raise not_taught(name)
     return None
 
 
@@ -164,6 +169,14 @@ def _plain(kind: OraType) -> OraType:
     return NUMBER if kind.is_number else kind
 
 
+def _varying(value: Value) -> Value:
+    """A text whose blanks at the end count in comparisons, as those of VARCHAR2 do and those of CHAR do not."""
+    names = {"CHAR": "VARCHAR2", "NCHAR": "NVARCHAR2"}
+    if value.type.kind not in names:
+        return value
+    return replace(value, type=replace(value.type, kind=names[value.type.kind]))
+
+
 # Scalar functions.
 
 Build = Callable[["Compiler", list[Value]], Value]
@@ -188,7 +201,7 @@ def _merged(name: str, values: list[Value]) -> Value:
 
 @_taught("NVL", 2)
 def _nvl(compiler: Compiler, values: list[Value]) -> Value:
-    return _merged("coalesce", values)
+    return _varying(_merged("coalesce", values))
 
 
 @_taught("COALESCE", 2, 50)
@@ -213,7 +226,8 @@ def _nullif(compiler: Compiler, values: list[Value]) -> Value:
 
 @_taught("DECODE", 3, 255)
 def _decode(compiler: Compiler, values: list[Value]) -> Value:
-    subject, *rest = values
+    # Texts are compared with their blanks, whatever they are.
+    subject, *rest = (_varying(one) for one in values)
     tests, results = rest[0::2], rest[1::2]
     if len(rest) % 2:
         tests, results = tests[:-1], [*results, rest[-1]]
@@ -233,7 +247,7 @@ def _extreme(name: str) -> None:
     @_taught(name.upper(), 1, 50)
     def build(compiler: Compiler, values: list[Value]) -> Value:
         # Null if any is null, where DuckDB's leaves nulls out.
-        merged = _merged(name, values)
+        merged = _varying(_merged(name, [_varying(one) for one in values]))
         nulls = " OR ".join(f"{one.sql} IS NULL" for one in values)
         return Value(f"CASE WHEN {nulls} THEN NULL ELSE {merged.sql} END", merged.type, merged.form)
 
@@ -246,7 +260,8 @@ def _text_function(name: str, sql: str) -> None:
     @_taught(name, 1)
     def build(compiler: Compiler, values: list[Value]) -> Value:
         kind = values[0].type if values[0].type.is_text else varchar(40)
-        return Value(f"nullif({sql.format(as_text(values[0]))}, '')", kind)
+        made = Value(f"nullif({sql.format(as_text(values[0]))}, '')", kind)
+        return _varying(made) if name == "TRIM" else made
 
 
 for _name, _sql in (("UPPER", "upper({})"), ("LOWER", "lower({})"), ("TRIM", "trim({}, ' ')")):
@@ -281,11 +296,14 @@ def _substr(compiler: Compiler, values: list[Value]) -> Value:
     whole = [f"CAST({_whole(one)} AS BIGINT)" for one in values[1:]]
     # Position 0 means 1 in Oracle; a count below 1 gives null.
     start = f"CASE WHEN {whole[0]} = 0 THEN 1 ELSE {whole[0]} END"
+    before = f"-{whole[0]} > length({as_text(values[0])})"  # further back than the text is long: null
     kind = values[0].type if values[0].type.is_lob else varchar(values[0].type.length or 40)
     text = as_text(values[0])
     if len(whole) == 1:
-        return Value(f"nullif(substr({text}, {start}), '')", kind)
-    return Value(f"CASE WHEN {whole[1]} < 1 THEN NULL ELSE nullif(substr({text}, {start}, {whole[1]}), '') END", kind)
+        return Value(f"CASE WHEN {before} THEN NULL ELSE nullif(substr({text}, {start}), '') END", kind)
+    return Value(
+        f"CASE WHEN {whole[1]} < 1 OR {before} THEN NULL ELSE nullif(substr({text}, {start}, {whole[1]}), '') END", kind
+    )
 
 
 @_taught("DBMS_LOB.SUBSTR", 3)
@@ -312,7 +330,9 @@ def _instr(compiler: Compiler, values: list[Value]) -> Value:
 @_taught("REPLACE", 2, 3)
 def _replace(compiler: Compiler, values: list[Value]) -> Value:
     new = f"coalesce({as_text(values[2])}, '')" if len(values) > 2 else "''"
-    return Value(f"nullif(replace({as_text(values[0])}, {as_text(values[1])}, {new}), '')", varchar(4000))
+    # Nothing to look for changes nothing.
+    replaced = f"replace({as_text(values[0])}, coalesce({as_text(values[1])}, ''), {new})"
+    return Value(f"nullif({replaced}, '')", varchar(4000))
 
 
 def _pad(name: str) -> None:

@@ -246,9 +246,14 @@ class Compiler:
         value = self.value(inner, scope)
         if value.is_null:
             return null_of(kind)
+        if kind.is_moment and not value.type.is_moment:
+            raise not_taught("CAST of a text by the session's format")
         sql, problem = assigned(value, kind, self.state)
+        if problem and kind.is_text:
+            raise_ = "ORA-03001: unimplemented feature: this test server was not taught CAST to a shorter text"
+            sql, problem = f"CASE WHEN {problem} THEN error('{raise_}') ELSE {sql} END", None
         if problem:
-            code = 1438 if kind.is_number else 12899 if kind.is_text else 932
+            code = 1438 if kind.is_number else 932
             sql = f"CASE WHEN {problem} THEN error('ORA-{code:05d}: value too large') ELSE {sql} END"
         return Value(sql, kind)
 
@@ -372,7 +377,10 @@ class Compiler:
         if having:
             tail += " HAVING " + self.condition(having, scope)
         if order:
-            tail += " ORDER BY " + ", ".join(self._order_term(one, outputs, scope) for one in order)
+            terms = [self._order_term(one, outputs, scope) for one in order]
+            if distinct and not all(term.startswith(tuple(f"{one.value.sql} " for one in outputs)) for term in terms):
+                raise OracleError(1791, detail="not a SELECTed expression")
+            tail += " ORDER BY " + ", ".join(terms)
         columns = ", ".join(f'{one.value.sql} AS "c{at}"' for at, one in enumerate(outputs))
         return Compiled(f"SELECT {'DISTINCT ' if distinct else ''}{columns}{tail}", outputs)
 
@@ -433,7 +441,8 @@ class Compiler:
             elif node.kind == "compare" and node.parts[1] == Node("name", ("ROWNUM",), node.parts[1].at):
                 mark, _, count = node.parts
                 value = self.value(count, Scope())
-                if mark not in ("<=", "<", "="):
+                is_first = mark == "=" and count.kind == "number" and count.parts[0] == "1"  # no other equals any row's
+                if mark not in ("<=", "<") and not is_first:
                     raise not_taught(f"ROWNUM {mark}")
                 limit = f"greatest(CAST({raw_as_bigint(value)} AS BIGINT) - {1 if mark == '<' else 0}, 0)"
             else:
@@ -469,6 +478,8 @@ class Compiler:
 
     def _derived(self, compiled: Compiled, alias: str, scope: Scope) -> str:
         place = quoted(alias)
+        if len({one.name for one in compiled.outputs}) < len(compiled.outputs):
+            raise not_taught("several columns of one name in a subquery")
         scope.tables[alias] = {
             one.name: Value(f'{place}."c{at}"', one.value.type, one.value.form)
             for at, one in enumerate(compiled.outputs)

@@ -152,7 +152,7 @@ def oracle_error(error: duckdb.Error) -> OracleError:
     text = str(error)
     found = re.search(r"ORA-(\d{5}): ([^\n]*)", text)
     if found:
-        known = OracleError(int(found[1]))
+        known = OracleError(int(found[1]), "", "", "")
         known.text = found[0]
         return known
     for pattern, code in (

@@ -89,6 +89,17 @@ class Node:
     at: int = 0
 
 
+# fmt: off
+_CLAUSES = frozenset((
+    "AUTHORIZATION", "BITMAP", "BOTH", "CLUSTER", "COMPRESS", "CONTAINERS", "CROSS", "DROP", "EXTERNAL", "FORCE",
+    "GLOBAL", "IGNORE", "INMEMORY", "KEEP", "LATERAL", "LEADING", "LOB", "LOCAL", "LOG", "LOGGING",
+    "MATCH_RECOGNIZE", "MODEL", "MODIFY", "NATURAL", "NESTED", "NOLOGGING", "ORGANIZATION", "OVER", "OVERFLOW",
+    "PARALLEL", "PIVOT", "RENAME", "RESPECT", "REVERSE", "ROW", "STORAGE", "STORE", "TABLESPACE", "TRAILING",
+    "UNPIVOT", "VERSIONS", "VIRTUAL", "WINDOW", "WITHIN",
+))
+# fmt: on
+
+
 class Parser:
     """Reads one statement from left to right."""
 
@@ -125,6 +136,7 @@ class Parser:
 
     def expect(self, *words: str, code: int = 933) -> None:
         if not self.takes(*words):
+            self._know_clauses()
             raise OracleError(code, detail=f"`{' '.join(words)}` was expected", position=self.here.at)
 
     def identifier(self) -> str:
@@ -164,7 +176,13 @@ class Parser:
     def finish(self) -> None:
         self.takes(";")
         if self.here.kind != "end":
+            self._know_clauses()
             raise OracleError(933, detail=f"at `{self.here.text[:30]}`", position=self.here.at)
+
+    def _know_clauses(self) -> None:
+        """What Oracle has and this server was not taught is refused as such, not as a fault of the statement."""
+        if self.here.kind == "word" and self.here.text in _CLAUSES:
+            raise not_taught(f"{self.here.text} here")
 
     # Expressions.
 
