@@ -178,6 +178,15 @@ def test_moments_before_year_1_arrive_and_keep_no_other_row_back(connection: ora
     )
 
 
+def test_a_query_that_the_driver_cannot_answer_is_a_fault_of_ours(connection: oracledb.Connection, opened: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("CREATE TABLE t (d DATE)")
+    cursor.execute("INSERT INTO t VALUES (DATE '-0044-03-15')")
+    connection.commit()
+    with pytest.raises(SourceError, match="a value does not fit the type of its column"):
+        opened().ask("SELECT d FROM t", rows_max=1)
+
+
 def test_slices_by_a_date_key_reach_before_year_1(
     oracle: OracleServer, connection: oracledb.Connection, opened: Any
 ) -> None:
