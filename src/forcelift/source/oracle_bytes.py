@@ -58,7 +58,7 @@ def byte_column(one: Declared, made: OracleColumn, stored: Stored) -> OracleColu
     if stored is Stored.AS_SENT:
         return replace(made, column=column)
     if one.type == "LONG":
-        shown = f"{made.column.declared} (whose bytes no SQL gives)"
+        shown = f"{made.column.declared} (whose bytes no SQL gives, unless TO_LOB copies it into a CLOB)"
         nothing = Column(name=one.name, kind=ColumnKind.UNSUPPORTED, declared=shown, arrow=pa.null())
         return OracleColumn(column=nothing, expression="NULL", asked=pa.null(), width=8)
     if one.type in ("CLOB", "XMLTYPE"):
