@@ -16,8 +16,12 @@ import pyarrow as pa
 
 from forcelift.rules import series_of
 
-BLOCK_BYTES: Final = 4_000_000
-"""Fits the cache of a core, and beginning to read a block of this size costs nothing against reading it."""
+BLOCK_BYTES: Final = 3_500_000
+"""Fits the cache of a core, and beginning to read a block of this size costs little against reading it.
+
+With its last piece it stays below the size from which `allocators` has memory mapped anew: of blocks a little larger,
+each page was a page fault, and those were a tenth of a load's CPU time.
+"""
 
 _LINE_QUOTE: Final = b'\n"'
 _AFTER_A_QUOTE: Final = b'",\r\n'
