@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from functools import reduce
 from operator import add
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import polars as pl
 import pytest
@@ -12,7 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from forcelift.jobs.answers import ANSWERS, KIND, Gathered, answers_writer, tally
+from forcelift.jobs import answers, csv_blocks
+from forcelift.jobs.answers import ANSWERS, KIND, AnswerCollector, Gathered, answers_writer, tally
+from forcelift.protocols.org import FieldDescribe, JobState, ResultKind
 
 KINDS = st.sampled_from(["created", "updated", "failed", "open"])
 
@@ -65,3 +71,44 @@ def test_what_is_written_is_read_again(tmp_path: Path, rows: int) -> None:
     found = pl.read_parquet(tmp_path / "answers", glob=False)
     assert_frame_equal(found, pl.concat(answers.slices(2)))
     assert found.schema == ANSWERS
+
+
+@given(heights=st.lists(st.integers(0, 40), max_size=12), least=st.sampled_from([1, 300, 10_000]))
+def test_frames_are_put_together_without_loss_and_in_order(heights: list[int], least: int) -> None:
+    numbers = itertools.count()
+    frames = [
+        pl.DataFrame({"text": [f"{next(numbers):09d}" for _ in range(height)]}, schema={"text": pl.String})
+        for height in heights
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answers, "TOLD_BYTES", least)
+        together = list(answers._together(frames))
+    assert [text for frame in together for text in frame["text"]] == [f"{n:09d}" for n in range(sum(heights))]
+    assert all(frame.estimated_size() >= least for frame in together[:-1])
+    assert all(frame.n_chunks() == 1 for frame in together)
+
+
+@pytest.mark.parametrize("least", [1, 2_000, 10_000_000])
+def test_a_result_file_is_read_whatever_the_size_of_its_parts(monkeypatch: pytest.MonkeyPatch, least: int) -> None:
+    words = ["true", "false", "True", "FALSE", "TRUE", "no", ""]
+    rows = [(f"K{number:04d}", words[number % len(words)]) for number in range(700)]
+    lines = [f'"a0{number:016d}","{word}","{key}","of\ntwo ""lines"""' for number, (key, word) in enumerate(rows)]
+    text = "\n".join(['"sf__Id","sf__Created","Key__c","Note__c"', *reversed(lines)]).encode()
+
+    def results(sf_id: str, kind: ResultKind) -> Iterator[bytes]:
+        assert (sf_id, kind) == ("750x", ResultKind.SUCCESSFUL)
+        yield from (text[at : at + 900] for at in range(0, len(text), 900))
+
+    monkeypatch.setattr(answers, "TOLD_BYTES", least)
+    monkeypatch.setattr(csv_blocks.whole_rows, "__kwdefaults__", {"block_bytes": 3_000})
+    work: Any = SimpleNamespace(key_field=FieldDescribe(name="Key__c", label="", type="string"))
+    org: Any = SimpleNamespace(results=results)
+    refusals: Any = None  # asked of failed rows only
+    seen: Any = SimpleNamespace(state=JobState.JOB_COMPLETE, records_processed=700, records_failed=0)
+    job: Any = SimpleNamespace(job_no=3, sf_id="750x")
+    keys = pl.Series([key for key, _ in rows])
+    collector = AnswerCollector(org=org, refusals=refusals, work=work, keys=keys, find=lambda keys: [])
+    told = pl.concat(collector.collect(job, seen).slices(90))
+    assert told["key"].to_list() == [key for key, _ in rows]
+    assert told["kind"].to_list() == ["created" if word.lower() == "true" else "updated" for _, word in rows]
+    assert told["id"].to_list() == [f"a0{number:016d}" for number in range(len(rows))]

@@ -25,3 +25,15 @@ def test_keys_that_share_a_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(pl.Series, "hash", lambda series: pl.repeat(7, series.len(), dtype=pl.UInt64, eager=True))
     places = KeyPlaces(pl.Series(["a", "b", "c"]))
     assert places.of(pl.Series(["c", "a", "x", "b"])).to_list() == [2, 0, None, 1]
+
+
+def test_many_keys_have_their_places_and_strangers_none() -> None:
+    # Of so many, a fifth find their slot taken, and a stranger's hash is above all others now and then.
+    keys = pl.Series([f"K-{number}" for number in range(20_000)])
+    strangers = pl.Series([f"S-{number}" for number in range(20_000)])
+    asked = pl.concat([keys, strangers]).sample(fraction=1.0, shuffle=True, seed=5)
+    found = KeyPlaces(keys).of(asked)
+    expected = pl.DataFrame({"key": asked}).join(
+        pl.DataFrame({"key": keys}).with_row_index("place"), on="key", how="left", maintain_order="left"
+    )
+    assert found.equals(expected["place"])

@@ -46,6 +46,9 @@ KIND = pl.Enum(["created", "updated", "failed", "open", "unknown"])
 NOT_SENT = "NOT_SENT"
 """Code of rows that were staged and never sent, because their batch was rolled back before."""
 
+TOLD_BYTES = 4_000_000
+"""So much of a result file is joined to the keys at once: for less, to begin a step costs more than to do it."""
+
 FindKeys = Callable[[list[str]], Iterable[tuple[str, str]]]
 """Given keys, those that the org holds: pairs of Id and key as stored."""
 
@@ -141,32 +144,35 @@ class AnswerCollector:
         """One result file, read as it comes: what was read of one that breaks off is dropped with the error."""
         wanted = {ResultKind.SUCCESSFUL: ["sf__Id", "sf__Created"], ResultKind.FAILED: ["sf__Id", "sf__Error"]}
         columns = [*wanted.get(kind, []), self._work.key_field.name]
-        frames: list[pl.DataFrame] = []
         personal: list[str] = []
-        for block in whole_rows(self._org.results(sf_id, kind)):
-            lacking = set() if frames else set(columns) - set(header_of(block))
-            if lacking and pl.read_csv(block, n_rows=1, infer_schema=False, raise_if_empty=False).height == 0:
-                break  # of a job that never took a row the org does not know our columns
-            if lacking:
-                raise TargetError(
-                    f"the {kind.value} of Salesforce job `{sf_id}` lack the column {', '.join(sorted(lacking))}",
-                    state="nothing of these results was recorded",
-                    hint="go on with `forcelift run --resume`; if it comes again, tell us the API version of the org",
-                )
-            if kind is ResultKind.FAILED and not frames:
-                named = set(header_of(block))
-                personal = [name for name in self._work.personal_fields if name in named]
-            frame = pl.read_csv(block, columns=list(dict.fromkeys([*columns, *personal])), infer_schema=False)
-            frames.append(self._told(kind, frame, personal, places))
+
+        def read() -> Iterator[pl.DataFrame]:
+            is_first = True
+            for block in whole_rows(self._org.results(sf_id, kind)):
+                if is_first:
+                    is_first = False
+                    named = set(header_of(block))
+                    if set(columns) - named:
+                        if pl.read_csv(block, n_rows=1, infer_schema=False, raise_if_empty=False).height == 0:
+                            return  # of a job that never took a row the org does not know our columns
+                        raise _lacking(sf_id, kind, set(columns) - named)
+                    if kind is ResultKind.FAILED:
+                        personal.extend(name for name in self._work.personal_fields if name in named)
+                yield pl.read_csv(block, columns=list(dict.fromkeys([*columns, *personal])), infer_schema=False)
+
+        frames = [self._told(kind, frame, personal, places) for frame in _together(read())]
         if not frames:
             return pl.DataFrame(schema={"place": pl.UInt32()})
         return pl.concat(frames).with_columns(evidence=pl.lit("result"))
 
     def _told(self, kind: ResultKind, frame: pl.DataFrame, personal: list[str], places: KeyPlaces) -> pl.DataFrame:
-        """What a block of a result file says: for each row its place among those sent, and columns of `ANSWERS`."""
+        """What a part of a result file says: for each row its place among those sent, and columns of `ANSWERS`."""
         place = places.of(canonical_from_org(self._work.key_field, frame[self._work.key_field.name]))
         if kind is ResultKind.SUCCESSFUL:
-            created = pl.col("sf__Created").str.to_lowercase() == "true"
+            word = frame["sf__Created"]
+            created = word == "true"
+            if not (created | (word == "false")).all():
+                created = word.str.to_lowercase() == "true"
             told = pl.when(created).then(pl.lit("created", dtype=KIND)).otherwise(pl.lit("updated", dtype=KIND))
             return frame.select(place, kind=told, id="sf__Id")
         if kind is ResultKind.UNPROCESSED:
@@ -218,6 +224,29 @@ class AnswerCollector:
                 evidence=pl.lit("queried"),
             )
         )
+
+
+def _lacking(sf_id: str, kind: ResultKind, columns: set[str]) -> TargetError:
+    return TargetError(
+        f"the {kind.value} of Salesforce job `{sf_id}` lack the column {', '.join(sorted(columns))}",
+        state="nothing of these results was recorded",
+        hint="go on with `forcelift run --resume`; if it comes again, tell us the API version of the org",
+    )
+
+
+def _together(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Frames of at least `TOLD_BYTES` but for the last, made of several if they are smaller."""
+    waiting: list[pl.DataFrame] = []
+    size = 0.0
+    for frame in frames:
+        waiting.append(frame)
+        size += frame.estimated_size()
+        if size >= TOLD_BYTES:
+            yield pl.concat(waiting, rechunk=True)
+            waiting.clear()
+            size = 0.0
+    if waiting:
+        yield pl.concat(waiting, rechunk=True)
 
 
 def _kinds(seen: IngestJob) -> list[ResultKind]:
