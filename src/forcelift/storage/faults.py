@@ -73,3 +73,12 @@ def missing(name: str, root: Path) -> StorageError:
         state="nothing was done with it",
         hint="put back the file from a copy, or begin a new batch",
     )
+
+
+def changed(name: str, *, found: str, sealed: str) -> StorageError:
+    """A file whose sha256 is not the one that was noted when it was sealed."""
+    return StorageError(
+        f"the file `{name}` was changed after it was sealed: its sha256 begins {found[:12]}, not {sealed[:12]}",
+        state="nothing was done with it",
+        hint="put back the file from a copy, or begin a new batch",
+    )

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from forcelift.errors import StorageError
-from forcelift.storage.faults import in_words, is_full, missing, storage_error
+from forcelift.storage.faults import changed, in_words, is_full, missing, storage_error
 from forcelift.storage.names import checked_name, is_temporary, temporary_name
 from forcelift.storage.protocol import Disk, Sealed, Usage
 
@@ -119,11 +119,7 @@ class FolderStorage:
         with in_words(name, "read"):
             found = sha256_of(self.path(name))
         if found != sha256:
-            raise StorageError(
-                f"the file `{name}` was changed after it was sealed: its sha256 begins {found[:12]}, not {sha256[:12]}",
-                state="nothing was done with it",
-                hint="put back the file from a copy, or begin a new batch",
-            )
+            raise changed(name, found=found, sealed=sha256)
 
     def sweep(self, prefix: str = "") -> int:
         removed = 0
