@@ -21,7 +21,6 @@ from forcelift.audit import Lease, LeaseHolder, LeaseTimes
 from forcelift.audit.batches import IMAGES_KEY, SAMPLE_KEY, takes_images
 from forcelift.audit.records import Batch, BatchMode, BatchState, ChunkStatus, ChunkStep, Control
 from forcelift.bounds import SENDERS_MORE, MemoryShares, check_room, engine_settings
-from forcelift.checklists import refuse_unready
 from forcelift.during.extract import ExtractHandlers, ExtractWorld
 from forcelift.during.extract.pace import Pace
 from forcelift.during.extract.record_data import SentRowsJson
@@ -184,6 +183,8 @@ def run_migration(
 
 
 def _refuse_unready(loaded: LoadedPlan, state: State, org: Org, clock: Clock, *, prepares: bool) -> None:
+    from forcelift.checklists import refuse_unready  # a resume does not wait for what only a check imports
+
     facts = open_setup(org, clock=clock).facts()
     refuse_unready(loaded, state, org_id=org.org_id, is_production=facts.is_production, prepares=prepares, clock=clock)
 

@@ -14,18 +14,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from forcelift.audit import LeaseHolder, OrgState, PerformanceRow
 from forcelift.audit.records import Asked, Batch, Control
 from forcelift.audit.scope import Scope, batch_scope, project_scope
 from forcelift.errors import StateConflict, UsageError
 from forcelift.plan import LoadedPlan, load_plan, masked_url
-from forcelift.projects import ProjectSummary, summarise_project
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.signed import SignOff, signoffs_of_project
 from forcelift.state import State, open_state
 from forcelift.summary import BatchSummary, summarise
 from forcelift.waiting import waiting_for
+
+if TYPE_CHECKING:
+    from forcelift.projects import ProjectSummary
 
 
 @contextmanager
@@ -182,6 +185,8 @@ def project_status(
     Raises:
         StateConflict: None of them has sent rows.
     """
+    from forcelift.projects import summarise_project  # a batch's status does not wait for it
+
     with open_recorded(plan_file, clock=clock or SystemClock()) as (loaded, state):
         switched_off = tuple(state.audit.open_states())
         on_switched_off(switched_off)

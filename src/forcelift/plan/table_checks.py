@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from forcelift.errors import Problem
-from forcelift.plan.expressions import ExpressionError, constant_form, parse_expression
 from forcelift.plan.models import FieldRule, TablePlan
 from forcelift.plan.shape import Path, Shaped, did_you_mean
 from forcelift.plan.zones import codec_name, encoding_names, is_zone, zone_names
@@ -172,6 +171,10 @@ def _parent(rule: FieldRule, parent: str, place: Path, shaped: Shaped, neighbour
 
 
 def _constants(table: TablePlan, path: Path, shaped: Shaped) -> Iterator[Problem]:
+    if not table.constants:
+        return  # most plans have none, and need not wait for the language of expressions
+    from forcelift.plan.expressions import ExpressionError, constant_form
+
     for field, value in table.constants.items():
         place = (*path, "constants", field)
         yield from _target_name(field, place, shaped)
@@ -185,6 +188,10 @@ def _constants(table: TablePlan, path: Path, shaped: Shaped) -> Iterator[Problem
 
 
 def _computed(table: TablePlan, path: Path, shaped: Shaped) -> Iterator[Problem]:
+    if not table.computed:
+        return
+    from forcelift.plan.expressions import parse_expression
+
     for field, expression in table.computed.items():
         place = (*path, "computed", field)
         yield from _target_name(field, place, shaped)
