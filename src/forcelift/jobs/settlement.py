@@ -79,22 +79,8 @@ def settle_rows(
         "key", "kind", "id", "message", "evidence", "job", "was_created", org_code="code", org_fields="fields"
     )
     sent = _join_answers(rows, told)
-    staged = pl.col("outcome").is_not_null()
-    # A row that was to be sent and has no answer must never look settled.
-    outcome = pl.coalesce("outcome", pl.col("kind").replace("open", "unknown"), pl.lit("unknown"))
-    ledger = sent.select(
-        "row",
-        "key",
-        pl.when(staged).then(None).otherwise("id").alias("id"),
-        outcome.alias("outcome"),
-        pl.when(staged).then("code").otherwise("org_code").alias("code"),
-        pl.when(staged).then("fields").otherwise("org_fields").alias("fields"),
-        pl.when(staged).then("details").otherwise("message").alias("message"),
-        pl.when(staged).then(pl.lit("rule")).otherwise(pl.coalesce("evidence", pl.lit("staged"))).alias("evidence"),
-        (~staged & pl.col("was_created").fill_null(False)).alias("created"),
-        "hash",
-        pl.when(staged).then(None).otherwise("job").alias("job"),
-    )
+    # Most often no rule kept a row back: then all is as the answers say, at a third of the cost.
+    ledger = sent.select(_as_told() if rows["outcome"].null_count() == rows.height else _as_kept_or_told())
     if link_rows is not None and link_answers is not None:
         ledger = _with_links(ledger, link_rows, link_answers)
     ledger = ledger.select(LEDGER.names()).cast(LEDGER)
@@ -102,7 +88,47 @@ def settle_rows(
         ledger = ledger.sort("row")
     if ledger.height != rows.height:
         raise AssertionError(f"{rows.height} rows became {ledger.height} outcomes")
-    return Settlement(ledger=ledger, outcomes=dict(ledger.group_by("outcome").len().iter_rows()))
+    return Settlement(ledger=ledger, outcomes=dict(ledger["outcome"].value_counts().iter_rows()))
+
+
+def _as_told() -> list[pl.Expr]:
+    """A ledger's columns of rows that were all to be sent, from rows beside their answers."""
+    return [
+        pl.col("row", "key", "id"),
+        _outcome_told().alias("outcome"),
+        pl.col("org_code").alias("code"),
+        pl.col("org_fields").alias("fields"),
+        pl.col("message"),
+        _evidence_told().alias("evidence"),
+        pl.col("was_created").fill_null(False).alias("created"),
+        pl.col("hash", "job"),
+    ]
+
+
+def _as_kept_or_told() -> list[pl.Expr]:
+    """The same where rules kept rows back: those have the rule's word, whatever the answers say."""
+    staged = pl.col("outcome").is_not_null()
+    return [
+        pl.col("row", "key"),
+        pl.when(staged).then(None).otherwise("id").alias("id"),
+        pl.coalesce("outcome", _outcome_told()).alias("outcome"),
+        pl.when(staged).then("code").otherwise("org_code").alias("code"),
+        pl.when(staged).then("fields").otherwise("org_fields").alias("fields"),
+        pl.when(staged).then("details").otherwise("message").alias("message"),
+        pl.when(staged).then(pl.lit("rule")).otherwise(_evidence_told()).alias("evidence"),
+        (~staged & pl.col("was_created").fill_null(False)).alias("created"),
+        pl.col("hash"),
+        pl.when(staged).then(None).otherwise("job").alias("job"),
+    ]
+
+
+def _outcome_told() -> pl.Expr:
+    """A row that was to be sent and has no answer must never look settled."""
+    return pl.coalesce(pl.col("kind").replace("open", "unknown"), pl.lit("unknown"))
+
+
+def _evidence_told() -> pl.Expr:
+    return pl.coalesce("evidence", pl.lit("staged"))
 
 
 def _join_answers(rows: pl.DataFrame, told: pl.DataFrame) -> pl.DataFrame:
