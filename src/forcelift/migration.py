@@ -55,7 +55,7 @@ from forcelift.retention import end_batch, keeps_settled, remove_expired
 from forcelift.rules import SamplePercent
 from forcelift.state import State, open_state
 from forcelift.summary import BatchSummary, summarise
-from forcelift.waiting import WaitJournal
+from forcelift.waiting import CallJournal, WaitJournal
 
 BEAT_PAUSE_S = 5.0
 
@@ -326,6 +326,7 @@ class _World:
         percent = state.audit.sample_percent(batch.batch_id)
         self._next_beat = clock.monotonic()
         self._waits = WaitJournal(state.audit, batch.batch_id)
+        self._calls = CallJournal(state.audit, batch.batch_id, fence=lease.fence, clock=clock)
         shares = _shares(loaded)
         held = Shares.of(turns=shares.turns, room_bytes=shares.room_mb << 20)
         self._pace = Pace(clock=clock, rows_per_second=loaded.plan.source.limits.rows_per_second)
@@ -424,6 +425,7 @@ class _World:
         for decision in coordinator.take_decisions():
             self.state.audit.journal("governor", {"decision": decision}, batch_id=self.batch.batch_id)
         self._waits.tell(coordinator.waits)
+        self._calls.tell(self.org.api_calls)
         self._pace.stop(coordinator.stops_reading)
         self._pace.share(coordinator.runners)
         if self.clock.monotonic() >= self._next_beat:
@@ -452,7 +454,8 @@ def _end(world: _World, coordinator: Coordinator, automations: AutomationsOff) -
         end_batch(world.state, batch, world.loaded.plan.retention.staged_files)
     # Whoever leaves last puts the automations back.
     left_off = automations.end() if not others else []
-    audit.journal("run_ended", {"state": state.value, "api_calls": world.org.api_calls}, batch_id=batch_id)
+    told = {"state": state.value, "api_calls": world.org.api_calls, "fence": world.lease.fence}
+    audit.journal("run_ended", told, batch_id=batch_id)
     summary = summarise(
         world.state.audit,
         world.state.ledger,

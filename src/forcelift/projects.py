@@ -21,7 +21,8 @@ from forcelift.ledger.newest import NewestRefusals, WordFile, count_newest, newe
 from forcelift.remedies import remedy_of
 from forcelift.summary import BatchSummary, RefusedGroup, TableSummary, summarise
 
-_OPEN = frozenset({ChunkStatus.PENDING, ChunkStatus.RUNNING, ChunkStatus.FAILED, ChunkStatus.SKIPPED})
+OPEN_STATUSES = frozenset({ChunkStatus.PENDING, ChunkStatus.RUNNING, ChunkStatus.FAILED, ChunkStatus.SKIPPED})
+"""Of chunks that have not ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +167,9 @@ def _of_one(batch: Batch, mine: TableSummary) -> ProjectTable:
         batches=(batch.batch_id,),
         chunks=mine.chunks,
         chunks_by_status=mine.chunks_by_status,
-        open_chunks=sum(chunks for status, chunks in mine.chunks_by_status.items() if ChunkStatus(status) in _OPEN)
+        open_chunks=sum(
+            chunks for status, chunks in mine.chunks_by_status.items() if ChunkStatus(status) in OPEN_STATUSES
+        )
         + _uncut(batch, mine.chunks),
         source=mine.source,
         created=mine.created,
@@ -204,7 +207,9 @@ def _of_several(
         current = [chunk for chunk in every if not chunk.superseded]
         for chunk in current:
             by_status[chunk.status.value] = by_status.get(chunk.status.value, 0) + 1
-        open_chunks[batch.batch_id] = sum(chunk.status in _OPEN for chunk in current) + _uncut(batch, len(current))
+        open_chunks[batch.batch_id] = sum(chunk.status in OPEN_STATUSES for chunk in current) + _uncut(
+            batch, len(current)
+        )
         for chunk in _telling(every):
             assert chunk.ledger_file is not None
             has_refused |= bool(chunk.failed_count or chunk.staged is None or chunk.staged.rejected)
@@ -299,7 +304,7 @@ def tables_read_again(audit: AuditStore, scope: Scope) -> dict[str, frozenset[st
         whole = [
             batch.state is BatchState.DONE
             and batch.batch_id not in samples
-            and not any(chunk.status in _OPEN for chunk in audit.chunks(batch.batch_id, name))
+            and not any(chunk.status in OPEN_STATUSES for chunk in audit.chunks(batch.batch_id, name))
             for batch, _ in mine
         ]
         for number, (batch, _) in enumerate(mine):

@@ -20,17 +20,18 @@ from forcelift.after.report.curves import QuotaUse, curves, quota_use
 from forcelift.after.report.figures import ReportFigures, TableFigures
 from forcelift.after.report.json_form import json_document
 from forcelift.after.report.steps import step_shares
+from forcelift.after.report.told import OPEN_CHUNKS
 from forcelift.audit.failed_marks import FailedFilter
 from forcelift.audit.notes import StoredNote
 from forcelift.audit.readings import OWN_WORDS, FailureGroup
-from forcelift.audit.records import Batch, ChunkStatus
+from forcelift.audit.records import Batch, BatchState, ChunkStatus
 from forcelift.audit.scope import Scope
 from forcelift.audit.tables import RECORD_ID_BYTES
 from forcelift.audit.text import fit_text, short_table_name
 from forcelift.before.estimate import BATCHES_PER_DAY
 from forcelift.errors import StateConflict, StorageError, UsageError
 from forcelift.plan.models import Limits
-from forcelift.projects import ProjectSummary, summarise_project
+from forcelift.projects import OPEN_STATUSES, ProjectSummary, summarise_project
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.recorded import find_batch, open_recorded, owner, scope_of
 from forcelift.remedies import remedy_of
@@ -65,7 +66,7 @@ def report_batch(
             "scope": scope,
             "validations": [row for one in ids for row in audit.validations(one)],
             "spans": spans,
-            "api_calls": sum(audit.api_calls_used(one) for one in ids),
+            "api_calls": [audit.api_calls_used(one) for one in ids],
             "rollbacks": sorted((row for one in ids for row in audit.rollbacks(one)), key=lambda row: row.began_at),
             "roles": loaded.plan.roles.sign_off,
             "head": audit.journal_head().hash,
@@ -340,10 +341,25 @@ def _tables(summary: BatchSummary) -> list[TableFigures]:
 def _remarks(summary: BatchSummary) -> Iterator[Said]:
     if summary.sample_percent is not None:
         yield Said(key="note_sample", figures={"percent": summary.sample_percent})
+    yield from _open(summary)
     if not summary.before_images:
         yield Said(key="note_no_images")
     if summary.other_snapshots:
         yield Said(key="note_snapshots", figures={"chunks": summary.other_snapshots})
+
+
+def _open(summary: BatchSummary) -> Iterator[Said]:
+    """What is not known yet of a batch that runs, was stopped, or broke off."""
+    statuses = _statuses([table.chunks_by_status for table in summary.tables])
+    if summary.batch.state is not BatchState.DONE and (
+        uncut := [one.table for one in summary.tables if not one.chunks]
+    ):
+        yield Said(key="note_uncut", figures={"tables": ", ".join(uncut)})
+    if not (chunks := sum(statuses.get(status, 0) for status in OPEN_STATUSES)):
+        return
+    known = sum(one.success + one.failed + one.duplicate for one in _tables(summary))
+    rows = max(0, sum(one.source for one in summary.tables) - known)
+    yield Said(key=OPEN_CHUNKS, figures={"open": chunks, "chunks": sum(statuses.values()), "rows": rows})
 
 
 def _project_tables(summary: ProjectSummary) -> list[TableFigures]:

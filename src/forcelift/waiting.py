@@ -1,6 +1,7 @@
-"""What a batch waits for, told from one process to another by the journal.
+"""What a batch waits for, and how many API calls it has made, told from one process to another by the journal.
 
-Writes:  one row whenever the waits for hours or disk change; holds of the org are rows of the governor.
+Writes:  one row whenever the waits for hours or disk change, and one for calls every 15 s; holds of the org are rows
+         of the governor.
 Reads:   the last of both.
 """
 
@@ -15,7 +16,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from forcelift.audit import AuditStore, tables
+from forcelift.audit.readings import CALLS_SO_FAR
 from forcelift.jobs.holds import Wait, WaitKind
+from forcelift.protocols.clock import Clock
 
 WAITS = "waits"
 """Action of the journal: the waits as of then, all of them; an empty list where none is left."""
@@ -23,6 +26,9 @@ WAITS = "waits"
 # Holds and changes in the number of jobs share one action of the journal; a hold that still lasts is among the last.
 DECISIONS_LOOKED_AT = 20
 _HOLD = re.compile(r"(?:hold|no new jobs) until (?P<until>\S+): (?P<reason>.*)", re.DOTALL)
+
+CALLS_PAUSE_S = 15.0
+"""Between two rows of the journal about API calls: what is lost of them if the process is killed."""
 
 _TOLD = (WaitKind.WINDOW, WaitKind.DISK)  # a pause is in the batch's control row, the org's holds are decisions
 
@@ -44,6 +50,25 @@ class WaitJournal:
         self._told = marks
         rows = [{"kind": wait.kind.value, "reason": wait.reason, "until": _until(wait)} for wait in seen]
         self._audit.journal(WAITS, {"waits": rows}, batch_id=self._batch_id)
+
+
+class CallJournal:
+    """Writes down how many API calls a process has made, so that they are known if it is killed.
+
+    At its first look, and then at most every `CALLS_PAUSE_S` seconds.
+    """
+
+    def __init__(self, audit: AuditStore, batch_id: str, *, fence: int, clock: Clock) -> None:
+        self._audit, self._batch_id, self._fence, self._clock = audit, batch_id, fence, clock
+        self._next = clock.monotonic()
+        self._told = -1
+
+    def tell(self, calls: int) -> None:
+        """Write it down if it is time to, and more were made since the last row."""
+        if calls == self._told or self._clock.monotonic() < self._next:
+            return
+        self._told, self._next = calls, self._clock.monotonic() + CALLS_PAUSE_S
+        self._audit.journal(CALLS_SO_FAR, {"fence": self._fence, "api_calls": calls}, batch_id=self._batch_id)
 
 
 def waiting_for(audit: AuditStore, batch_id: str, now: datetime) -> str | None:

@@ -28,7 +28,7 @@ from tests.integration.cli_migration import (
 from forcelift.after.report import Content, Words, figures_of, markdown
 from forcelift.after.report.figures import TableFigures
 from forcelift.after.report.markdown import _cell
-from forcelift.audit.readings import ChunkSpan
+from forcelift.audit.readings import ApiCalls, ChunkSpan
 from forcelift.audit.records import Batch, BatchMode, BatchState, ChunkStatus
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.server import TwinServer
@@ -79,7 +79,7 @@ def test_the_report_says_what_became_of_every_row(migration: Migration) -> None:
     assert cells["Sum Match"][0] == "✅ PASS"
     assert cells["Sample Check"] == ["✅ PASS", f"{TENANTS + 100}/{TENANTS + 100} records matched"]
     assert cells["Proof of Every Field"] == ["✅ PASS", f"100 % of {GOOD + TENANTS} records proved in every field"]
-    assert f"**Issue:** {ORPHANS} records of sales failed with REJECTED\\_MISSING\\_PARENT" in text
+    assert f"**Issue:** {ORPHANS} records of sales failed with REJECTED_MISSING_PARENT" in text
     assert "**Status:** ⚠️ PARTIAL" in text
     assert f"0 refused by Salesforce, {ORPHANS} rejected by rules" in text
     for role in ("Data Engineer", "DBA", "Business Owner", "QA Lead"):
@@ -133,6 +133,33 @@ def test_what_was_rolled_back_is_no_target_any_more(migration: Migration) -> Non
     assert _tables(migration.run("report", "first").stdout)["Count Match"][0] == "✅ PASS"
 
 
+def test_a_batch_that_has_not_ended_says_what_is_open(migration: Migration) -> None:
+    """As the audit database of a batch stands whose process was killed before the sales were sent."""
+    migration.run("run", "--batch", "open")
+    with closing(sqlite3.connect(migration.audit_file)) as audit:
+        audit.execute(
+            "UPDATE MIGRATION_AUDIT_LOG SET STATUS = 'RUNNING', END_TIME = NULL, DURATION_SECONDS = NULL,"
+            " LOADED_COUNT = NULL, SUCCESS_COUNT = NULL, FAILED_COUNT = NULL WHERE TABLE_NAME = 'sales'"
+        )
+        audit.execute(
+            "UPDATE chunk SET ledger_file = NULL, ledger_sha256 = NULL, staged = NULL WHERE table_name = 'sales'"
+        )
+        audit.execute("UPDATE batch SET state = 'running'")
+        audit.execute("DELETE FROM MIGRATION_FAILED_RECORDS")
+        audit.execute("DELETE FROM journal WHERE action = 'run_ended'")
+        audit.commit()
+    document = migration.document("report", "open", code=1)
+    assert document["status"] == "failed"
+    assert document["performance"]["api_calls_are_all"] is False
+    [note] = [one for one in document["notes"] if "has not ended" in one]
+    assert f"and {SALES} rows have no outcome yet" in note
+    text = migration.run("report", "open").stdout
+    assert f"**Note:** {note}" in text
+    assert _tables(text)["SF API Calls Used"][0].startswith("at least ")
+    assert migration.run("report", "open", "--html", "open.html").returncode == 1
+    assert "The batch has not ended." in (migration.folder / "open.html").read_text(encoding="utf-8")
+
+
 def test_a_dry_run_has_no_report(migration: Migration) -> None:
     migration.run("run", "--dry-run")
     done = migration.run("report")
@@ -168,7 +195,7 @@ def _figures(*, state: BatchState = BatchState.DONE, statuses: Any = None, spans
         validations=[],
         issues=[],
         spans=spans,
-        api_calls=0,
+        api_calls=[ApiCalls(calls=0, is_whole=True)],
         rollbacks=[],
         roles=[],
         notes=[],
@@ -223,4 +250,5 @@ def test_durations_as_in_the_template(seconds: float, text: str) -> None:
 
 
 def test_a_text_cannot_leave_its_cell() -> None:
+    assert _cell("KPS_T_SALES_MD _x_ ~~d~~ &lt; ผ_ก") == r"KPS_T_SALES_MD \_x\_ \~\~d\~\~ \&lt; ผ_ก"
     assert _cell("a | b\n# c <img src=x> `d` [e](f)") == "a \\| b # c \\<img src=x\\> \\`d\\` \\[e\\](f)"

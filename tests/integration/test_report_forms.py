@@ -198,5 +198,5 @@ def test_automations_that_are_off_are_told_first(migration: Migration) -> None:
     (told,) = migration.document("report", code=1)["switched_off"]
     assert (told["kind"], told["name"], told["by"]) == ("ApexTrigger", "Sale_Trigger", "me")
     first = next(line for line in migration.run("report").stdout.splitlines() if line.startswith(">"))
-    assert "Sale\\_Trigger, since 20" in first
+    assert "Sale_Trigger, since 20" in first
     assert " UTC by me" in first

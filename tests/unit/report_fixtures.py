@@ -9,7 +9,7 @@ from forcelift.after.report import Content, Issue, Said, Signed, SwitchedOff, fi
 from forcelift.after.report.curves import curves, quota_use
 from forcelift.after.report.figures import TableFigures
 from forcelift.after.report.steps import Step, StepShare, StepShares
-from forcelift.audit.readings import ChunkSpan, FailureGroup
+from forcelift.audit.readings import ApiCalls, ChunkSpan, FailureGroup
 from forcelift.audit.records import Batch, BatchMode, BatchState, ChunkStatus, Rollback
 from forcelift.audit.step_times import ReservedHour
 from forcelift.audit.validations import ValidationRow
@@ -55,7 +55,7 @@ def content(project: str = "KPC TMS Data Migration", **changes: Any) -> Content:
         ],
         issues=[_issue("STRING_TOO_LONG", 4_000, 4_000, project), _issue("REJECTED_TOO_LONG", 568, 0, project)],
         spans=spans,
-        api_calls=12_847,
+        api_calls=[ApiCalls(calls=12_847, is_whole=True)],
         rollbacks=[
             Rollback(rollback_no=1, batch_id="kpc-1", scope={}, reason=project, asked_by="me", began_at=NOON, step=9)
         ],

@@ -20,8 +20,9 @@ from tests.unit.audit_fixtures import (
 )
 
 from forcelift.audit import AuditStore, tables
-from forcelift.audit.readings import FailureGroup
+from forcelift.audit.readings import ApiCalls, FailureGroup
 from forcelift.errors import StateConflict
+from forcelift.waiting import CALLS_PAUSE_S, CallJournal
 
 RULE = "FIELD_CUSTOM_VALIDATION_EXCEPTION"
 
@@ -145,3 +146,33 @@ def test_notes_stand_until_they_are_removed(store: AuditStore) -> None:
         rows = connection.execute(notes).scalars().all()
     assert rows == ["me", None], "a removed note stays, with who removed it"
     assert store.verify_journal() == []
+
+
+def test_a_rollback_is_no_time_of_the_load(store: AuditStore, clock: StillClock) -> None:
+    """A rollback stamps END_TIME; how long the load took, and how fast it was, stays as it was."""
+    (chunk,) = plan_chunks(store)
+    settle(store, chunk.audit_id)
+    (before,) = store.chunk_spans("B1")
+    clock.sleep(3 * 86_400)
+    store.roll_back_chunk(chunk.audit_id)
+    (after,) = store.chunk_spans("B1")
+    assert (after.began_at, after.ended_at) == (before.began_at, before.ended_at)
+    assert after.changed_at == clock.now() > before.ended_at
+
+
+def test_api_calls_of_a_process_that_was_killed_are_those_it_told_of(store: AuditStore, clock: StillClock) -> None:
+    plan_chunks(store)
+    first = CallJournal(store, "B1", fence=1, clock=clock)
+    for calls, later in ((3, 1.0), (9, 1.0)):
+        first.tell(calls)
+        clock.sleep(later)
+    assert store.api_calls_used("B1") == ApiCalls(calls=3, is_whole=False)
+    clock.sleep(CALLS_PAUSE_S)
+    first.tell(20)
+    assert store.api_calls_used("B1") == ApiCalls(calls=20, is_whole=False)
+    # Killed; the next process ends, and its own calls are counted once.
+    CallJournal(store, "B1", fence=2, clock=clock).tell(5)
+    store.journal("run_ended", {"state": "done", "api_calls": 7, "fence": 2}, batch_id="B1")
+    assert store.api_calls_used("B1") == ApiCalls(calls=27, is_whole=False)
+    store.journal("run_ended", {"state": "done", "api_calls": 30, "fence": 1}, batch_id="B1")
+    assert store.api_calls_used("B1") == ApiCalls(calls=37, is_whole=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.sql.selectable import TextualSelect
 
-from forcelift.audit import tables
+from forcelift.audit import retry_tables, tables
 from forcelift.audit.journal import Journal
 from forcelift.audit.records import ChunkStatus, FailedGroup
 from forcelift.audit.text import key_of, short_batch_id, short_table_name
@@ -97,14 +97,30 @@ class FailureGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkSpan:
-    """When a chunk that counts was worked on, and the rows of it that the org answered."""
+    """When a chunk that counts was loaded, and the rows of it that the org answered.
+
+    Attributes:
+        changed_at: When its records were changed last, by its load, a retry or a rollback; None: when it was loaded.
+    """
 
     began_at: datetime
     ended_at: datetime
     rows: int
     batch_id: str = ""
     table_name: str = ""
+    changed_at: datetime | None = None
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiCalls:
+    """API calls of a batch; not the whole of them where a process is still at work, or was killed."""
+
+    calls: int
+    is_whole: bool
+
+
+CALLS_SO_FAR = "api_calls"
+"""What a process journals every so often while it works: its fence, and the calls that it has made."""
 
 OWN_WORDS = ("FIELD_CUSTOM_VALIDATION_EXCEPTION", "DUPLICATES_DETECTED")
 """Codes whose messages an org's administrator wrote, so that each message is a reason of its own."""
@@ -278,29 +294,71 @@ class Readings(Journal):
                 yield table, key if key is not None else record_id, code or ""
 
     def chunk_spans(self, batch_id: str) -> list[ChunkSpan]:
-        """The chunks of a batch that have ended with rows answered."""
-        log, chunk = tables.audit_log, tables.chunk
+        """The chunks of a batch that have ended with rows answered.
+
+        A rollback writes when it ended a chunk into END_TIME and leaves DURATION_SECONDS: these are the load's.
+        """
+        log, chunk, retried = tables.audit_log, tables.chunk, retry_tables.retry_chunk
         rows = sa.func.coalesce(log.c.loaded_count, 0)
+        again = (
+            sa.select(retried.c.audit_id, sa.func.max(retried.c.settled_at).label("at"))
+            .group_by(retried.c.audit_id)
+            .subquery()
+        )
         query = (
-            sa.select(log.c.start_time, log.c.end_time, rows, chunk.c.table_name)
+            sa.select(
+                log.c.start_time,
+                log.c.end_time,
+                log.c.duration_seconds,
+                log.c.status,
+                again.c.at,
+                rows,
+                chunk.c.table_name,
+            )
             .join(chunk, chunk.c.audit_id == log.c.audit_id)
+            .outerjoin(again, again.c.audit_id == log.c.audit_id)
             .where(chunk.c.batch_id == batch_id, chunk.c.superseded == 0)
             .where(log.c.start_time.is_not(None), log.c.end_time.is_not(None), rows > 0)
         )
         with self.read() as connection:
             found = connection.execute(query).all()
-        return [
-            ChunkSpan(began_at=began, ended_at=ended, rows=int(count), batch_id=batch_id, table_name=table)
-            for began, ended, count, table in found
-        ]
+        spans = []
+        for began, ended, seconds, status, retried_at, count, table in found:
+            loaded = ended
+            if status == ChunkStatus.ROLLED_BACK and seconds is not None:
+                loaded = min(ended, began + timedelta(seconds=float(seconds)))
+            changed = ended if retried_at is None else max(ended, retried_at)
+            spans.append(
+                ChunkSpan(
+                    began_at=began,
+                    ended_at=loaded,
+                    rows=int(count),
+                    batch_id=batch_id,
+                    table_name=table,
+                    changed_at=changed,
+                )
+            )
+        return spans
 
-    def api_calls_used(self, batch_id: str) -> int:
-        """API calls of all processes that ended a run of the batch; one that was killed could not tell its own."""
+    def api_calls_used(self, batch_id: str) -> ApiCalls:
+        """API calls of all processes that worked on a batch; of one that did not end, as many as it told of."""
         journal = tables.journal
-        query = sa.select(journal.c.payload).where(journal.c.batch_id == batch_id, journal.c.action == "run_ended")
+        query = (
+            sa.select(journal.c.action, journal.c.payload)
+            .where(journal.c.batch_id == batch_id, journal.c.action.in_(["run_ended", CALLS_SO_FAR]))
+            .order_by(journal.c.seq)
+        )
+        ended, so_far = 0, dict[int, int]()
         with self.read() as connection:
-            payloads = connection.execute(query).scalars().all()
-        return sum(int(json.loads(payload).get("api_calls") or 0) for payload in payloads)
+            for action, text in connection.execute(query):
+                payload = json.loads(text)
+                calls = int(payload.get("api_calls") or 0)
+                if action == CALLS_SO_FAR:
+                    so_far[int(payload["fence"])] = calls
+                else:
+                    ended += calls
+                    so_far.pop(int(payload.get("fence") or 0), None)
+        return ApiCalls(calls=ended + sum(so_far.values()), is_whole=not so_far)
 
     def resolved(self, batch_id: str, group: FailureGroup) -> tuple[int, list[str]]:
         """Of a group's rows those that are resolved, and the notes of their resolution."""

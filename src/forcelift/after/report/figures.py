@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from forcelift.after.validate.checks import percent
-from forcelift.audit.readings import ChunkSpan, FailureGroup
+from forcelift.audit.readings import ApiCalls, ChunkSpan, FailureGroup
 from forcelift.audit.records import Batch, BatchState, ChunkStatus, Rollback
 from forcelift.audit.scope import Scope, batch_scope
 from forcelift.audit.validations import ValidationRow
@@ -92,6 +92,8 @@ class Issue:
 class Performance:
     """Rates in rows per second; the peak is the most that all chunks at work at one time did together.
 
+    `is_at_least` says that a process made API calls which it could not tell of, as it is still at work or was killed.
+
     `seconds` of a project are those in which a batch was at work, without the pauses between batches.
     """
 
@@ -101,6 +103,7 @@ class Performance:
     average: float
     peak: float
     api_calls: int
+    is_at_least: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +149,7 @@ def figures_of(
     validations: Sequence[ValidationRow],
     issues: Sequence[Issue],
     spans: Sequence[ChunkSpan],
-    api_calls: int,
+    api_calls: Sequence[ApiCalls],
     rollbacks: Sequence[Rollback],
     roles: Sequence[str],
     notes: Sequence[str],
@@ -224,7 +227,7 @@ def _changed_at(
     found: dict[str, datetime] = {}
     undone = [(tuple(one.scope.get("tables") or ()), one.ended_at or one.began_at) for one in rollbacks]
     for table in tables:
-        ends = [one.ended_at for one in spans if not is_project or one.table_name == table]
+        ends = [one.changed_at or one.ended_at for one in spans if not is_project or one.table_name == table]
         ends += [at for names, at in undone if not is_project or not names or table in names]
         if ends:
             found[table] = max(ends)
@@ -316,7 +319,12 @@ def _variance(details: Mapping[str, Any]) -> Decimal | None:
     return share.quantize(Decimal("0.0001"), rounding="ROUND_UP")
 
 
-def _performance(spans: Sequence[ChunkSpan], api_calls: int, *, is_project: bool) -> Performance:
+def _performance(
+    spans: Sequence[ChunkSpan],
+    api_calls: Sequence[ApiCalls],
+    *,
+    is_project: bool,
+) -> Performance:
     began_at = min((one.began_at for one in spans), default=None)
     ended_at = max((one.ended_at for one in spans), default=None)
     by_batch: dict[str, list[ChunkSpan]] = {}
@@ -332,19 +340,25 @@ def _performance(spans: Sequence[ChunkSpan], api_calls: int, *, is_project: bool
         seconds=seconds,
         average=rows / seconds if seconds > 0 else 0.0,
         peak=_peak(spans),
-        api_calls=api_calls,
+        api_calls=sum(one.calls for one in api_calls),
+        is_at_least=not all(one.is_whole for one in api_calls),
     )
+
+
+def merged(times: Iterable[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
+    """In order and without overlaps."""
+    found: list[tuple[datetime, datetime]] = []
+    for began, ended in sorted(times):
+        if found and began <= found[-1][1]:
+            found[-1] = found[-1][0], max(ended, found[-1][1])
+        else:
+            found.append((began, ended))
+    return found
 
 
 def _together(times: Iterable[tuple[datetime, datetime]]) -> float:
     """Seconds in which at least one of these was under way."""
-    seconds = 0.0
-    until: datetime | None = None
-    for began, ended in sorted(times):
-        first = began if until is None else max(began, until)
-        seconds += max(0.0, (ended - first).total_seconds())
-        until = ended if until is None else max(until, ended)
-    return seconds
+    return sum((ended - began).total_seconds() for began, ended in merged(times))
 
 
 def _peak(spans: Sequence[ChunkSpan]) -> float:

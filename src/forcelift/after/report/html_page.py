@@ -78,7 +78,7 @@ def _top(content: Content, words: Words) -> str:
         f'<header class="top {kind}"><p class="eyebrow">{escape(words("title"))} · {escape(words("summary"))}</p>'
         f'<div class="title"><h1>{escape(report.batch.project)}</h1>'
         f'<span class="pill {kind}">{mark(kind)}{escape(verdict(report.status, words))}</span></div>'
-        f'<p class="headline">{escape(headline(report, words))}</p><p class="about">{shown}</p></header>'
+        f'<p class="headline">{escape(headline(content, words))}</p><p class="about">{shown}</p></header>'
         + (f'<section aria-label="{escape(words("note"))}">{notes}</section>' if notes else "")
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from forcelift.after.report.content import Content, details_of
-from forcelift.after.report.told import resolution
+from forcelift.after.report.told import remarks, resolution
 from forcelift.after.report.words import Words
 
 
@@ -49,6 +49,7 @@ def json_document(content: Content) -> dict[str, Any]:
             "rows_per_second": round(speed.average, 1),
             "peak_rows_per_second": round(speed.peak, 1),
             "api_calls": speed.api_calls,
+            "api_calls_are_all": not speed.is_at_least,
             "bottleneck": most.step.value if most is not None else None,
             "steps": [
                 {
@@ -64,6 +65,6 @@ def json_document(content: Content) -> dict[str, Any]:
             for one in content.switched_off
         ],
         "rollbacks": len(figures.rollbacks),
-        "notes": [*figures.notes, *(words(one.key, **one.figures) for one in content.remarks)],
+        "notes": remarks(content, words),
         "journal_head": figures.head,
     }

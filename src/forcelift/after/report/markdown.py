@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -22,6 +23,7 @@ from forcelift.after.report.told import (
 )
 from forcelift.after.report.words import Language, Words
 
+_SIGNS_OF_MARKUP: Final = "\\|<>*[]~&"
 _SIGNS: Final = {
     ReportStatus.SUCCESS: "✅",
     ReportStatus.PARTIAL: "⚠️",
@@ -191,7 +193,6 @@ def _row(*cells: str) -> str:
 def _cell(text: str, *, code: bool = False) -> str:
     """A text that cannot break out of its cell or line, or be taken for markup; `code` keeps our own backticks."""
     plain = " ".join(text.split())
-    for sign in ("\\", "|", "<", ">", "*", "_", "`", "[", "]"):
-        if not (code and sign == "`"):
-            plain = plain.replace(sign, f"\\{sign}")
-    return plain
+    signs = _SIGNS_OF_MARKUP if code else f"{_SIGNS_OF_MARKUP}`"
+    # Within a word an underscore is none: codes and names of tables stay as they are written everywhere else.
+    return re.sub(rf"[{re.escape(signs)}]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", plain)

@@ -91,7 +91,7 @@ def document(content: Content, words: Words) -> dict[str, Any]:
         "words": {key: words(key) for key in _HEADINGS},
         "alarms": [{"what": one.what, "do": one.do} for one in alarms(content, words)],
         "status": _verdict(report.status, words),
-        "headline": headline(report, words),
+        "headline": headline(content, words),
         "about": [[words("date"), days(report, words)], [words("batch"), report.batch.batch_id]],
         "tiles": [list(one) for one in tiles(content, words)],
         "remarks": remarks(content, words),

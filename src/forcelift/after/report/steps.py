@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from forcelift.after.report.figures import merged
 from forcelift.audit.step_times import StepEvent
 
 
@@ -101,7 +102,7 @@ def step_shares(
     if began is None or ended is None or ended <= began or not events:
         return StepShares()
     holds = list(hold_intervals(events, ended))
-    at_work, queue_holds = _merged(work), _disjoint(holds)
+    at_work, queue_holds = merged(work), _disjoint(holds)
     intervals = [
         piece
         for one in chunk_intervals(events)
@@ -199,16 +200,6 @@ def hold_intervals(events: Sequence[StepEvent], ended: datetime) -> Iterator[Int
     for since in (paused, waits):
         if since is not None and since < ended:
             yield Interval(began=since, ended=ended, step=Step.HELD)
-
-
-def _merged(work: Sequence[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
-    merged: list[tuple[datetime, datetime]] = []
-    for began, ended in sorted(work):
-        if merged and began <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(ended, merged[-1][1])
-        else:
-            merged.append((began, ended))
-    return merged
 
 
 def _clipped(one: Interval, at_work: Sequence[tuple[datetime, datetime]]) -> Iterator[Interval]:

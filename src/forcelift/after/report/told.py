@@ -9,7 +9,8 @@ from typing import Final
 
 from forcelift.after.report.content import Content
 from forcelift.after.report.curves import Curves
-from forcelift.after.report.figures import Issue, ReportFigures, ReportStatus, TableFigures
+from forcelift.after.report.figures import Issue, Performance, ReportFigures, ReportStatus, TableFigures
+from forcelift.after.report.steps import Step
 from forcelift.after.report.words import Language, Words
 from forcelift.after.validate.checks import percent
 from forcelift.rules.remedies import PREFIX
@@ -36,6 +37,9 @@ _WORDS: Final = {
 }
 CHECK_KINDS: Final = {"passed": "good", "failed": "bad", "drift": "warn", "not_checked": "told"}
 """How a single check is coloured, by its status."""
+
+OPEN_CHUNKS: Final = "note_open_chunks"
+"""The remark of a batch that has not ended."""
 
 CODES_SHOWN: Final = 10
 CHECKS_SHOWN: Final = 400
@@ -72,14 +76,16 @@ def days(report: ReportFigures, words: Words) -> str:
     return words("date_range", began=words.date(began), ended=words.date(ended))
 
 
-def headline(report: ReportFigures, words: Words) -> str:
+def headline(content: Content, words: Words) -> str:
     """What became of the rows, in one or two sentences."""
-    total = report.total
+    report, total = content.figures, content.figures.total
     parts = [words("headline", target=total.target, source=total.source)]
     if total.failed:
         parts.append(words("headline_failed", failed=total.failed))
     else:
         parts.append(words("headline_clean"))
+    if any(one.key == OPEN_CHUNKS for one in content.remarks):
+        parts.append(words("headline_open"))
     if fixed := sum(issue.fixed for issue in report.issues):
         parts.append(words("headline_fixed", fixed=fixed))
     if total.duplicate:
@@ -92,7 +98,16 @@ def remarks(content: Content, words: Words) -> list[str]:
     return [
         *(words.told(one) for one in content.figures.notes),
         *(words(one.key, **one.figures) for one in content.remarks),
+        *_stopped(content, words),
     ]
+
+
+def _stopped(content: Content, words: Words) -> list[str]:
+    """That no process was at work for some of the time that duration and average have in them."""
+    seconds = sum(one.seconds for one in content.steps.shares if one.step is Step.STOPPED)
+    if seconds < 1:
+        return []
+    return [words("note_stopped", time=seconds_text(seconds, words))]
 
 
 def cause(issue: Issue, words: Words) -> str:
@@ -115,8 +130,13 @@ def metrics(content: Content, words: Words) -> list[tuple[str, str]]:
         (words("duration"), words.duration(figures.seconds)),
         (words("average"), words("per_second", rows=f"{figures.average:,.0f}")),
         (words("peak"), words("per_second", rows=f"{figures.peak:,.0f}")),
-        (words("api_calls"), f"{figures.api_calls:,}"),
+        (words("api_calls"), calls_text(figures, words)),
     ]
+
+
+def calls_text(figures: Performance, words: Words) -> str:
+    """API calls, and whether there were more that nobody could tell of."""
+    return words("at_least", n=figures.api_calls) if figures.is_at_least else f"{figures.api_calls:,}"
 
 
 def bottleneck(content: Content, words: Words) -> str | None:
@@ -189,7 +209,7 @@ def tiles(content: Content, words: Words) -> list[tuple[str, str]]:
         (f"{total.failed:,}", words("failed_tile")),
         (words.duration(speed.seconds), words("duration_tile")),
         (f"{speed.average:,.0f}", words("average_tile")),
-        (f"{speed.api_calls:,}", words("calls_tile")),
+        (calls_text(speed, words), words("calls_tile")),
     ]
 
 
