@@ -52,7 +52,7 @@ h3{font-size:15px;margin:0 0 12px}
 .scroll{border-radius:10px}
 .scroll:focus-visible{outline:3px solid var(--bar);outline-offset:2px}
 table{font-size:14.5px}
-tbody th,tfoot th{font-weight:600;white-space:nowrap}
+tbody th,tfoot th{font-weight:600;min-width:12em;max-width:22em;overflow-wrap:anywhere}
 tr.total td,tr.total th{font-weight:700;border-top:2px solid var(--soft)}
 td.n,th.n{font-variant-numeric:tabular-nums}
 td.bar{min-width:150px;vertical-align:middle}
