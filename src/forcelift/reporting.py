@@ -19,7 +19,7 @@ from forcelift.after.report.content import Signed
 from forcelift.after.report.curves import QuotaUse, curves, quota_use
 from forcelift.after.report.figures import ReportFigures, TableFigures
 from forcelift.after.report.json_form import json_document
-from forcelift.after.report.steps import step_shares
+from forcelift.after.report.steps import step_shares, without_pauses
 from forcelift.after.report.told import OPEN_CHUNKS
 from forcelift.audit.failed_marks import FailedFilter
 from forcelift.audit.notes import StoredNote
@@ -74,9 +74,10 @@ def report_batch(
         }
         figures, remarks = (_of_project if project else _of_batch)(state, scope, audit.notes(ids), common)
         speed = figures.performance
+        steps = step_shares(audit.step_events(ids), audit.work_times(ids), speed.began_at, speed.ended_at)
         return Content(
             figures=figures,
-            steps=step_shares(audit.step_events(ids), audit.work_times(ids), speed.began_at, speed.ended_at),
+            steps=without_pauses(steps, sum(one.seconds for one in steps.shares) - speed.seconds),
             curves=curves(spans),
             quota=_quota(state, scope.newest, speed.began_at, speed.ended_at),
             remarks=tuple(remarks),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from forcelift.after.report.curves import curves, quota_use
-from forcelift.after.report.steps import Step, StepShares, step_shares
+from forcelift.after.report.steps import Step, StepShare, StepShares, step_shares, without_pauses
 from forcelift.audit.readings import ChunkSpan
 from forcelift.audit.step_times import ReservedHour, StepEvent
 
@@ -197,3 +197,15 @@ def test_the_fullest_rolling_day() -> None:
     assert use.batches == 2
     assert use.share(1, 150_000_000) == "0.01"
     assert use.share(0, 150_000_000) == "0"
+
+
+def test_pauses_between_batches_are_no_part_of_a_projects_steps() -> None:
+    found = StepShares(
+        shares=tuple(
+            StepShare(step=step, seconds=float(length), chunk_seconds=0.0)
+            for step, length in ((Step.SOURCE, 5), (Step.ORG, 10), (Step.STOPPED, 30), (Step.OTHER, 2))
+        )
+    )
+    assert without_pauses(found, 0.0) == found
+    assert seconds(without_pauses(found, 20.0)) == {Step.SOURCE: 5, Step.ORG: 10, Step.STOPPED: 10, Step.OTHER: 2}
+    assert seconds(without_pauses(found, 31.0)) == {Step.SOURCE: 5, Step.ORG: 10, Step.OTHER: 1}

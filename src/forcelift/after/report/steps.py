@@ -10,7 +10,7 @@ import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -73,6 +73,19 @@ class StepShares:
         """The step that took the most of the time in which something was at work."""
         candidates = [one for one in self.shares if one.step in BOTTLENECKS and one.seconds > 0]
         return max(candidates, key=lambda one: one.seconds, default=None)
+
+
+def without_pauses(shares: StepShares, seconds: float) -> StepShares:
+    """Leave out the pauses between a project's batches, so that the steps add up to its duration, which has none."""
+    left, found = seconds, []
+    for one in sorted(shares.shares, key=lambda one: one.step is not Step.STOPPED):
+        if one.step in (Step.STOPPED, Step.OTHER):
+            taken = min(left, one.seconds)
+            left -= taken
+            one = replace(one, seconds=one.seconds - taken)
+        if one.step not in (Step.STOPPED, Step.OTHER) or one.seconds > _NOTHING:
+            found.append(one)
+    return StepShares(shares=tuple(sorted(found, key=lambda one: list(Step).index(one.step))))
 
 
 @dataclass(slots=True)
