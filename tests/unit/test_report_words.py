@@ -77,6 +77,30 @@ def test_remedies_in_thai() -> None:
     assert Words().remedy("SOME_CODE", "Do this.") == "Do this."
 
 
+def test_every_entry_of_the_catalogue_has_a_remedy_in_thai_for_its_own_cause() -> None:
+    said: dict[tuple[str, str], str] = {}
+    for entry in salesforce.entries():
+        code, english = entry.advice.code, entry.advice.remedy
+        remedy = THAI.remedy(code, english)
+        assert re.search("[ก-๙]", remedy), entry.advice.title
+        assert remedy != THAI("remedy_unknown", code=code), entry.advice.title
+        # What a person types stands in both.
+        typed = set(re.findall("`(forcelift [a-z]+)", remedy))
+        assert typed <= set(re.findall("`(forcelift [a-z]+)", english)) | {"forcelift prepare"}, entry.advice.title
+        said[code, english] = remedy
+    for (code, english), remedy in said.items():
+        others = [th for (other, text), th in said.items() if other == code and text != english]
+        assert remedy not in others, f"{code}: two causes, one remedy"
+
+
+def test_a_parent_that_is_missing_is_not_told_as_a_wrong_field_name() -> None:
+    missing = salesforce.remedy("INVALID_FIELD", "Foreign key external ID: 7 not found for field X__c in entity Y__c")
+    assert "missing_parent" in THAI.remedy("INVALID_FIELD", missing.remedy)
+    quota = salesforce.remedy("LIMIT_EXCEEDED", "")
+    assert "forcelift status" in THAI.remedy("LIMIT_EXCEEDED", quota.remedy)
+    assert "200" in THAI.remedy("LIMIT_EXCEEDED", salesforce.remedy("LIMIT_EXCEEDED", "Too many SOQL queries").remedy)
+
+
 def test_numbers_have_separators() -> None:
     assert Words()("headline", target=480_995_432, source=481_000_000).startswith("480,995,432 of 481,000,000 ")
     assert "480,995,432" in THAI("headline", target=480_995_432, source=481_000_000)

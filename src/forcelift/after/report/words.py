@@ -70,8 +70,12 @@ class Words:
         """What to do about rows that were refused with a code; `text` says it in English."""
         if self.language is Language.ENGLISH:
             return text
-        said = thai()["remedies"].get(code) or self.told(text)
-        return said if said != text else self("remedy_unknown", code=code)
+        # The whole text comes first: some codes stand for several causes, each with a remedy of its own.
+        of_code = "TXN_SECURITY_METERING_ERROR" if code.startswith("TXN_SECURITY_") else code
+        if (said := _in_thai(text) or thai()["remedies"].get(of_code)) is not None:
+            return str(said)
+        told = self.told(text)
+        return told if told != text else self("remedy_unknown", code=code)
 
     def date(self, moment: datetime) -> str:
         """A day, in UTC."""
