@@ -74,7 +74,7 @@ def export_failed(
         out: The file, which must not be there.
     Raises:
         UsageError: Several tables have open rows and none is named, or the file is there.
-        StateConflict: The plan keeps no data of refused rows.
+        StateConflict: The plan keeps no data of refused rows, or they were purged.
     """
     if out.exists():
         raise UsageError(f"`{out}` is there already", state="nothing was written", hint="name another file")
@@ -118,7 +118,7 @@ def import_failed(plan_file: str | Path, batch_id: str | None, file: Path, *, ta
     Raises:
         UsageError: The file names rows that are not refused and open, or a row twice; or it changes a key, or a column
             that the plan does not read. Then nothing is taken over.
-        StateConflict: A process works on the batch, or a retry of it is not through.
+        StateConflict: A process works on the batch, a retry of it is not through, or its personal data were purged.
     """
     with open_recorded(plan_file) as (loaded, state):
         batch = find_batch(loaded, state, batch_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,69 @@ def test_a_file_of_corrected_values_that_somebody_changed_is_found_and_not_sent(
     loaded.document("failed", "retry", "--table", "notes", code=ExitCode.ROWS_REFUSED)
     assert query(loaded, sent)[0]["Text__c"] == "corrected"
     assert loaded.document("audit", "verify")["is_whole"] is True
+
+
+def test_a_purge_takes_corrected_values_and_none_come_back(loaded: Migration) -> None:
+    out = loaded.folder / "notes.csv"
+    loaded.document("failed", "export", "--table", "notes", "--out", str(out))
+    rows = rows_of(out)
+    save(out, [{**rows[0], "text": "of a person"}])
+    loaded.document("failed", "import", str(out), "--table", "notes")
+    kept = loaded.folder / "state" / "staging" / "corrections"
+    assert len(list(kept.rglob("*.parquet"))) == 1
+    preview = loaded.document("audit", "purge", "--batch", "first")["batches"][0]
+    assert preview["other_files"] >= 1
+    loaded.document("audit", "purge", "--batch", "first", "--execute", "--no-way-back", "--reason", "retention")
+    assert not list(kept.rglob("*.parquet"))
+    for words in (
+        ["failed", "retry"],
+        ["failed", "import", str(out), "--table", "notes"],
+        ["failed", "export", "--table", "notes", "--out", str(loaded.folder / "again.csv")],
+    ):
+        refused = loaded.run(*words)
+        assert (refused.returncode, "were purged at" in refused.stderr) == (ExitCode.STATE, True), words
+    assert not list(kept.rglob("*.parquet"))
+    assert not (loaded.folder / "again.csv").exists()
+    assert loaded.document("audit", "verify")["is_whole"] is True
+
+
+BROKEN: dict[str, Callable[[bytes], bytes]] = {
+    "nothing": lambda data: b"",
+    "no key column": lambda data: data.replace(b"key,", b"schluessel,", 1),
+    "a column twice": lambda data: data.replace(b"key,", b"key,key,", 1),
+    "utf-16": lambda data: data.decode("utf-8-sig").encode("utf-16"),
+    "tis-620": lambda data: data + b"N1,\xa1\xa2,,,,,\n",
+    "a row twice": lambda data: data + data.split(b"\r\n")[1] + b"\r\n",
+    "a line cut short": lambda data: data + b"N0\n",
+    "an open quote": lambda data: data + b'"N0',
+    "nul": lambda data: data.replace(b"\r\n", b"\x00\r\n"),
+}
+
+
+def test_a_file_that_is_broken_is_refused_whole(loaded: Migration) -> None:
+    out = loaded.folder / "notes.csv"
+    loaded.document("failed", "export", "--table", "notes", "--code", "REJECTED_TOO_LONG", "--out", str(out))
+    good = out.read_bytes().replace(b"y" * 40, b"good")
+    for name, change in BROKEN.items():
+        out.write_bytes(change(good))
+        refused = loaded.run("failed", "import", str(out), "--table", "notes")
+        assert refused.returncode == ExitCode.USAGE, (name, refused.stderr)
+        assert "Traceback" not in refused.stderr, name
+        assert not (loaded.folder / "state" / "staging" / "corrections").exists(), name
+    assert audit(loaded, "SELECT COUNT(*) FROM journal WHERE action = 'failed_corrected'") == [(0,)]
+
+
+def test_rows_that_are_resolved_or_of_another_batch_are_no_corrections(loaded: Migration) -> None:
+    out = loaded.folder / "notes.csv"
+    loaded.document("failed", "export", "--table", "notes", "--code", "REJECTED_TOO_LONG", "--out", str(out))
+    save(out, [{**rows_of(out)[0], "text": "good"}])
+    key = rows_of(out)[0]["key"]
+    loaded.document("failed", "resolve", "--code", "REJECTED_TOO_LONG", "--note", "not needed", "--by", "A. Person")
+    resolved = loaded.run("failed", "import", str(out), "--table", "notes")
+    assert (resolved.returncode, "no open refused rows" in resolved.stderr) == (ExitCode.USAGE, True)
+    # A batch that has no such row: the table is cut down to others.
+    plan = loaded.plan.read_text(encoding="utf-8")
+    loaded.plan.write_text(plan.replace("- table: notes", "- table: notes\n    where: \"note_id <> 'N0'\""), "utf-8")
+    loaded.document("run", "--batch", "second", code=ExitCode.ROWS_REFUSED)
+    other = loaded.run("failed", "import", str(out), "--batch", "second", "--table", "notes")
+    assert (key, other.returncode, "no open refused rows" in other.stderr) == ("N0", ExitCode.USAGE, True)
