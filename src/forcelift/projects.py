@@ -14,7 +14,7 @@ from typing import Any
 
 from forcelift.audit import AuditStore
 from forcelift.audit.project_words import JobPlace
-from forcelift.audit.records import Batch, BatchState, BatchTable, Chunk, ChunkStatus
+from forcelift.audit.records import FOLDS_KEYS, Batch, BatchState, BatchTable, Chunk, ChunkStatus
 from forcelift.audit.scope import Scope
 from forcelift.ledger import LedgerCounts
 from forcelift.ledger.newest import NewestRefusals, WordFile, count_newest, newest_refusals
@@ -202,6 +202,8 @@ def _of_several(
         firsts.setdefault(one.audit_id, one.place)
     intended = [one.intended_at for one in places]
     has_refused = False
+    # All of them went into one org, so what one batch has noted of the field holds for the others.
+    folds = any(table.info.get(FOLDS_KEYS, False) for _, table in senders)
     for number, (batch, _) in enumerate(senders):
         every = audit.chunks(batch.batch_id, name, with_superseded=True)
         current = [chunk for chunk in every if not chunk.superseded]
@@ -220,6 +222,7 @@ def _of_several(
                     place=firsts.get(chunk.audit_id, _place_at(intended, chunk.start_time)),
                     reading=readings[batch.batch_id],
                     undone=chunk.status is ChunkStatus.ROLLED_BACK,
+                    folds=folds,
                 )
             )
     jobs = [(one.job_no, one.place) for one in places]

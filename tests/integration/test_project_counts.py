@@ -90,6 +90,14 @@ def test_a_row_that_a_later_batch_loaded_is_failed_no_more_and_one_that_it_refus
     assert [(group["code"], group["rows"]) for group in sales["refused_by_code"]] == [("REJECTED_MISSING_PARENT", 15)]
 
 
+def test_a_key_whose_case_has_changed_between_batches_is_the_same_row(migration: Migration) -> None:
+    migration.run("run", "--table", "tenants", "--batch", "first")
+    change_source(migration, "UPDATE tenants SET code = lower(code) WHERE code < 'T5'")
+    migration.run("run", "--table", "tenants", "--batch", "second")
+    assert migration.count("Tenant__c") == TENANTS, "the org takes both for the same record"
+    assert counts(status(migration)["tenants"]) == {"source": TENANTS, "created": TENANTS, "in_org": TENANTS}
+
+
 def test_a_batch_and_the_project_are_not_asked_for_together(migration: Migration) -> None:
     migration.run("run", "--batch", "first")
     done = migration.run("status", "--project", "--batch", "first")

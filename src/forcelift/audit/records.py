@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 
 class ChunkStatus(StrEnum):
@@ -81,6 +81,10 @@ class Batch:
     started_at: datetime
     ended_at: datetime | None = None
     marker: str | None = None  # what stands in the marker file of its staging folder
+
+
+FOLDS_KEYS: Final = "folds_keys"
+"""In a table's `info`: whether the org's key field takes keys that differ in case only for the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

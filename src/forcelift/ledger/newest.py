@@ -11,6 +11,7 @@ What counts, of the words that the ledgers have on a key:
 - A word that a rollback took back does not count while another stands: what was loaded before it is what holds now.
   Where all were taken back, the row is rolled back.
 - A record that any batch has created, and no rollback has deleted, is created, whichever batch wrote it last.
+- Keys are compared as the org compares them, so that one whose case has changed between batches is the same row.
 - Rows without a key cannot be told apart: of batches with the same `where`, that count which has the most of them.
 """
 
@@ -25,6 +26,7 @@ from forcelift.ledger.names import RECORD_GONE
 
 _OWN_WORDS: Final = "('FIELD_CUSTOM_VALIDATION_EXCEPTION', 'DUPLICATES_DETECTED')"
 _EXAMPLES: Final = 5
+_BLANKS: Final = "\t\n\x0b\x0c\r "  # those that rules take off keys before they compare them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,7 @@ class WordFile:
         place: Where its rows stand that were never sent, among the jobs.
         reading: What its batch read of the table: rows without a key are the same ones under the same name.
         undone: Whether a rollback has taken back its whole chunk, so that its refusals count no more than its records.
+        folds: Whether keys that differ in case or outer blanks only are the same row, as the org's field compares them.
     """
 
     name: str
@@ -44,6 +47,7 @@ class WordFile:
     place: int
     reading: str
     undone: bool = False
+    folds: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +87,12 @@ _LINES: Final = """
     file AS (
         SELECT unnest($paths::VARCHAR[]) AS filename, unnest($batches::BIGINT[]) AS batch,
             unnest($places::BIGINT[]) AS place, unnest($readings::VARCHAR[]) AS reading,
-            unnest($undone::BOOLEAN[]) AS undone
+            unnest($undone::BOOLEAN[]) AS undone, unnest($folds::BOOLEAN[]) AS folds
     ),
     job AS (SELECT unnest($jobs::BIGINT[]) AS job, unnest($job_places::BIGINT[]) AS place),
     line AS (
-        SELECT l.key, l.id, l.outcome, l.code, l.fields, l.message, l.created, f.batch, f.reading, f.undone,
+        SELECT CASE WHEN f.folds THEN lower(trim(l.key, $blanks)) ELSE l.key END AS key, l.key AS written,
+            l.id, l.outcome, l.code, l.fields, l.message, l.created, f.batch, f.reading, f.undone,
             coalesce(j.place, f.place) AS place
         FROM read_parquet($files, filename = true) AS l JOIN file AS f USING (filename) LEFT JOIN job AS j USING (job)
     )"""
@@ -146,7 +151,7 @@ _KEYLESS: Final = """
 
 _REFUSED: Final = f"""
     refused AS (
-        SELECT key, batch, reading, undone, outcome, coalesce(code, '') AS code, fields, message,
+        SELECT key, written, batch, reading, undone, outcome, coalesce(code, '') AS code, fields, message,
             CASE WHEN code IN {_OWN_WORDS} THEN message END AS own_words
         FROM line WHERE outcome IN ('failed', 'rejected')
     )"""
@@ -163,7 +168,7 @@ _REASONS: Final = f"""
             count(*) FILTER (r.batch = n.word.batch) AS now,
             count(DISTINCT r.key) FILTER (NOT r.undone AND n.word.failed + n.word.rejected = 0
                 AND n.word.created + n.word.updated + n.word.kept > 0) AS mended,
-            list_sort(list(DISTINCT r.key) FILTER (r.batch = n.word.batch))[1:{_EXAMPLES}] AS keys
+            list_sort(list(DISTINCT r.written) FILTER (r.batch = n.word.batch))[1:{_EXAMPLES}] AS keys
         FROM refused AS r JOIN newest AS n USING (key) GROUP BY ALL
         UNION ALL
         SELECT outcome, code, fields, own_words, min(message), max(rows), 0, NULL FROM keyless
@@ -225,6 +230,8 @@ def _parameters(ledger: LedgerCounts, files: Sequence[WordFile], jobs: Sequence[
         "places": [file.place for file in files],
         "readings": [file.reading for file in files],
         "undone": [file.undone for file in files],
+        "folds": [file.folds for file in files],
+        "blanks": _BLANKS,
         "jobs": [job for job, _ in jobs],
         "job_places": [place for _, place in jobs],
     }

@@ -18,7 +18,7 @@ import duckdb
 import polars as pl
 
 from forcelift.audit import AuditStore
-from forcelift.audit.records import Batch, BatchMode, BatchTable, Chunk, ChunkStatus, JobKind
+from forcelift.audit.records import FOLDS_KEYS, Batch, BatchMode, BatchTable, Chunk, ChunkStatus, JobKind
 from forcelift.audit.shares import WorkState
 from forcelift.during.extract.pace import Pace
 from forcelift.during.extract.parents import ParentIndex
@@ -140,7 +140,10 @@ class ExtractHandlers:
             fingerprint=fingerprint,
             duplicates_file=name if repeats else None,
             source_count=sum(part.rows_estimate for part in slices),
-            info=self._sampled.info(plan.table) if self._sampled is not None else {},
+            info={
+                FOLDS_KEYS: not work.rules.key_case_sensitive,
+                **(self._sampled.info(plan.table) if self._sampled is not None else {}),
+            },
         )
         world.audit.plan_table(table, [(part.predicate, part.rows_estimate) for part in slices])
         return TablePlanned(chunks=tuple(world.audit.chunks(world.batch.batch_id, plan.table)))
