@@ -137,6 +137,15 @@ def test_explain_takes_whole_error_texts() -> None:
     assert explain("all is well") == []
 
 
+def test_explain_knows_a_failed_trigger_or_flow_by_its_text_alone() -> None:
+    failed = "Trg: execution of BeforeInsert caused by: System.NullPointerException: null object, line 12, column 1"
+    assert [advice.meaning for advice in explain(failed)] == ["A trigger of the org failed; the message names it."]
+    flow = 'We can\'t save this record because the "X" process failed. Give your admin these details.'
+    assert [advice.code for advice in explain(flow)] == ["CANNOT_EXECUTE_FLOW_TRIGGER"]
+    assert remedy("CANNOT_EXECUTE_FLOW_TRIGGER", "anything else").code == "CANNOT_EXECUTE_FLOW_TRIGGER"
+    assert remedy("CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY", "anything else").passing is Passing.NO
+
+
 def test_another_catalogue_can_be_asked_first() -> None:
     advice = Remedy(code="REJECTED_TOO_LONG", title="t", meaning="m", passing=Passing.NO, remedy="r", org="o")
     more = [Entry(advice=advice, texts=("longer than its field",))]
