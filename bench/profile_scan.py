@@ -69,7 +69,7 @@ def main() -> int:
 
 _PROFILE: Final = """
 import sys
-from forcelift.profiling import profile_plan
+from forcelift.preflight.profiling import profile_plan
 found = profile_plan(sys.argv[1])
 print({table.table: table.rows for table in found.tables})
 """
@@ -77,7 +77,7 @@ print({table.table: table.rows for table in found.tables})
 
 def bare_scan(url: str, memory_mb: int) -> int:
     """Rows that the source hands on, of all columns."""
-    from forcelift.bounds import MemoryShares
+    from forcelift.opening.bounds import MemoryShares
     from forcelift.source import open_source
 
     shares = MemoryShares.of(memory_mb, senders=8)

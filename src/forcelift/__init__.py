@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any
 from forcelift.version import __version__
 
 if TYPE_CHECKING:
-    from forcelift.functions import (
+    from forcelift.mending.retrying import RetryOptions, retry_failed
+    from forcelift.undoing.functions import full_rollback, rollback_failed_batch
+    from forcelift.validating.functions import (
         validate_aggregates,
         validate_business_rules,
         validate_counts,
         validate_sample_records,
     )
-    from forcelift.retrying import RetryOptions, retry_failed
-    from forcelift.rollbacks import full_rollback, rollback_failed_batch
 
 _PLACES = {
-    "RetryOptions": "retrying",
-    "full_rollback": "rollbacks",
-    "retry_failed": "retrying",
-    "rollback_failed_batch": "rollbacks",
-    "validate_aggregates": "functions",
-    "validate_business_rules": "functions",
-    "validate_counts": "functions",
-    "validate_sample_records": "functions",
+    "RetryOptions": "mending.retrying",
+    "full_rollback": "undoing.functions",
+    "retry_failed": "mending.retrying",
+    "rollback_failed_batch": "undoing.functions",
+    "validate_aggregates": "validating.functions",
+    "validate_business_rules": "validating.functions",
+    "validate_counts": "validating.functions",
+    "validate_sample_records": "validating.functions",
 }
 
 __all__ = [

@@ -13,7 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from forcelift.assembly import compile_plan, open_org, open_source, org_snapshot, plan_owners, unread_notes
+from forcelift.account.recorded import owner
+from forcelift.account.remedies import remedy_of
+from forcelift.account.state import open_state
+from forcelift.account.summary import BatchSummary
 from forcelift.audit.readings import FailureGroup
 from forcelift.before.rehearse import (
     LOOKED_UP,
@@ -31,16 +34,13 @@ from forcelift.before.rehearse import (
     without_ids,
 )
 from forcelift.errors import TargetError
-from forcelift.migration import RunOptions, Watcher, run_migration
+from forcelift.migration.running import RunOptions, Watcher, run_migration
+from forcelift.opening.assembly import compile_plan, open_org, open_source, org_snapshot, plan_owners, unread_notes
 from forcelift.people_csv import write_rows
 from forcelift.plan import LoadedPlan, load_plan
 from forcelift.plan.models import AuditSettings, TargetSettings
 from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.protocols.org import JobRequest, JobState, Org, ResultKind
-from forcelift.recorded import owner
-from forcelift.remedies import remedy_of
-from forcelift.state import open_state
-from forcelift.summary import BatchSummary
 
 KIND: Final = "rehearsal"
 _POLL_S = 0.2

@@ -12,7 +12,7 @@ import pytest
 from tests.browser.chromium import browse, needs_chromium
 from tests.integration.profile_defects import make_project
 
-from forcelift.profiling import profile_plan, write_page
+from forcelift.preflight.profiling import profile_plan, write_page
 
 pytestmark = needs_chromium
 

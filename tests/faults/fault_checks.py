@@ -10,7 +10,7 @@ from tests.faults.fault_data import KEYS, OBJECTS, RECORDS, SALE, TENANT, Expect
 from tests.faults.fault_loader import BATCH, LoaderProcess
 from tests.faults.fault_twin import OrgClient
 
-from forcelift.migration import open_recorded
+from forcelift.migration.running import open_recorded
 
 TERMINAL = {"JobComplete", "Failed", "Aborted"}
 

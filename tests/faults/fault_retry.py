@@ -18,7 +18,7 @@ from tests.faults.fault_twin import BASE, OrgClient
 from tests.faults.fault_world import World
 
 from forcelift.audit.failed_marks import FailedFilter
-from forcelift.migration import open_recorded
+from forcelift.migration.running import open_recorded
 
 _TENANTS = """
 SELECT t.TENANT_CODE AS "Tenant_Code__c", t.NAME AS "Name", t.SERIAL AS "Serial__c",

@@ -16,7 +16,7 @@ from tests.faults.fault_data import KEYS, OBJECTS, SALE, TENANT
 from tests.faults.fault_loader import BATCH, PATIENCE_S, LoaderProcess
 from tests.faults.fault_twin import BASE, OrgClient
 
-from forcelift.migration import open_recorded
+from forcelift.migration.running import open_recorded
 
 FIELDS = {
     TENANT: ["Id", "Tenant_Code__c", "Name", "Serial__c", "Boss__c"],

@@ -9,7 +9,7 @@ import sys
 
 from forcelift.audit import LeaseTimes
 from forcelift.errors import ForceliftError
-from forcelift.migration import RunOptions, run_migration
+from forcelift.migration.running import RunOptions, run_migration
 
 
 def main(plan: str, how: str, batch_id: str, stale_after_s: str) -> int:

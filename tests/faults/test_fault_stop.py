@@ -10,7 +10,7 @@ from tests.faults.fault_loader import BATCH, LoaderProcess
 from tests.faults.fault_twin import org_client
 from tests.faults.fault_world import fault_world
 
-from forcelift.steering import request_pause, request_resume, request_stop, request_throttle
+from forcelift.migration.steering import request_pause, request_resume, request_stop, request_throttle
 
 
 def test_a_stop_finishes_what_is_in_flight_and_a_resume_goes_on(tmp_path: Path) -> None:

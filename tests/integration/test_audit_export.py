@@ -17,7 +17,7 @@ from tests.unit.audit_fixtures import StillClock, make_failed, open_store, plan_
 from forcelift.audit import AuditStore, tables
 from forcelift.cli.main import run_command
 from forcelift.errors import ExitCode, StorageError
-from forcelift.exporting import export_audit
+from forcelift.handover.exporting import export_audit
 from forcelift.people_csv import original
 
 PLAN = """\

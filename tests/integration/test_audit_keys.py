@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.integration.test_audit_export import plan
 
 from forcelift.errors import StateConflict, UsageError
-from forcelift.proving import Asked, prove, write_head
+from forcelift.handover.proving import Asked, prove, write_head
 
 __all__ = ["plan"]
 

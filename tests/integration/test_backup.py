@@ -18,10 +18,10 @@ import psycopg
 import pytest
 from tests.integration.cli_migration import Migration
 
-from forcelift.backing_up import BackupSettings, back_up, drop_backups, list_backups
 from forcelift.before.backup import BackupPlanned, DropDecision, check_room_of_all
 from forcelift.cli.main import run_command
 from forcelift.errors import SourceError, SourceUnavailable, StateConflict, StorageError, UsageError
+from forcelift.preflight.backing_up import BackupSettings, back_up, drop_backups, list_backups
 from forcelift.protocols.backups import Room
 
 pytest_plugins = ["tests.postgres_support"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.integration.prepare_fixtures import BIG, PRODUCTION, ROWS, SWITCHED, prepared_org
 
-from forcelift.backing_up import list_backups
+from forcelift.preflight.backing_up import list_backups
 
 if TYPE_CHECKING:
     from tests.postgres_support import Postgres

@@ -19,13 +19,13 @@ import pytest
 from tests.integration.cli_migration import soql_count, wait_until
 from tests.integration.prepare_fixtures import BIG, OBJECTS, PRODUCTION, ROWS, PreparedOrg, prepared_org
 
-from forcelift.assembly import open_org
 from forcelift.before.check import Verdict, fit
 from forcelift.before.check.machine import BROKER_VARIABLE, airflow_workers, cli_agrees, redis
-from forcelift.checking import CheckReport, check_plan
-from forcelift.checklists import before_checklist, tick, waive
 from forcelift.errors import UsageError
+from forcelift.opening.assembly import open_org
 from forcelift.plan import load_plan
+from forcelift.preflight.checking import CheckReport, check_plan
+from forcelift.preflight.checklists import before_checklist, tick, waive
 from forcelift.protocols.clock import SystemClock
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.schema_file import schema_from_dict

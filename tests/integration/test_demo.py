@@ -17,7 +17,7 @@ from forcelift.demo import data
 from forcelift.demo.data import find_data_folder, make_database, source_counts
 from forcelift.demo.folder import prepare_folder
 from forcelift.errors import ExitCode, SourceError, UsageError
-from forcelift.migration import batch_status
+from forcelift.migration.running import batch_status
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.server import TwinServer
 

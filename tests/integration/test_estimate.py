@@ -16,7 +16,7 @@ from tests.integration.cli_migration import (
     write_plan,
 )
 
-from forcelift.estimating import EstimateSettings, estimate_plan
+from forcelift.preflight.estimating import EstimateSettings, estimate_plan
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.server import TwinServer
 

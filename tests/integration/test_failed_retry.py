@@ -16,7 +16,7 @@ from tests.integration.cli_migration import Migration
 from tests.integration.test_rollback_cli import call
 
 from forcelift.errors import ExitCode
-from forcelift.migration import open_recorded
+from forcelift.migration.running import open_recorded
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.schema_file import schema_from_dict
 from forcelift.twin.server import TwinServer

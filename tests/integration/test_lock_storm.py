@@ -25,13 +25,13 @@ from tests.integration.cli_migration import (
 from tests.simulation.org import Faults
 from tests.simulation.world import Simulation
 
+from forcelift.account.summary import BatchSummary
 from forcelift.audit import tables
 from forcelift.audit.records import BatchMode, BatchState, JobKind
-from forcelift.bounds import engine_settings
 from forcelift.errors import ExitCode
-from forcelift.migration import RunOptions, run_migration
+from forcelift.migration.running import RunOptions, run_migration
+from forcelift.opening.bounds import engine_settings
 from forcelift.plan import load_plan
-from forcelift.summary import BatchSummary
 from forcelift.twin.fault_orders import named_order, parse_orders
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.server import TwinServer

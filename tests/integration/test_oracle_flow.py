@@ -15,9 +15,9 @@ from tests.oracle_server.server import OracleServer
 from tests.oracle_support import PASSWORD, connect, oracle
 
 from forcelift.audit.records import BatchMode
-from forcelift.bounds import engine_settings
 from forcelift.errors import ExitCode
-from forcelift.migration import RunOptions, run_migration
+from forcelift.migration.running import RunOptions, run_migration
+from forcelift.opening.bounds import engine_settings
 from forcelift.plan import load_plan
 from forcelift.twin.fault_orders import parse_orders
 from forcelift.twin.org import TwinOrg

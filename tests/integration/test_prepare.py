@@ -11,7 +11,7 @@ import pytest
 from tests.integration.prepare_fixtures import BIG, OBJECTS, PRODUCTION, ROWS, SWITCHED, PreparedOrg, prepared_org
 from tests.integration.twin_front_fixtures import TOOLING, tooling
 
-from forcelift.recorded import automations_off, open_recorded
+from forcelift.account.recorded import automations_off, open_recorded
 
 
 @pytest.fixture

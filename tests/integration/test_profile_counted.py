@@ -18,7 +18,7 @@ from tests.oracle_support import PASSWORD, connect, oracle_19c
 from tests.scenarios.scenario_support import Project
 
 from forcelift.before.profile import ColumnProfile, TableProfile, scan
-from forcelift.profiling import ProfileSettings, profile_plan
+from forcelift.preflight.profiling import ProfileSettings, profile_plan
 
 if TYPE_CHECKING:
     from tests.postgres_support import Postgres

@@ -11,7 +11,7 @@ from tests.scenarios.scenario_support import Project
 from tests.scenarios.test_scenarios_every_rule import EXPECT, make_project
 
 from forcelift.before.profile import Action, Profile
-from forcelift.profiling import ProfileSettings, profile_plan
+from forcelift.preflight.profiling import ProfileSettings, profile_plan
 from forcelift.rules.gates import QUIET_CHANGES
 
 pytest_plugins = ["tests.postgres_support"]

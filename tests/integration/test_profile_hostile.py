@@ -19,7 +19,7 @@ from tests.oracle_support import PASSWORD, connect, oracle_19c
 
 from forcelift.before.profile.page import html_page
 from forcelift.cli.profile_view import show_profile
-from forcelift.profiling import ProfileSettings, profile_plan
+from forcelift.preflight.profiling import ProfileSettings, profile_plan
 from forcelift.source.oracle import open_oracle
 
 __all__ = ["oracle_19c"]

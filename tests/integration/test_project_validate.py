@@ -13,7 +13,7 @@ from tests.integration.project_migration import change_source, served_project, s
 
 from forcelift.audit.records import BatchMode
 from forcelift.cli.options import DEFAULT_PLAN
-from forcelift.reporting import report_batch
+from forcelift.handover.reporting import report_batch
 
 GOOD = SALES - ORPHANS
 

@@ -21,9 +21,9 @@ from tests.oracle_audit_support import audit_url, new_user
 from tests.oracle_server.server import OracleServer
 from tests.oracle_support import PASSWORD
 
+from forcelift.account.recorded import open_recorded
 from forcelift.audit import AuditStore, cover, tables
 from forcelift.errors import ExitCode
-from forcelift.recorded import open_recorded
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.schema_file import schema_from_dict
 from forcelift.twin.server import TwinServer

@@ -11,9 +11,9 @@ from tests.integration.cli_migration import Migration
 from tests.integration.project_migration import served_project
 from tests.integration.test_backup import Clock
 
+from forcelift.account.recorded import open_recorded, owner
 from forcelift.errors import ExitCode, UsageError
-from forcelift.purging import PurgeAsked, parse_age, purge_batches
-from forcelift.recorded import open_recorded, owner
+from forcelift.handover.purging import PurgeAsked, parse_age, purge_batches
 
 SAID = ("--execute", "--no-way-back", "--reason", "retention")
 

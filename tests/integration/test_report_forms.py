@@ -16,7 +16,7 @@ from tests.integration.cli_migration import ORPHANS, SALES, TENANTS, Migration, 
 
 from forcelift.after.report.steps import Step
 from forcelift.errors import UsageError
-from forcelift.reporting import add_note, notes_of, report_batch
+from forcelift.handover.reporting import add_note, notes_of, report_batch
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.server import TwinServer
 

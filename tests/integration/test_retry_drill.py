@@ -17,7 +17,7 @@ import pytest
 from tests.integration.cli_migration import Migration
 
 from forcelift.errors import ExitCode
-from forcelift.migration import open_recorded
+from forcelift.migration.running import open_recorded
 from forcelift.twin.fault_orders import parse_orders
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.schema_file import schema_from_dict

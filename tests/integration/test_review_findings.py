@@ -8,10 +8,10 @@ import duckdb
 import polars as pl
 import pytest
 
+from forcelift.account.summary import BatchSummary
 from forcelift.cli.main import run_command
 from forcelift.errors import ExitCode, PlanError
-from forcelift.migration import RunOptions, run_migration
-from forcelift.summary import BatchSummary
+from forcelift.migration.running import RunOptions, run_migration
 
 SCHEMA = """
 org: {name: Review, sandbox: true}

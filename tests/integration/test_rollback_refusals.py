@@ -24,7 +24,7 @@ from tests.integration.cli_migration import (
 )
 
 from forcelift.errors import ExitCode
-from forcelift.migration import open_recorded
+from forcelift.migration.running import open_recorded
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.schema_file import schema_from_dict
 from forcelift.twin.server import TwinServer

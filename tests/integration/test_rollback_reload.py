@@ -23,7 +23,7 @@ from tests.oracle_support import PASSWORD, connect
 
 from forcelift.audit.readings import dashboard_sql
 from forcelift.errors import ExitCode
-from forcelift.migration import open_recorded
+from forcelift.migration.running import open_recorded
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.server import TwinServer
 

@@ -19,10 +19,10 @@ from tests.integration.test_backup import NOON, ROWS, Clock, Place
 from tests.integration.test_rollback_full import OBJECTS, PLAN
 from tests.integration.test_rollback_full import names as orders
 
-from forcelift.backing_up import back_up, drop_backups
-from forcelift.consents import Approval, give_consent, waiting_consents
+from forcelift.account.consents import Approval, give_consent, waiting_consents
+from forcelift.account.recorded import login, open_recorded, owner
 from forcelift.errors import ExitCode, StateConflict, UsageError
-from forcelift.recorded import login, open_recorded, owner
+from forcelift.preflight.backing_up import back_up, drop_backups
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.schema_file import schema_from_dict
 from forcelift.twin.server import TwinServer
@@ -34,7 +34,7 @@ At = Callable[[str], None]
 @pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> At:
     """Sit down at another login."""
-    return lambda name: monkeypatch.setattr("forcelift.recorded.login", lambda: name)
+    return lambda name: monkeypatch.setattr("forcelift.account.recorded.login", lambda: name)
 
 
 @pytest.fixture

@@ -23,13 +23,13 @@ from tests.integration.cli_migration import (
     write_plan,
 )
 
+from forcelift.account.summary import BatchSummary
 from forcelift.audit.records import Batch, BatchState
 from forcelift.cli.main import run_command
 from forcelift.cli.report import next_lines
 from forcelift.errors import ExitCode, StateConflict
-from forcelift.migration import RunOptions, Watcher, batch_status, run_migration
-from forcelift.steering import request_pause, request_resume, request_stop
-from forcelift.summary import BatchSummary
+from forcelift.migration.running import RunOptions, Watcher, batch_status, run_migration
+from forcelift.migration.steering import request_pause, request_resume, request_stop
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.server import TwinServer
 

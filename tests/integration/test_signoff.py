@@ -18,9 +18,9 @@ import polars as pl
 import pytest
 from tests.integration.cli_migration import Migration, cli_schema, make_source, write_plan
 
+from forcelift.account.recorded import open_recorded
 from forcelift.errors import ExitCode
-from forcelift.proving import prove, sealed_files
-from forcelift.recorded import open_recorded
+from forcelift.handover.proving import prove, sealed_files
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.server import TwinServer
 
@@ -250,7 +250,7 @@ def test_a_second_person_consents_to_exactly_what_was_asked_and_once(
     same = migration.run("approve", "1", "--name", "B. Person")
     assert (same.returncode, "at this login" in same.stderr) == (ExitCode.STATE, True)
     with monkeypatch.context() as other:
-        other.setattr("forcelift.recorded.login", lambda: "second")
+        other.setattr("forcelift.account.recorded.login", lambda: "second")
         given = migration.document("approve", "1", "--name", "B. Person", "--valid-hours", "2")
     assert (given["name"], given["shared_login"]) == ("B. Person", False)
     # A part of the batch is something else than all of it.
@@ -265,7 +265,7 @@ def test_a_second_person_consents_to_exactly_what_was_asked_and_once(
     migration.plan.write_text(plan, encoding="utf-8")
     assert "request 3" in migration.run(*words).stderr
     with monkeypatch.context() as other:
-        other.setattr("forcelift.recorded.login", lambda: "second")
+        other.setattr("forcelift.account.recorded.login", lambda: "second")
         assert migration.run("approve", "3", "--name", "second", "--shared-login").returncode == 0
     assert migration.document("audit", "verify")["is_whole"] is True
     with closing(sqlite3.connect(migration.audit_file)) as audit:

@@ -14,10 +14,10 @@ from tests.integration.project_migration import served_project
 from tests.integration.test_backup import Clock
 from tests.integration.test_rollback_cli import BASE, call
 
+from forcelift.account.recorded import open_recorded
 from forcelift.audit import AuditStore
 from forcelift.errors import ExitCode
-from forcelift.recorded import open_recorded
-from forcelift.signing import SignOffAsked, list_sign_offs, sign_off
+from forcelift.handover.signing import SignOffAsked, list_sign_offs, sign_off
 
 WORDS = ("--phase", "after", "--role", "DBA", "--name")
 

@@ -33,7 +33,7 @@ from forcelift.jobs.chunk_handlers import ChunkHandlers
 from forcelift.jobs.coordinator import Coordinator
 from forcelift.jobs.job_handlers import JobHandlers
 from forcelift.jobs.messages import CreateJob, FindStray, SettleChunk
-from forcelift.migration import RunOptions, Watcher, batch_status, run_migration
+from forcelift.migration.running import RunOptions, Watcher, batch_status, run_migration
 from forcelift.protocols.clock import SystemClock
 from forcelift.protocols.org import JobRequest, Org
 from forcelift.twin.org import TwinOrg

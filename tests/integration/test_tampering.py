@@ -17,10 +17,10 @@ import pytest
 from tests.integration import test_failed_retry as retries
 from tests.integration.cli_migration import Migration
 
+from forcelift.account.recorded import open_recorded
 from forcelift.audit import cover, tables
 from forcelift.errors import ForceliftError
-from forcelift.proving import prove
-from forcelift.recorded import open_recorded
+from forcelift.handover.proving import prove
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.schema_file import schema_from_dict
 from forcelift.twin.server import TwinServer
@@ -65,7 +65,7 @@ def _live(migration: Migration, patch: pytest.MonkeyPatch) -> None:
     go("run", "--batch", "undone")
     assert migration.run("rollback", "undone", "--execute", "--reason", "wrong").returncode == 3
     with patch.context() as other:
-        other.setattr("forcelift.recorded.login", lambda: "second")
+        other.setattr("forcelift.account.recorded.login", lambda: "second")
         go("approve", "1", "--name", "B. Person")
     go("rollback", "undone", "--execute", "--reason", "wrong")
     plan("reject")

@@ -14,10 +14,10 @@ from tests.integration.cli_migration import ORPHANS, SALES, Migration, cli_schem
 from forcelift.after.validate.execute import TableValidation
 from forcelift.after.validate.world import ValidateSettings
 from forcelift.errors import ExitCode
-from forcelift.migration import open_recorded
+from forcelift.migration.running import open_recorded
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.server import TwinServer
-from forcelift.validation import open_world
+from forcelift.validating.batch import open_world
 
 GOOD = SALES - ORPHANS
 RECORDS = "/services/data/v66.0/sobjects/Sale__c"

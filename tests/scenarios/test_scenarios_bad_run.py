@@ -18,10 +18,10 @@ import pytest
 from pydantic import SecretStr
 from tests.scenarios.scenario_support import Project, Screen, assert_clear_error, copy_case
 
+from forcelift.account.recorded import login
 from forcelift.audit.records import Batch
 from forcelift.errors import ExitCode
-from forcelift.migration import RunOptions, Watcher, run_migration
-from forcelift.recorded import login
+from forcelift.migration.running import RunOptions, Watcher, run_migration
 from forcelift.twin.auth import ConnectedApp
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.schema_file import load_schema

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from forcelift.audit.records import BatchMode
-from forcelift.bounds import engine_settings
 from forcelift.jobs.board import EngineSettings
+from forcelift.opening.bounds import engine_settings
 from forcelift.plan import load_plan
 
 PLAN = """\
@@ -38,7 +38,7 @@ def settings(folder: Path, *, url: str = "sqlite:///a.db", sessions: int = 8, ke
 def test_readers_take_no_more_sessions_than_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, sessions: int, readers: int
 ) -> None:
-    monkeypatch.setattr("forcelift.bounds.cores", lambda: 8)
+    monkeypatch.setattr("forcelift.opening.bounds.cores", lambda: 8)
     assert settings(tmp_path, url=url, sessions=sessions).readers == readers
 
 

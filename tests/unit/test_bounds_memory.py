@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forcelift.bounds import MemoryShares
+from forcelift.opening.bounds import MemoryShares
 
 
 @pytest.mark.parametrize("memory_mb", [64, 256, 512, 1024, 2048, 8192])
@@ -17,7 +17,7 @@ def test_somebody_reads_and_somebody_joins_however_little_there_is(memory_mb: in
 
 
 def test_two_chunks_are_read_at_once_with_half_a_gigabyte(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("forcelift.bounds.cores", lambda: 4)
+    monkeypatch.setattr("forcelift.opening.bounds.cores", lambda: 4)
     small, large = MemoryShares.of(512, senders=8), MemoryShares.of(4096, senders=8)
     assert (small.readers_max, small.turns, small.joiners) == (2, 2, 1)
     assert (large.turns, large.joiners) == (4, 4)
@@ -27,7 +27,7 @@ def test_two_chunks_are_read_at_once_with_half_a_gigabyte(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("memory_mb", [512, 768, 1024, 1536, 2048, 8192])
 def test_the_parts_are_no_more_than_the_whole(monkeypatch: pytest.MonkeyPatch, memory_mb: int) -> None:
-    monkeypatch.setattr("forcelift.bounds.cores", lambda: 16)
+    monkeypatch.setattr("forcelift.opening.bounds.cores", lambda: 16)
     shares = MemoryShares.of(memory_mb, senders=8)
     readers = shares.turns * (50 + 2.25 * shares.batch_rows / 1000)
     assert 224 + shares.source_mb + readers + shares.room_mb <= memory_mb + 1
@@ -39,7 +39,7 @@ def test_the_parts_are_no_more_than_the_whole(monkeypatch: pytest.MonkeyPatch, m
 def test_neither_readers_nor_joiners_keep_the_others_out(
     monkeypatch: pytest.MonkeyPatch, memory_mb: int, cores: int
 ) -> None:
-    monkeypatch.setattr("forcelift.bounds.cores", lambda: cores)
+    monkeypatch.setattr("forcelift.opening.bounds.cores", lambda: cores)
     shares = MemoryShares.of(memory_mb, senders=8)
     for readers in range(1, 1 + min(4, cores, shares.readers_max)):
         holders = shares.holders(readers)
@@ -47,6 +47,6 @@ def test_neither_readers_nor_joiners_keep_the_others_out(
 
 
 def test_two_cores_never_read_two_chunks_while_two_jobs_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("forcelift.bounds.cores", lambda: 2)
+    monkeypatch.setattr("forcelift.opening.bounds.cores", lambda: 2)
     shares = MemoryShares.of(2048, senders=8)
     assert (shares.joiners, shares.holders(2)) == (2, 3)

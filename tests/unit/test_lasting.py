@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from forcelift.lasting import Lasting, SnapshotForecast
+from forcelift.preflight.lasting import Lasting, SnapshotForecast
 
 SMALL = SnapshotForecast(
     rows=1_000_000,

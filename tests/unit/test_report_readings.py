@@ -19,10 +19,10 @@ from tests.unit.audit_fixtures import (
     settle,
 )
 
+from forcelift.account.waiting import CALLS_PAUSE_S, CallJournal
 from forcelift.audit import AuditStore, tables
 from forcelift.audit.readings import ApiCalls, FailureGroup
 from forcelift.errors import StateConflict
-from forcelift.waiting import CALLS_PAUSE_S, CallJournal
 
 RULE = "FIELD_CUSTOM_VALIDATION_EXCEPTION"
 

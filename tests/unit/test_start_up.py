@@ -20,7 +20,7 @@ with contextlib.redirect_stdout(io.StringIO()) as shown:
     assert run_command(["--help"]) == 0
 assert "Commands" in shown.getvalue()
 """
-_STATUS = "import forcelift.cli.status, forcelift.cli.status_view, forcelift.recorded"
+_STATUS = "import forcelift.cli.status, forcelift.cli.status_view, forcelift.account.recorded"
 _RUN = """
 from forcelift.cli.lean import import_lean
 import_lean()
@@ -43,7 +43,7 @@ def _imported(code: str) -> set[str]:
         pytest.param(_HELP, FRAMES | WIRE | PLAN, id="--help"),
         pytest.param(_STATUS, FRAMES | WIRE | {"filelock", "forcelift.salesforce", ORACLE}, id="status"),
         pytest.param(_RUN, frozenset({"numpy", "pyarrow.compute", "pygments", "httpx._main", ORACLE}), id="run"),
-        pytest.param("import forcelift.remedies", FRAMES | WIRE, id="the words of remedies"),
+        pytest.param("import forcelift.account.remedies", FRAMES | WIRE, id="the words of remedies"),
     ],
 )
 def test_no_library_is_imported_that_a_command_does_not_need(code: str, unwanted: frozenset[str]) -> None:

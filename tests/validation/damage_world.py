@@ -14,11 +14,11 @@ import httpx
 
 from forcelift.after.validate.world import ValidateSettings
 from forcelift.errors import ExitCode
-from forcelift.migration import RunOptions, run_migration
+from forcelift.migration.running import RunOptions, run_migration
 from forcelift.twin.org import Options, TwinOrg
 from forcelift.twin.schema_file import schema_from_dict
 from forcelift.twin.server import TwinServer
-from forcelift.validation import Validated, validate_batch
+from forcelift.validating.batch import Validated, validate_batch
 
 _API = "/services/data/v66.0"
 _TOKEN = "VALIDATE_TEST_TOKEN"

@@ -12,7 +12,7 @@ from tests.validation.damages import DAMAGES, SMALL, Damage, Place
 
 from forcelift.after.validate.checks import CheckStatus
 from forcelift.errors import ExitCode
-from forcelift.validation import Validated
+from forcelift.validating.batch import Validated
 
 BIG_ROWS = 300_000
 LEVELS = (1, 2, 3, 4, 5)

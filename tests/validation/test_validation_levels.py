@@ -17,11 +17,11 @@ from tests.scenarios.scenario_support import run_words
 from tests.validation.damage_world import DamageWorld, damage_world, key_of
 
 import forcelift
+from forcelift.account.recorded import open_recorded
 from forcelift.after.validate.checks import Check, CheckStatus, Kind
 from forcelift.errors import ExitCode, StateConflict, UsageError
-from forcelift.migration import RunOptions, run_migration
-from forcelift.recorded import open_recorded
-from forcelift.validation import Validated
+from forcelift.migration.running import RunOptions, run_migration
+from forcelift.validating.batch import Validated
 
 ROWS = 300
 

@@ -15,12 +15,12 @@ import pytest
 from tests.validation.damage_world import DamageWorld, damage_world
 from tests.validation.little_world import SCHEMA, little_world
 
+from forcelift.account.recorded import batch_summary, open_recorded
 from forcelift.after.validate import read_back
 from forcelift.after.validate.read_back import RECORDS, ReadBack
 from forcelift.after.validate.world import ValidateSettings
 from forcelift.ledger import ACCEPTED
-from forcelift.recorded import batch_summary, open_recorded
-from forcelift.validation import open_world
+from forcelift.validating.batch import open_world
 
 ROWS = 150
 

@@ -25,7 +25,7 @@ from forcelift.errors import ExitCode, OrgUnavailable
 from forcelift.protocols.org import Org
 from forcelift.protocols.source import AnswersSql
 from forcelift.source import open_source
-from forcelift.validation import open_world
+from forcelift.validating.batch import open_world
 
 ROWS = 300
 PAGE = 10

@@ -15,7 +15,7 @@ from tests.validation.damage_world import damage_world
 _CHILD = """
 import json, resource, sys, time
 from forcelift.after.validate.world import ValidateSettings
-from forcelift.validation import validate_batch
+from forcelift.validating.batch import validate_batch
 began = time.monotonic()
 validated = validate_batch(sys.argv[1], None, ValidateSettings(levels=(5,), tables=("sales",)))
 used = resource.getrusage(resource.RUSAGE_SELF)

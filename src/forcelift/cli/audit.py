@@ -49,7 +49,7 @@ def verify(
     """
     from forcelift.cli.audit_view import proof_document, show_proof
     from forcelift.cli.output import data, print_json
-    from forcelift.proving import Asked, prove
+    from forcelift.handover.proving import Asked, prove
 
     asked = Asked(heads=heads, reports=reports, signed_head=signed_head, signature=signature, public_key=public_key)
     proof = prove(plan_file, asked)
@@ -77,7 +77,7 @@ def head(plan_file: Path, out: Path | None, sign_with: Path | None, as_json: boo
       forcelift audit head --out head.json && openssl pkeyutl -sign -rawin -in head.json -inkey key.pem -out head.sig
     """
     from forcelift.cli.output import data, print_json
-    from forcelift.proving import head_statement, write_head
+    from forcelift.handover.proving import head_statement, write_head
 
     if out is None:
         if sign_with is not None:
@@ -175,7 +175,7 @@ def export(plan_file: Path, form: str, out: Path, as_json: bool) -> int:
     """
     from forcelift.cli.audit_view import export_document, show_export
     from forcelift.cli.output import data, print_json
-    from forcelift.exporting import export_audit
+    from forcelift.handover.exporting import export_audit
 
     made = export_audit(plan_file, out, form=form)
     if as_json:
@@ -212,7 +212,7 @@ def purge(
     """
     from forcelift.cli.audit_view import purge_document, show_purge
     from forcelift.cli.output import data, notes, print_json
-    from forcelift.purging import PurgeAsked, parse_age, purge_batches
+    from forcelift.handover.purging import PurgeAsked, parse_age, purge_batches
 
     asked = PurgeAsked(
         batch_id=batch_id,

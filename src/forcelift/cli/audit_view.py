@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.text import Text
 
 from forcelift.cli.output import count, plural, table_lines
-from forcelift.exporting import Export
-from forcelift.proving import Proof
-from forcelift.purging import PurgeReport
+from forcelift.handover.exporting import Export
+from forcelift.handover.proving import Proof
+from forcelift.handover.purging import PurgeReport
 
 
 def proof_document(proof: Proof) -> dict[str, Any]:

@@ -42,7 +42,6 @@ def backup(
 
       forcelift backup --table SALES
     """
-    from forcelift.backing_up import BackupSettings, back_up, drop_backups, list_backups
     from forcelift.cli.backup_view import (
         drop_document,
         list_document,
@@ -52,6 +51,7 @@ def backup(
         show_made,
     )
     from forcelift.cli.output import data, notes, print_json
+    from forcelift.preflight.backing_up import BackupSettings, back_up, drop_backups, list_backups
 
     if execute and drop_older_than is None:
         raise UsageError(

@@ -10,10 +10,10 @@ from typing import Any
 from rich.console import Console
 
 from forcelift.audit.backups import BackupRow
-from forcelift.backing_up import BackupReport, DropReport
 from forcelift.before.backup import DropDecision
 from forcelift.cli.options import again
 from forcelift.cli.output import count, plural, table_lines
+from forcelift.preflight.backing_up import BackupReport, DropReport
 
 
 def made_document(report: BackupReport) -> dict[str, Any]:

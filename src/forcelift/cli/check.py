@@ -24,9 +24,9 @@ def check(plan_file: Path, as_json: bool) -> int:
     Ends with 1 if a check fails.
     """
     from forcelift.before.check import Verdict
-    from forcelift.checking import check_plan
     from forcelift.cli.check_view import check_document, show_check
     from forcelift.cli.output import data, print_json
+    from forcelift.preflight.checking import check_plan
 
     report = check_plan(plan_file)
     if as_json:
@@ -64,10 +64,10 @@ def checklist(
     if ctx.invoked_subcommand is not None:
         return int(ExitCode.DONE)
     refuse_both(batch_id, project=project)
-    from forcelift.checklists import before_checklist
     from forcelift.cli.check_view import checklist_document, items_document, show_checklist, show_items
     from forcelift.cli.output import data, print_json
-    from forcelift.phase_checklists import after_checklist, during_checklist
+    from forcelift.handover.phase_checklists import after_checklist, during_checklist
+    from forcelift.preflight.checklists import before_checklist
 
     before = before_checklist(plan_file) if phase in ("before", "all") else None
     during = during_checklist(plan_file, batch_id) if phase in ("during", "all") else ()
@@ -98,8 +98,8 @@ def tick(item: str, plan_file: Path, by: str, note: str) -> int:
 
       forcelift checklist tick sign_off --by "A. Person" --note "signed on paper, 4 December"
     """
-    from forcelift.checklists import tick as record
     from forcelift.cli.output import data
+    from forcelift.preflight.checklists import tick as record
 
     made = record(plan_file, item, by=by, note=note)
     data().print(f"{item}: ticked by {made.made_by} (evidence {made.evidence_no})")
@@ -118,8 +118,8 @@ def waive(name: str, plan_file: Path, by: str, reason: str) -> int:
 
       forcelift checklist waive backup --by "A. Person" --reason "the DBA keeps a full copy"
     """
-    from forcelift.checklists import waive as record
     from forcelift.cli.output import data
+    from forcelift.preflight.checklists import waive as record
 
     made = record(plan_file, name, by=by, reason=reason)
     data().print(f"{name}: waived by {made.made_by} (evidence {made.evidence_no})")

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.text import Text
 
 from forcelift.before.check import Area, Verdict
-from forcelift.checking import CheckReport, result_document
 from forcelift.checkitems import Item, ItemState
-from forcelift.checklists import ChecklistReport
 from forcelift.cli.options import again
 from forcelift.cli.output import plural
+from forcelift.preflight.checking import CheckReport, result_document
+from forcelift.preflight.checklists import ChecklistReport
 
 _STYLES: Final = {
     Verdict.PASS: "green",

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from forcelift.account.summary import BatchSummary
 from forcelift.cli.output import count, data, duration, notes, plural, table_lines
 from forcelift.cli.running import show_end, show_what_went_wrong, watched_run
 from forcelift.demo.data import PACKAGE, source_counts
 from forcelift.demo.folder import SCHEMA, DemoFolder, prepare_folder
 from forcelift.demo.proof import Finding, ObjectCount, check_findings, count_objects, is_as_meant
 from forcelift.errors import ExitCode, StateConflict
-from forcelift.migration import RunOptions, open_recorded
-from forcelift.summary import BatchSummary
+from forcelift.migration.running import RunOptions, open_recorded
 
 
 def run_demo(path: Path, *, fresh: bool, debug: bool) -> int:

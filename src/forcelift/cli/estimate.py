@@ -88,7 +88,7 @@ def estimate(
     """
     from forcelift.cli.estimate_view import estimate_document, show_estimate
     from forcelift.cli.output import data, print_json
-    from forcelift.estimating import EstimateSettings, estimate_plan
+    from forcelift.preflight.estimating import EstimateSettings, estimate_plan
 
     settings = EstimateSettings(
         tables=tables,

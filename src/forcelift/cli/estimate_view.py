@@ -13,7 +13,7 @@ from rich.text import Text
 from forcelift.before.estimate import BATCHES_PER_DAY, CALENDAR_DAYS_MAX, Day, TableForecast
 from forcelift.cli.options import again
 from forcelift.cli.output import count, duration, plural, size, table_lines
-from forcelift.estimating import EstimateReport
+from forcelift.preflight.estimating import EstimateReport
 
 _BAR_CELLS = 30
 _WORTH_A_WORD_DAYS = 0.5

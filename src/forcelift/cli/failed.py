@@ -61,7 +61,7 @@ def list_failed(
     """
     from forcelift.cli.failed_view import show_failed
     from forcelift.cli.output import data, print_json
-    from forcelift.failures import failed_of
+    from forcelift.mending.failures import failed_of
 
     found = failed_of(plan_file, batch_id, tables=tables, codes=codes, rows=limit if with_rows else 0)
     if as_json:
@@ -106,7 +106,7 @@ def retry(
     """
     from forcelift.cli.failed_view import show_retry
     from forcelift.cli.output import data, notes, print_json
-    from forcelift.retrying import RetryOptions, RetryWatcher, Selection, retry_failed
+    from forcelift.mending.retrying import RetryOptions, RetryWatcher, Selection, retry_failed
 
     console = notes()
     selection = Selection(tables=tables, codes=codes, keys=read_keys(keys_file), with_children=with_children)
@@ -148,7 +148,7 @@ def resolve(
       forcelift failed resolve --code REJECTED_TOO_LONG --note "entered by hand" --by "A. Name"
     """
     from forcelift.cli.output import data, plural, print_json
-    from forcelift.failures import mark_failed
+    from forcelift.mending.failures import mark_failed
 
     if not (tables or codes or keys_file):
         raise UsageError(
@@ -190,7 +190,7 @@ def export(
       forcelift failed export --table KPS_M_TENANT --out tenants.csv
     """
     from forcelift.cli.output import data, plural, print_json
-    from forcelift.corrections import export_failed
+    from forcelift.mending.corrections import export_failed
 
     done = export_failed(plan_file, batch_id, table=table, codes=codes, out=out)
     if as_json:
@@ -218,7 +218,7 @@ def import_(file: Path, plan_file: Path, batch_id: str | None, table: str | None
       forcelift failed import tenants.csv && forcelift failed retry
     """
     from forcelift.cli.output import data, plural, print_json
-    from forcelift.corrections import import_failed
+    from forcelift.mending.corrections import import_failed
 
     done = import_failed(plan_file, batch_id, file, table=table)
     if as_json:

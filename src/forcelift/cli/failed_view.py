@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from forcelift.failures import FailedReport
-from forcelift.retrying import RetryReport
+from forcelift.mending.failures import FailedReport
+from forcelift.mending.retrying import RetryReport
 
 
 def show_failed(console: Console, found: FailedReport) -> None:

@@ -66,7 +66,7 @@ def write(
     from forcelift.after.report import Language, ReportStatus, Words, markdown
     from forcelift.after.report.json_form import json_document
     from forcelift.cli.output import data, print_json
-    from forcelift.reporting import check_files, report_batch, write_report
+    from forcelift.handover.reporting import check_files, report_batch, write_report
 
     refuse_both(batch_id, project=project)
     if buddhist_era and language != "th":
@@ -123,7 +123,7 @@ def note(
         --resolution "Cut at 32,000 letters, agreed with the business" --by "Data Engineer"
     """
     from forcelift.cli.output import data, print_json
-    from forcelift.reporting import add_note, notes_of, remove_note
+    from forcelift.handover.reporting import add_note, notes_of, remove_note
 
     if only_list + (remove is not None) + (code is not None) != 1:
         raise UsageError(

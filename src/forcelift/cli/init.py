@@ -71,7 +71,7 @@ def init(
     """
     from forcelift.cli.init_view import draft_document, show_draft
     from forcelift.cli.output import data, notes, print_json
-    from forcelift.drafting import DraftSettings, draft_plan
+    from forcelift.preflight.drafting import DraftSettings, draft_plan
 
     source = {
         "url": source_url,

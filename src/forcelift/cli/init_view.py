@@ -9,7 +9,7 @@ from rich.text import Text
 
 from forcelift.before.init import DraftTable, Match
 from forcelift.cli.output import plural, table_lines
-from forcelift.drafting import DraftReport
+from forcelift.preflight.drafting import DraftReport
 
 
 def draft_document(report: DraftReport) -> dict[str, Any]:

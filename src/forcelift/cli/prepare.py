@@ -48,7 +48,7 @@ def prepare(plan_file: Path, execute: bool, tables: tuple[str, ...], name: str, 
     """
     from forcelift.cli.output import data, notes, print_json
     from forcelift.cli.prepare_view import prepare_document, show_prepare
-    from forcelift.preparing import prepare_org
+    from forcelift.preflight.preparing import prepare_org
 
     with _interruptible(plan_file):
         report = prepare_org(plan_file, execute=execute, name=name, tables=tables, told=notes().print)
@@ -89,7 +89,7 @@ def restore(
     from forcelift.cli.output import data, notes, print_json
     from forcelift.cli.prepare_view import restore_document, show_restore
     from forcelift.cli.screens import show_error
-    from forcelift.preparing import restore_org
+    from forcelift.preflight.preparing import restore_org
 
     with _interruptible(plan_file):
         report = restore_org(

@@ -21,7 +21,7 @@ from forcelift.before.prepare import (
 )
 from forcelift.cli.options import again
 from forcelift.cli.output import plural, table_lines
-from forcelift.preparing import PrepareReport, RestoreReport
+from forcelift.preflight.preparing import PrepareReport, RestoreReport
 from forcelift.protocols.setup import OrgFacts
 
 _SECTIONS = (

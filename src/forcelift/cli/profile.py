@@ -57,7 +57,7 @@ def profile(
         return None
     from forcelift.cli.output import data, notes, print_json
     from forcelift.cli.profile_view import show_profile
-    from forcelift.profiling import ProfileSettings, check_page, exit_code, profile_plan, write_page
+    from forcelift.preflight.profiling import ProfileSettings, check_page, exit_code, profile_plan, write_page
 
     if page is not None:
         check_page(page)
@@ -86,7 +86,7 @@ def accept(plan_file: Path, name: str, by: str, reason: str, as_json: bool) -> N
       forcelift profile accept KPS_T_SALES_MD.SALES_AMOUNT.negative --by "QA Lead" --reason "refunds"
     """
     from forcelift.cli.output import data, plural, print_json
-    from forcelift.profiling import accept_finding
+    from forcelift.preflight.profiling import accept_finding
 
     row = accept_finding(plan_file, name, by=by, reason=reason)
     if as_json:
@@ -116,7 +116,7 @@ def reopen(plan_file: Path, name: str, by: str) -> None:
       forcelift profile reopen KPS_T_SALES_MD.SALES_AMOUNT.negative --by "QA Lead"
     """
     from forcelift.cli.output import data
-    from forcelift.profiling import reopen_finding
+    from forcelift.preflight.profiling import reopen_finding
 
     reopen_finding(plan_file, name, by=by)
     data().print(f"{name} is open again")

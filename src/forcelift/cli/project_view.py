@@ -8,10 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from forcelift.account.projects import ProjectSummary
+from forcelift.account.recorded import ProjectStatus
 from forcelift.cli.output import count, plural, table_lines
 from forcelift.cli.status_view import off_document
-from forcelift.projects import ProjectSummary
-from forcelift.recorded import ProjectStatus
 
 COLUMNS = ("source", "created", "updated", "failed", "rejected", "duplicate", "in org")
 BATCHES_SHOWN = 20

@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from forcelift.account.summary import BatchSummary, TableSummary
 from forcelift.audit.records import BatchState
 from forcelift.cli.options import again
 from forcelift.cli.output import count, duration, plural, size, table_lines
-from forcelift.summary import BatchSummary, TableSummary
 
 COLUMNS = ("source", "extracted", "rejected", "duplicate", "sent", "created", "updated", "failed")
 DRY_COLUMNS = ("source", "extracted", "rejected", "duplicate", "to send")

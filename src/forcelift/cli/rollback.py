@@ -66,14 +66,14 @@ def rollback(
     _check(batch_id, tables, chunks, full_object, since, all_records, project=project)
     from forcelift.cli.output import data, notes, print_json
     from forcelift.cli.rollback_view import show_rollback
-    from forcelift.rollbacks import full_document, roll_back_object, since_date
-    from forcelift.undoing import RollbackOptions, RollbackWatcher, Scope, roll_back
+    from forcelift.undoing.batch import RollbackOptions, RollbackWatcher, Scope, roll_back
+    from forcelift.undoing.functions import full_document, roll_back_object, since_date
 
     console = notes()
     watcher = RollbackWatcher(on_step=lambda words: console.print(f"{words} ..."))
     if project:
         from forcelift.cli.rollback_view import show_project_rollback
-        from forcelift.project_undoing import roll_back_project
+        from forcelift.undoing.project import roll_back_project
 
         found = roll_back_project(
             plan_file,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from forcelift.project_undoing import ProjectRollback
-from forcelift.undoing import RollbackReport
+from forcelift.undoing.batch import RollbackReport
+from forcelift.undoing.project import ProjectRollback
 
 
 def show_rollback(console: Console, report: RollbackReport) -> None:

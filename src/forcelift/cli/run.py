@@ -94,7 +94,7 @@ def run(
     import_lean()
     from forcelift.cli.output import data, notes, print_json
     from forcelift.cli.running import run_document, show_end, show_what_went_wrong, watched_run
-    from forcelift.migration import RunOptions
+    from forcelift.migration.running import RunOptions
 
     options = RunOptions(
         batch_id=batch_id,

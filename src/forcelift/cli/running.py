@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from forcelift.account.summary import BatchSummary
 from forcelift.audit.records import Batch, BatchMode, BatchState, Control
 from forcelift.cli.options import again
 from forcelift.cli.progress import RunProgress
@@ -29,9 +30,8 @@ from forcelift.cli.report import (
 from forcelift.cli.screens import show_error, show_fault
 from forcelift.errors import ExitCode, ForceliftError, Interrupted
 from forcelift.jobs.coordinator import Coordinator
-from forcelift.migration import RunOptions, Watcher, locations, run_migration
+from forcelift.migration.running import RunOptions, Watcher, locations, run_migration
 from forcelift.protocols.org import Org
-from forcelift.summary import BatchSummary
 
 _STOPPING: Final = "stopping: what is in flight is finished first; Ctrl-C again aborts the open jobs"
 _ABORTING: Final = (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from forcelift.signed import SignOff
+from forcelift.account.signed import SignOff
 
 
 def show_sign_offs(console: Console, found: Sequence[SignOff]) -> None:

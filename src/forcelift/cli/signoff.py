@@ -53,7 +53,7 @@ def signoff(
         )
     from forcelift.cli.output import data, print_json
     from forcelift.cli.signoff_view import show_signed, signed_document
-    from forcelift.signing import SignOffAsked, sign_off
+    from forcelift.handover.signing import SignOffAsked, sign_off
 
     if project and phase == "before":
         raise UsageError("before a migration a sign-off is the project's anyway", hint="leave `--project` out")
@@ -87,7 +87,7 @@ def list_(plan_file: Path, as_json: bool) -> int:
     """
     from forcelift.cli.output import data, print_json
     from forcelift.cli.signoff_view import list_document, show_list
-    from forcelift.signing import list_sign_offs
+    from forcelift.handover.signing import list_sign_offs
 
     found = list_sign_offs(plan_file)
     if as_json:
@@ -111,7 +111,7 @@ def withdraw(number: int, plan_file: Path, because: str, as_json: bool) -> int:
     """
     from forcelift.cli.output import data, print_json
     from forcelift.cli.signoff_view import withdrawn_document
-    from forcelift.signing import withdraw as take_back
+    from forcelift.handover.signing import withdraw as take_back
 
     row = take_back(plan_file, number, because=because)
     if as_json:
@@ -149,9 +149,9 @@ def approve(
 
       forcelift approve 2 --name "B. Person"
     """
+    from forcelift.account.consents import Approval, give_consent, waiting_consents
     from forcelift.cli.output import data, print_json
     from forcelift.cli.signoff_view import consent_document, show_consent, show_consents
-    from forcelift.consents import Approval, give_consent, waiting_consents
 
     if number is None:
         waiting = waiting_consents(plan_file)

@@ -9,12 +9,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from forcelift.account.signed import SignOff
 from forcelift.audit.consents import Consent
 from forcelift.audit.signoffs import SignOffRow
 from forcelift.cli.options import again
 from forcelift.cli.output import table_lines
-from forcelift.signed import SignOff
-from forcelift.signing import Signed, SignOffList, login_of
+from forcelift.handover.signing import Signed, SignOffList, login_of
 
 
 def signed_document(signed: Signed) -> dict[str, Any]:

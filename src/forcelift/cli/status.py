@@ -27,6 +27,7 @@ def status(plan_file: Path, batch_id: str | None, project: bool, as_json: bool) 
 
       forcelift status --batch 20260131T220000Z-a1b2c3
     """
+    from forcelift.account.recorded import batch_status, project_status
     from forcelift.cli.output import data, print_json
     from forcelift.cli.status_view import (
         off_document,
@@ -35,7 +36,6 @@ def status(plan_file: Path, batch_id: str | None, project: bool, as_json: bool) 
         show_switched_off,
         status_document,
     )
-    from forcelift.recorded import batch_status, project_status
 
     refuse_both(batch_id, project=project)
     console = data()

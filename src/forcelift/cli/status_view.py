@@ -10,12 +10,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from forcelift.account.recorded import BatchStatus
 from forcelift.audit import OrgState
 from forcelift.audit.records import Batch, BatchState, jobs_at_once
 from forcelift.cli.options import again
 from forcelift.cli.output import duration, plural, table_lines
 from forcelift.cli.report import other_snapshots_line, show_summary, unfinished_line
-from forcelift.recorded import BatchStatus
 
 BATCHES_SHOWN = 10
 STALE_BEAT_S = 60

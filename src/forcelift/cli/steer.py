@@ -47,7 +47,7 @@ def pause(plan_file: Path, batch_id: str | None, reason: str | None, as_json: bo
 
       forcelift pause --reason "month end until 18:00"
     """
-    from forcelift.steering import request_pause
+    from forcelift.migration.steering import request_pause
 
     batch, is_running = request_pause(plan_file, batch_id, reason=reason)
     check_running(batch, plan_file, is_running=is_running)
@@ -73,7 +73,7 @@ def resume(plan_file: Path, batch_id: str | None, reason: str | None, as_json: b
 
       forcelift resume
     """
-    from forcelift.steering import request_resume
+    from forcelift.migration.steering import request_resume
 
     batch, is_running = request_resume(plan_file, batch_id, reason=reason)
     if not is_running:
@@ -100,7 +100,7 @@ def throttle(plan_file: Path, batch_id: str | None, jobs: int | None, reason: st
       forcelift throttle --jobs 1 --reason "users complain"
     """
     from forcelift.audit.records import jobs_at_once
-    from forcelift.steering import request_throttle
+    from forcelift.migration.steering import request_throttle
 
     batch, is_running = request_throttle(plan_file, batch_id, jobs=jobs, reason=reason)
     check_running(batch, plan_file, is_running=is_running)

@@ -25,7 +25,7 @@ def stop(plan_file: Path, batch_id: str | None, now: bool, reason: str | None, a
       forcelift stop --reason "the org is needed for something else"
     """
     from forcelift.cli.output import data, print_json
-    from forcelift.steering import request_stop
+    from forcelift.migration.steering import request_stop
 
     batch, is_running = request_stop(plan_file, batch_id, now=now, reason=reason)
     resume = again(f"run --resume {batch.batch_id}", plan_file)

@@ -42,8 +42,8 @@ def snapshot(
 
       forcelift twin snapshot --out org-schema.json && forcelift twin serve --schema org-schema.json
     """
-    from forcelift.assembly import open_org
     from forcelift.cli.output import notes, print_json
+    from forcelift.opening.assembly import open_org
     from forcelift.plan import load_plan
     from forcelift.protocols.clock import SystemClock
     from forcelift.salesforce import SalesforceOrg

@@ -63,8 +63,8 @@ def validate(
     from forcelift.after.validate.world import ValidateSettings
     from forcelift.cli.output import data, notes, print_json
     from forcelift.cli.validate_view import show_project_validation, show_validation
-    from forcelift.project_validation import ProjectValidated, validate_project
-    from forcelift.validation import Validated, parse_levels, percent_setting, validate_batch
+    from forcelift.validating.batch import Validated, parse_levels, percent_setting, validate_batch
+    from forcelift.validating.project import ProjectValidated, validate_project
 
     refuse_both(batch_id, project=project)
     settings = ValidateSettings(

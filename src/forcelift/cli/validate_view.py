@@ -9,8 +9,8 @@ from rich.console import Console
 
 from forcelift.after.validate.checks import LEVEL_NAMES, Check, CheckStatus, Difference, Found
 from forcelift.cli.output import plural, table_lines
-from forcelift.project_validation import ProjectValidated
-from forcelift.validation import Validated
+from forcelift.validating.batch import Validated
+from forcelift.validating.project import ProjectValidated
 
 _AGGREGATES = 2
 _EXAMPLES_SHOWN = 10

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from forcelift.assembly import open_org
+from forcelift.account.summary import BatchSummary
 from forcelift.demo.folder import DemoFolder
 from forcelift.embedded import connect
-from forcelift.migration import open_recorded
+from forcelift.migration.running import open_recorded
+from forcelift.opening.assembly import open_org
 from forcelift.plan import load_plan
 from forcelift.protocols.clock import SystemClock
-from forcelift.summary import BatchSummary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Refused rows after a load: shown, corrected by people, sent again."""

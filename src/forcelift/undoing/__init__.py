@@ -1,0 +1,1 @@
+"""Taking back what a batch or a project did."""
