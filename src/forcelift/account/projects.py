@@ -7,10 +7,11 @@ Writes: nothing.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
 
 from forcelift.account.remedies import remedy_of
 from forcelift.account.summary import BatchSummary, RefusedGroup, TableSummary, summarise
@@ -19,7 +20,12 @@ from forcelift.audit.project_words import JobPlace
 from forcelift.audit.records import FOLDS_KEYS, Batch, BatchState, BatchTable, Chunk, ChunkStatus
 from forcelift.audit.scope import Scope
 from forcelift.ledger import LedgerCounts
-from forcelift.ledger.newest import NewestRefusals, WordFile, count_newest, newest_refusals
+from forcelift.ledger.newest import NewestRefusals, WordFile, count_newest, newest_refusals, resolved_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_RESOLVED_ROWS = 20_000  # at once in memory
 
 OPEN_STATUSES = frozenset({ChunkStatus.PENDING, ChunkStatus.RUNNING, ChunkStatus.FAILED, ChunkStatus.SKIPPED})
 """Of chunks that have not ended."""
@@ -227,7 +233,8 @@ def _of_several(
             )
     jobs = [(one.job_no, one.place) for one in places]
     counts = count_newest(ledger, files, jobs)
-    refusals = newest_refusals(ledger, files, jobs) if has_refused else []
+    resolved = _resolved(audit, [batch.batch_id for batch, _ in senders], name)
+    refusals = newest_refusals(ledger, files, jobs, resolved) if has_refused or resolved is not None else []
     return ProjectTable(
         table=name,
         object=senders[-1][1].object,
@@ -239,6 +246,29 @@ def _of_several(
         refused_by_code=_by_code(refusals),
         refusals=tuple(refusals),
     )
+
+
+def _resolved(audit: AuditStore, batch_ids: Sequence[str], table: str) -> pa.RecordBatchReader | None:
+    """Refused rows of a table that a retry or a person has resolved, as `RESOLVED` has them; None if there are none."""
+    rows = (
+        (key, code, fields, message, None if by_retry else number)
+        for number, batch_id in enumerate(batch_ids)
+        for key, code, fields, message, by_retry in audit.resolved_rows(batch_id, table)
+    )
+    first = next(rows, None)
+    if first is None:
+        return None
+    import pyarrow as pa  # who only counts does without it
+
+    schema = resolved_schema()
+
+    def parts() -> Iterator[pa.RecordBatch]:
+        every = chain([first], rows)
+        while part := list(islice(every, _RESOLVED_ROWS)):
+            columns = zip(zip(*part, strict=True), schema.types, strict=True)
+            yield pa.record_batch([pa.array(values, kind) for values, kind in columns], schema=schema)
+
+    return pa.RecordBatchReader.from_batches(schema, parts())
 
 
 def _telling(chunks: Sequence[Chunk]) -> list[Chunk]:

@@ -293,6 +293,29 @@ class Readings(Journal):
             for table, key, record_id, code in connection.execution_options(stream_results=True).execute(query):
                 yield table, key if key is not None else record_id, code or ""
 
+    def resolved_rows(self, batch_id: str, table: str) -> Iterator[tuple[str, str, str | None, str | None, bool]]:
+        """A table's resolved rows, streamed: key (RECORD_ID without one), code, fields, message, whether by retry."""
+        records, log, keys = tables.failed_records, tables.audit_log, tables.failed_key
+        whole = (keys.c.audit_id == records.c.audit_id) & (keys.c.record_id == records.c.record_id)
+        query = (
+            sa.select(
+                records.c.record_id,
+                keys.c.record_key,
+                records.c.sf_error_code,
+                records.c.sf_error_fields,
+                records.c.sf_error_message,
+                sa.case((records.c.last_retry_date == records.c.resolved_date, 1), else_=0).label("by_retry"),
+            )
+            .join(log, log.c.audit_id == records.c.audit_id)
+            .outerjoin(keys, whole)
+            .where(log.c.batch_id == short_batch_id(batch_id), records.c.table_name == short_table_name(table))
+            .where(records.c.resolved == "Y")
+        )
+        with self.read() as connection:
+            for one in connection.execution_options(stream_results=True).execute(query):
+                key = one.record_key if one.record_key is not None else one.record_id
+                yield key, one.sf_error_code or "", one.sf_error_fields, one.sf_error_message, bool(one.by_retry)
+
     def chunk_spans(self, batch_id: str) -> list[ChunkSpan]:
         """The chunks of a batch that have ended with rows answered.
 

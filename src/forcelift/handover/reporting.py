@@ -27,7 +27,6 @@ from forcelift.after.report.figures import ReportFigures, TableFigures
 from forcelift.after.report.json_form import json_document
 from forcelift.after.report.steps import step_shares, without_pauses
 from forcelift.after.report.told import OPEN_CHUNKS
-from forcelift.audit.failed_marks import FailedFilter
 from forcelift.audit.notes import StoredNote
 from forcelift.audit.readings import OWN_WORDS, FailureGroup
 from forcelift.audit.records import Batch, BatchState, ChunkStatus
@@ -392,19 +391,15 @@ def _project_issues(state: State, summary: ProjectSummary, stored: Sequence[Stor
     """Why rows were refused. Of a table that several batches sent, a row that a later one loaded counts as fixed."""
     shared = {short_table_name(table.table): table for table in summary.tables if len(table.batches) > 1}
     found: list[Issue] = []
-    resolved: dict[_Reason, tuple[FailureGroup, int, list[str]]] = {}
-    by_hand: dict[tuple[str, str], int] = {}
+    told: dict[_Reason, list[str]] = {}
     for batch_id in summary.scope.batch_ids:
         for group in state.audit.failure_groups(batch_id):
             if group.table_name not in shared:
                 found.append(_issue(state, batch_id, group, stored))
                 continue
-            fixed, notes = state.audit.resolved(batch_id, group)
-            first, before, told = resolved.get(reason := _reason(group), (group, 0, []))
-            resolved[reason] = first, before + fixed, list(dict.fromkeys([*told, *notes]))
-        for count in state.audit.failed_counts(batch_id, FailedFilter()):
-            place = count.table_name, count.code
-            by_hand[place] = by_hand.get(place, 0) + count.closed
+            _, notes = state.audit.resolved(batch_id, group)
+            reason = _reason(group)
+            told[reason] = list(dict.fromkeys([*told.get(reason, []), *notes]))
     for name, table in shared.items():
         for refusal in table.refusals:
             group = FailureGroup(
@@ -412,17 +407,10 @@ def _project_issues(state: State, summary: ProjectSummary, stored: Sequence[Stor
                 code=refusal.code,
                 fields=refusal.fields,
                 message=refusal.message,
-                rows=0,
+                rows=refusal.rows + refusal.mended,
                 record_ids=tuple(fit_text(key, RECORD_ID_BYTES) or "" for key in refusal.keys),
             )
-            _, fixed, notes = resolved.pop(_reason(group), (None, 0, []))
-            # A row that a person has resolved stands in the ledger as it was; one that a retry has mended does not.
-            closed = min(fixed, by_hand.get((name, refusal.code), 0))
-            rows = refusal.rows + refusal.mended + fixed - closed
-            by_hand[name, refusal.code] = by_hand.get((name, refusal.code), 0) - closed
-            found.append(_told(replace(group, rows=rows), min(rows, refusal.mended + fixed), notes, stored))
-    # What was mended in its own chunk to the last row is refused in no ledger any more.
-    found += [_told(replace(one, rows=fixed), fixed, notes, stored) for one, fixed, notes in resolved.values() if fixed]
+            found.append(_told(group, refusal.mended + refusal.closed, told.get(_reason(group), []), stored))
     return sorted(found, key=lambda one: (-one.group.rows, one.group.table_name, one.group.code))
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import glob
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from forcelift.errors import StorageError
 from forcelift.storage import Storage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class LedgerCounts:
@@ -47,8 +50,18 @@ class LedgerCounts:
             )
         return [self._storage.path(name) for name in files]
 
-    def ask(self, query: str, files: Sequence[str], **values: Any) -> list[Any]:
-        """All rows of a query, in which `$files` are the patterns of these files; memory stays within `memory_mb`."""
+    def ask(
+        self,
+        query: str,
+        files: Sequence[str],
+        *,
+        beside: Mapping[str, pa.RecordBatchReader] | None = None,
+        **values: Any,
+    ) -> list[Any]:
+        """All rows of a query, in which `$files` are the patterns of these files; memory stays within `memory_mb`.
+
+        `beside` are further tables that the query names.
+        """
         # A batch that has settled nothing has nothing to count, and its status is shown without this library.
         from forcelift.embedded import connect
 
@@ -61,4 +74,8 @@ class LedgerCounts:
                 "threads": 2,
             }
             with connect(config=settings) as connection:
+                for name, rows in (beside or {}).items():
+                    connection.register("given", rows)
+                    connection.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM given")
+                    connection.unregister("given")
                 return connection.execute(query, {"files": paths, **values}).fetchall()

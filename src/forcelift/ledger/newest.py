@@ -19,10 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from forcelift.ledger.counts import LedgerCounts
 from forcelift.ledger.names import RECORD_GONE
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _OWN_WORDS: Final = "('FIELD_CUSTOM_VALIDATION_EXCEPTION', 'DUPLICATES_DETECTED')"
 _EXAMPLES: Final = 5
@@ -68,8 +71,9 @@ class NewestCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewestRefusals:
-    """Rows refused for one reason: `rows` by their newest word, `mended` of those that a later batch loaded.
+    """Rows refused for one reason: `rows` by their newest word, `mended` that a retry or a later batch loaded since.
 
+    Of `rows`, a person has said that `closed` need nothing more.
     `message` is one of theirs; groups of rules that an org's administrator wrote have one message each.
     """
 
@@ -80,7 +84,15 @@ class NewestRefusals:
     rows: int
     mended: int
     keys: tuple[str, ...]
+    closed: int = 0
 
+
+RESOLVED: Final = ("key", "code", "fields", "message", "closed_in")
+"""Columns of rows that are resolved: no ledger tells any more why a row was refused that a retry has mended.
+
+`closed_in` is the place of the batch in which a person has closed the row, null where a retry did. A row without a key
+has another text instead.
+"""
 
 # Each line with its batch and its place: that of the job that sent it, or of its chunk.
 _LINES: Final = """
@@ -152,8 +164,13 @@ _KEYLESS: Final = """
 _REFUSED: Final = f"""
     refused AS (
         SELECT key, written, batch, reading, undone, outcome, coalesce(code, '') AS code, fields, message,
-            CASE WHEN code IN {_OWN_WORDS} THEN message END AS own_words
+            CASE WHEN code IN {_OWN_WORDS} THEN message END AS own_words, NULL::BIGINT AS closed_in
         FROM line WHERE outcome IN ('failed', 'rejected')
+        UNION ALL
+        SELECT CASE WHEN $folded THEN lower(trim(key, $blanks)) ELSE key END, key, NULL, '', false,
+            CASE WHEN code LIKE 'REJECTED\\_%' ESCAPE '\\' THEN 'rejected' ELSE 'failed' END, code, fields, message,
+            CASE WHEN code IN {_OWN_WORDS} THEN message END, closed_in
+        FROM resolved
     )"""
 _WORDS_OF_REFUSED: Final = _WORDS_OF.format(lines="line SEMI JOIN refused USING (key)")
 
@@ -161,21 +178,27 @@ _WORDS_OF_REFUSED: Final = _WORDS_OF.format(lines="line SEMI JOIN refused USING 
 _REASONS: Final = f"""
     , keyless AS (
         SELECT outcome, code, fields, own_words, min(message) AS message, count(*) AS rows, batch, reading
-        FROM refused WHERE key IS NULL GROUP BY ALL
+        FROM refused WHERE key IS NULL AND batch IS NOT NULL GROUP BY ALL
     ),
     told AS (
         SELECT r.outcome, r.code, r.fields, r.own_words, min(r.message) AS message,
             count(*) FILTER (r.batch = n.word.batch) AS now,
             count(DISTINCT r.key) FILTER (NOT r.undone AND n.word.failed + n.word.rejected = 0
                 AND n.word.created + n.word.updated + n.word.kept > 0) AS mended,
-            list_sort(list(DISTINCT r.written) FILTER (r.batch = n.word.batch))[1:{_EXAMPLES}] AS keys
+            count(DISTINCT r.key) FILTER (r.closed_in = n.word.batch AND n.word.failed + n.word.rejected > 0) AS closed,
+            coalesce(
+                list_sort(list(DISTINCT r.written) FILTER (r.batch = n.word.batch)), list_sort(list(DISTINCT r.written))
+            )[1:{_EXAMPLES}] AS keys
         FROM refused AS r JOIN newest AS n USING (key) GROUP BY ALL
         UNION ALL
-        SELECT outcome, code, fields, own_words, min(message), max(rows), 0, NULL FROM keyless
+        SELECT outcome, code, fields, own_words, min(message), max(rows), 0, 0, NULL FROM keyless
         GROUP BY outcome, code, fields, own_words, reading
+        UNION ALL
+        SELECT outcome, code, fields, own_words, min(message), 0, 0, count(*), NULL
+        FROM refused ANTI JOIN newest USING (key) WHERE closed_in IS NOT NULL GROUP BY ALL
     )
-    SELECT outcome, code, fields, min(message), sum(now), sum(mended), first(keys)
-    FROM told WHERE now + mended > 0
+    SELECT outcome, code, fields, min(message), sum(now), sum(mended), first(keys), least(sum(now), sum(closed))
+    FROM told WHERE now + mended + closed > 0
     GROUP BY outcome, code, fields, own_words ORDER BY 5 DESC, 6 DESC, 1, 2, 3, 4"""
 
 
@@ -201,14 +224,26 @@ def count_newest(ledger: LedgerCounts, files: Sequence[WordFile], jobs: Sequence
 
 
 def newest_refusals(
-    ledger: LedgerCounts, files: Sequence[WordFile], jobs: Sequence[tuple[int, int]]
+    ledger: LedgerCounts,
+    files: Sequence[WordFile],
+    jobs: Sequence[tuple[int, int]],
+    resolved: pa.RecordBatchReader | None = None,
 ) -> list[NewestRefusals]:
-    """Rows that any batch has refused, by reason, the most first. Arguments as in `count_newest`."""
+    """Rows that any batch has refused, by reason, the most first.
+
+    Args:
+        files, jobs: As in `count_newest`.
+        resolved: Refused rows of these batches that are resolved; see `RESOLVED`.
+    """
+    import pyarrow as pa  # a table that one batch alone has sent is counted without it
+
     if not files:
         return []
-    parameters = _parameters(ledger, files, jobs)
+    if resolved is None:
+        resolved = pa.RecordBatchReader.from_batches(resolved_schema(), [])
+    parameters = _parameters(ledger, files, jobs) | {"folded": any(file.folds for file in files)}
     query = f"WITH {_LINES}, {_REFUSED}, {_WORDS_OF_REFUSED}, {_NEWEST} {_REASONS}"
-    rows = ledger.ask(query, [file.name for file in files], **parameters)
+    rows = ledger.ask(query, [file.name for file in files], beside={"resolved": resolved}, **parameters)
     return [
         NewestRefusals(
             outcome=outcome,
@@ -218,9 +253,18 @@ def newest_refusals(
             rows=int(now),
             mended=int(mended),
             keys=tuple(one for one in keys or () if one is not None),
+            closed=int(closed),
         )
-        for outcome, code, fields, message, now, mended, keys in rows
+        for outcome, code, fields, message, now, mended, keys, closed in rows
+        if now + mended
     ]
+
+
+def resolved_schema() -> pa.Schema:
+    """The types of `RESOLVED`."""
+    import pyarrow as pa
+
+    return pa.schema([(name, pa.int64() if name == "closed_in" else pa.string()) for name in RESOLVED])
 
 
 def _parameters(ledger: LedgerCounts, files: Sequence[WordFile], jobs: Sequence[tuple[int, int]]) -> dict[str, Any]:
