@@ -165,6 +165,14 @@ def test_references_that_lead_nowhere(tmp_path: Path, password: str, expected: s
     assert expected in refused(path, EMPTY="")
 
 
+@pytest.mark.parametrize("user", ["${DB_PASSWORD}", "etl${DB_PASSWORD}", "${sf_token}"])
+def test_a_secret_is_not_put_where_its_value_is_shown(tmp_path: Path, user: str) -> None:
+    path = write(tmp_path, f'{{url: "postgresql://db/x", user: "{user}", password: "${{DB_PASSWORD}}"}}')
+    told = refused(path, DB_PASSWORD=SECRET, sf_token=SECRET)
+    assert "is a secret by its name, and the value of `user` is shown" in told
+    assert SECRET not in told
+
+
 def test_a_secret_file_that_others_can_read_gives_a_warning(tmp_path: Path) -> None:
     (tmp_path / "pw").write_text(SECRET)
     (tmp_path / "pw").chmod(0o640)

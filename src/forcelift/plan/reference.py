@@ -107,7 +107,8 @@ database and notifications, never stand in the plan. They are written as one of
   gives a warning.
 
 A secret that is written out is refused, without being shown. `user`, `client_id` and `username` take both forms,
-too, and may be written out. Everywhere else `${...}` stays as it stands, with a warning.
+too, and may be written out; as their values are shown, a variable that is a secret by its name is refused there.
+Everywhere else `${...}` stays as it stands, with a warning.
 
 ## URLs
 

@@ -63,9 +63,11 @@ class SecretReader:
         if is_secret and (REFERENCE.sub("", text) or not text):
             self.faults.append(literal_fault(name))
             return MASK
-        if is_secret or any(isinstance(mark, Refers) for mark in marks):
-            return REFERENCE.sub(lambda match: self._variable(match[1]), text)
-        return text
+        if not is_secret and not any(isinstance(mark, Refers) for mark in marks):
+            return text
+        if not is_secret:
+            self.faults += [_shown_fault(one, name) for one in REFERENCE.findall(text) if _SECRET_KEY.search(one)]
+        return MASK if self.faults else REFERENCE.sub(lambda match: self._variable(match[1]), text)
 
     def read_url(self, text: str, name: str) -> str:
         """A URL with its references resolved; those in its secret parts are escaped as URLs want it."""
@@ -146,6 +148,14 @@ def literal_fault(name: str, *, in_url: bool = False) -> Fault:
             "put `${DB_PASSWORD}` in its place and set that environment variable",
         )
     return Fault("a secret is written out", f"write `${{{variable}}}` or `file:PATH`")
+
+
+def _shown_fault(variable: str, name: str) -> Fault:
+    """The refusal of a variable that by its name is a secret, where its value would be shown and kept."""
+    return Fault(
+        f"`${{{variable}}}` is a secret by its name, and the value of `{name}` is shown",
+        f"name the variable of `{name}`; if it is no secret, give the variable another name",
+    )
 
 
 def masked_text(text: str) -> str:
