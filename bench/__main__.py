@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench import figures, report, suite
 from bench.contestants import SHORT_NAMES
+from bench.measured import Measured
 
 
 def main() -> None:
@@ -53,7 +54,7 @@ def main() -> None:
             figures.save(file, measured)
     else:
         suite.compile_clients()
-        measured = suite.Measured()
+        measured = Measured()
         for rows in options.rows:
             task = suite.sales_task(rows, memory_mb=options.memory_mb, job_seconds=options.job_seconds)
             suite.time_in_turns(measured, task, names or suite.names_for(rows), options.turns or 1)

@@ -9,26 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from bench.measure import Usage
-
-if TYPE_CHECKING:
-    from bench.suite import Measured
+from bench.measured import Earlier, Measured
 
 SPREAD_MOST: Final = 0.2
 """So far apart may two runs be."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Earlier:
-    """A run before this one."""
-
-    at: str
-    figures: dict[str, float]
 
 
 def figures(measured: Measured) -> dict[str, float]:

@@ -9,7 +9,8 @@ from typing import Final
 
 from bench.figures import SPREAD_MOST, is_near, ratios
 from bench.measure import Usage
-from bench.suite import NARROW_SIZES, SMALL_MEMORY_MB, TURNS, Measured
+from bench.measured import Measured
+from bench.suite import NARROW_SIZES, SMALL_MEMORY_MB, TURNS
 
 CORES: Final = 2
 TO_FLOOR_MOST: Final = 1.4

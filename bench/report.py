@@ -14,7 +14,8 @@ from bench.contestants import client_versions
 from bench.figures import SPREAD_MOST, is_near, ratios
 from bench.goals import goals, verdicts
 from bench.measure import Usage
-from bench.suite import SLOW_PEERS_ROWS, SLOW_ROWS_PER_S, SMALL_MEMORY_MB, Measured
+from bench.measured import Measured
+from bench.suite import SLOW_PEERS_ROWS, SLOW_ROWS_PER_S, SMALL_MEMORY_MB
 
 _LIBRARIES: Final = ("polars", "duckdb", "pyarrow", "httpx", "isal")
 _FLOOR: Final = "floor"

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,9 +24,9 @@ import polars as pl
 
 from bench import contestants, sales
 from bench.contestants import CLIENTS, CONTESTANTS, NEEDS_CLIENTS, Task
-from bench.figures import Earlier
 from bench.measure import Usage, compile_all, run, running_sink
-from bench.slow_twin import SlowLoad, forcelift_into_slow_twin
+from bench.measured import Measured
+from bench.slow_twin import forcelift_into_slow_twin
 
 FOLDER: Final = Path(".bench")
 TURNS: Final = {1_000_000: 3, 5_000_000: 2}
@@ -44,35 +44,6 @@ STARTS: Final = 9
 COLD_STARTS: Final = 3
 PARTS: Final = ("load", "starts", "small", "calls", "narrow")
 MINUTES_MOST: Final = 75.0
-
-
-@dataclass(slots=True, kw_only=True)
-class Measured:
-    """All that was measured.
-
-    Attributes:
-        times: By table size and contestant, one figure a turn.
-        failures: By table size and contestant, why there is no figure.
-        memory: By table size, the whole pipe on the narrow table.
-        small: The whole pipe with little memory, by table size.
-        slow: The whole pipe into a twin that takes `SLOW_ROWS_PER_S`, by table size.
-        starts: Wall seconds of short commands, one a start.
-        cold: The same with nothing of the environment's files in memory.
-        differing: By table size, how many rows Forcelift hashed otherwise than the floor: it must be none.
-        left_out: What there was no time for, or what failed.
-        earlier: Figures of a run before.
-    """
-
-    times: dict[int, dict[str, list[Usage]]] = field(default_factory=dict)
-    failures: dict[int, dict[str, str]] = field(default_factory=dict)
-    memory: dict[int, Usage] = field(default_factory=dict)
-    small: dict[int, Usage] = field(default_factory=dict)
-    slow: dict[int, SlowLoad] = field(default_factory=dict)
-    starts: dict[str, list[float]] = field(default_factory=dict)
-    cold: dict[str, list[float]] = field(default_factory=dict)
-    differing: dict[int, int] = field(default_factory=dict)
-    left_out: list[str] = field(default_factory=list)
-    earlier: Earlier | None = None
 
 
 def measure_all(

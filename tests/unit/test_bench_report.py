@@ -8,8 +8,9 @@ import pytest
 from bench import figures, report
 from bench.goals import CLAUSES, goals, verdicts
 from bench.measure import Usage
+from bench.measured import Measured
 from bench.slow_twin import SlowLoad
-from bench.suite import Measured, told
+from bench.suite import told
 
 SIZES = (1_000_000, 5_000_000)
 CPU_PER_MILLION = {
