@@ -7,8 +7,10 @@ a quick way back cost no CPU that could be measured.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
+import time
 from collections.abc import Callable
 from functools import cache
 from typing import Final
@@ -27,27 +29,43 @@ _OPTIONS: Final = (
 )
 
 _JEMALLOC: Final = "_RJEM_MALLOC_CONF"
+_LEFT_BY_POLARS: Final = "dirty_decay_ms:500,muzzy_decay_ms:1000"
+"""What `import polars` leaves in the environment of a process, and so of those that it begins; see its `__init__`."""
+
 _ARROW_POOL: Final = "ARROW_DEFAULT_MEMORY_POOL"
+
+
+_given_back_at = -math.inf
 
 
 def choose_allocators() -> None:
     """Name the libraries' allocators; to be called before they are imported. What the environment says stays.
 
+    But for what stands there only because a program that began this one has imported polars: nobody chose that, and it
+    was 40 MB of a load.
+
     Source: jemalloc's `TUNING.md`, pyarrow's "Memory Pools", both of which read the environment when they are loaded.
     """
     arenas = max(ARENAS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else ARENAS)
+    if os.environ.get(_JEMALLOC) == _LEFT_BY_POLARS:
+        del os.environ[_JEMALLOC]
     os.environ.setdefault(_JEMALLOC, f"narenas:{arenas},background_thread:true,dirty_decay_ms:100,muzzy_decay_ms:0")
     if sys.platform == "linux":  # elsewhere pyarrow's own choice gives back more than the system's allocator does
         os.environ.setdefault(_ARROW_POOL, "system")
 
 
-def give_back() -> None:
+def give_back(*, least_s: float = 0.0) -> None:
     """Hand what was freed back to the system: glibc keeps the pages below the last one that is in use.
 
     Takes some milliseconds; to be called when much was freed, after a chunk or a job.
+
+    Args:
+        least_s: Leave it if any thread has done it within so many seconds.
     """
-    trim = _libc("malloc_trim")
-    if trim is not None:
+    global _given_back_at
+    trim, now = _libc("malloc_trim"), time.monotonic()
+    if trim is not None and now - _given_back_at >= least_s:
+        _given_back_at = now
         trim(0)
 
 

@@ -7,8 +7,9 @@ what may pass by itself; everything else is final until somebody changes somethi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
+
+from msgspec import Struct
 
 
 class ExitCode(IntEnum):
@@ -52,8 +53,7 @@ class UsageError(ForceliftError):
     exit_code = ExitCode.USAGE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class Problem(Struct, frozen=True, kw_only=True):
     """One fault of a plan file. `line` and `column` count from 1; None where no place in the file can be named."""
 
     message: str

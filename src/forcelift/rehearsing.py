@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from forcelift.account.recorded import owner
 from forcelift.account.remedies import remedy_of
@@ -48,8 +50,7 @@ _POLL_S = 0.2
 Told = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RehearseSettings:
+class RehearseSettings(Struct, frozen=True, kw_only=True):
     """What is asked.
 
     Attributes:
@@ -67,8 +68,7 @@ class RehearseSettings:
     keep: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Foretold:
+class Foretold(Struct, frozen=True, kw_only=True):
     """Rows that would fail for one reason. `rule` names what refuses them, where the org tells it."""
 
     group: FailureGroup
@@ -77,8 +77,7 @@ class Foretold:
     remedy: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RehearsalReport:
+class RehearsalReport(Struct, frozen=True, kw_only=True):
     """What would become of the load.
 
     Attributes:

@@ -47,8 +47,11 @@ FAULTS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-ABORTED = {"create": 2, "upload": 2, "abort": 1, "busy": 1, "login page": 1}
+ABORTED = {"create": 1, "upload": 2, "abort": 1, "busy": 1, "login page": 1}
 """Jobs whose creation or upload is in doubt are aborted, and no others."""
+
+FOUND = {"create": 1}
+"""The tenants' job is tiny and goes with its data: one whose creation is in doubt is found by its rows."""
 
 TOGETHER = [("create", "download"), ("abort", "close", "session"), ("busy", "login page")]
 
@@ -66,6 +69,8 @@ def run_through(world: World, kinds: tuple[str, ...]) -> None:
     abandoned = world.loader.audit("SELECT sf_id FROM job WHERE step = 'abandoned' AND sf_id IS NOT NULL")
     assert {number for (number,) in abandoned} == aborted
     assert len(aborted) == sum(ABORTED.get(kind, 0) for kind in kinds)
+    found = [entry for entry in journal_entries(world.loader, "job_created") if entry.get("found")]
+    assert len(found) == sum(FOUND.get(kind, 0) for kind in kinds)
 
 
 @pytest.mark.parametrize(

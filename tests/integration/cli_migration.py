@@ -10,17 +10,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import httpx
+import pytest
 
-from forcelift.audit.readings import dashboard_sql
+from forcelift.audit.glances import dashboard_sql
 from forcelift.cli.main import run_command
+from forcelift.protocols.clock import SystemClock
 from forcelift.twin.org import TwinOrg
 from forcelift.twin.schema import Schema
 from forcelift.twin.schema_file import schema_from_dict
@@ -29,6 +32,7 @@ from forcelift.twin.server import TwinServer
 TENANTS = 10
 SALES = 600
 ORPHANS = 25  # sales of a tenant that does not exist
+GOOD = SALES - ORPHANS
 CHUNK_ROWS = 100
 PATIENCE_S = 60.0
 
@@ -94,6 +98,8 @@ class Migration:
     folder: Path
     org: TwinOrg
     server: TwinServer
+    log: io.StringIO = field(default_factory=io.StringIO)
+    """What the twin was asked, where `served_migration` made it: a JSON document a line."""
 
     @property
     def plan(self) -> Path:
@@ -156,6 +162,69 @@ class Migration:
             headers={"Authorization": f"Bearer {self.server.access_token}"},
         )
         return [job["id"] for job in answer.raise_for_status().json()["records"] if job["state"] == state]
+
+    def audit(self, query: str) -> list[tuple[Any, ...]]:
+        """The audit database's rows, by SQL beside the program."""
+        with closing(sqlite3.connect(f"file:{self.audit_file}?mode=ro", uri=True)) as connection:
+            return connection.execute(query).fetchall()
+
+    def check_end(self, batch_id: str) -> None:
+        """Exactly one record for each good row, created by this batch and told so, and the books close."""
+        assert (self.count("Tenant__c"), self.count("Sale__c")) == (TENANTS, GOOD)
+        outcomes = check_accounting(self.audit_file, self.folder / "state" / "staging", batch_id)
+        assert outcomes == {"tenants": {"created": TENANTS}, "sales": {"created": GOOD, "rejected": ORPHANS}}
+
+
+class ShiftedClock(SystemClock):
+    """The machine's clock, set to a moment and moved on by the test."""
+
+    def __init__(self, at: datetime) -> None:
+        self._shift = at - datetime.now(UTC)
+        self._leapt = 0.0
+
+    def now(self) -> datetime:
+        return super().now() + self._shift
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self._leapt
+
+    def leap_to(self, at: datetime) -> None:
+        by = at - self.now()
+        self._shift += by
+        self._leapt += by.total_seconds()
+
+
+M = TypeVar("M", bound=Migration)
+
+
+@contextmanager
+def served_migration(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    kind: type[M],
+    work: bool = True,
+    rows: int = CHUNK_ROWS,
+) -> Iterator[M]:
+    """A source and a plan in a folder, which becomes the current one, and the served twin that the plan loads into.
+
+    Args:
+        kind: What is given; a subclass may know more.
+        work: The twin works on jobs by itself; otherwise when the test says so.
+        rows: Of a chunk.
+    """
+    make_source(folder)
+    monkeypatch.chdir(folder)
+    org = TwinOrg.open(None, schema=cli_schema())
+    log = io.StringIO()
+    try:
+        with TwinServer(org, work=work, log_file=log) as server:
+            write_plan(folder, server, rows=rows)
+            monkeypatch.setenv("CLI_TEST_TOKEN", server.access_token)
+            yield kind(folder=folder, org=org, server=server, log=log)
+            assert server.internal_errors == []
+    finally:
+        org.close()
 
 
 def soql_count(server: TwinServer, object_name: str) -> int:

@@ -9,13 +9,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+from msgspec.structs import replace
 from tests.integration.cli_migration import soql_count, wait_until
 from tests.integration.prepare_fixtures import BIG, OBJECTS, PRODUCTION, ROWS, PreparedOrg, prepared_org
 

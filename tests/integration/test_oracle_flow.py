@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+from msgspec.structs import replace
 from tests.integration.cli_migration import ORPHANS, SALES, TENANTS, Migration, cli_schema, wait_until, write_plan
 from tests.oracle_audit_support import new_user, query
 from tests.oracle_server.server import OracleServer
@@ -28,7 +29,7 @@ __all__ = ["oracle"]
 GOOD = SALES - ORPHANS
 
 
-@dataclass
+@dataclass(kw_only=True)
 class OracleMigration(Migration):
     """A migration whose source and whose audit database are users of one Oracle."""
 

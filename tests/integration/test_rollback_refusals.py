@@ -145,9 +145,10 @@ def test_a_source_that_cannot_be_read_ends_with_its_own_code(sandbox: Migration)
 
 def test_while_a_load_or_another_rollback_is_at_work_nothing_is_undone(sandbox: Migration) -> None:
     """Both are processes of their own; each is held at work by an org that answers slowly."""
+    arm(sandbox, {"action": "delay", "method": "POST", "path": "/jobs/ingest$", "seconds": 2.0, "times": 6})
     arm(sandbox, {"action": "delay", "method": "PUT", "path": "/batches$", "seconds": 2.0, "times": None})
     load = sandbox.start("run", "--batch", "first")
-    wait_until(lambda: sandbox.audit_file.exists() and bool(sandbox.jobs("Open")))
+    wait_until(lambda: sandbox.audit_file.exists() and bool(sandbox.jobs("JobComplete")))
     for words in (ROLL_BACK, ("rollback", "first")):
         refused = sandbox.run(*words)
         assert refused.returncode == ExitCode.STATE, refused.stderr

@@ -21,7 +21,7 @@ from tests.oracle_audit_support import RIGHTS, audit_url
 from tests.oracle_server.server import OracleServer
 from tests.oracle_support import PASSWORD, connect
 
-from forcelift.audit.readings import dashboard_sql
+from forcelift.audit.glances import dashboard_sql
 from forcelift.errors import ExitCode
 from forcelift.migration.running import open_recorded
 from forcelift.twin.org import TwinOrg

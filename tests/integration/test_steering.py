@@ -7,66 +7,48 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+from msgspec.structs import replace
 from tests.integration.cli_migration import (
     CHUNK_ROWS,
     ORPHANS,
     SALES,
     TENANTS,
     Migration,
-    check_accounting,
-    cli_schema,
-    make_source,
+    ShiftedClock,
+    served_migration,
     wait_until,
-    write_plan,
 )
 
 from forcelift.errors import ExitCode, LostReply, StorageError
+from forcelift.jobs import one_call
 from forcelift.jobs.chunk_handlers import ChunkHandlers
 from forcelift.jobs.coordinator import Coordinator
 from forcelift.jobs.job_handlers import JobHandlers
 from forcelift.jobs.messages import CreateJob, FindStray, SettleChunk
 from forcelift.migration.running import RunOptions, Watcher, batch_status, run_migration
-from forcelift.protocols.clock import SystemClock
 from forcelift.protocols.org import JobRequest, Org
-from forcelift.twin.org import TwinOrg
-from forcelift.twin.server import TwinServer
 
-GOOD = SALES - ORPHANS
 CHUNKS = 1 + SALES // CHUNK_ROWS
 
 
 @pytest.fixture
 def migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Migration]:
     """A plan into a twin that works at once."""
-    yield from _migration(tmp_path, monkeypatch, work=True)
+    with served_migration(tmp_path, monkeypatch, kind=Migration) as made:
+        yield made
 
 
 @pytest.fixture
 def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Migration]:
     """A plan into a twin that works on jobs only when the test says so."""
-    yield from _migration(tmp_path, monkeypatch, work=False)
-
-
-def _migration(folder: Path, monkeypatch: pytest.MonkeyPatch, *, work: bool) -> Iterator[Migration]:
-    make_source(folder)
-    monkeypatch.chdir(folder)
-    org = TwinOrg.open(None, schema=cli_schema())
-    try:
-        with TwinServer(org, work=work) as server:
-            write_plan(folder, server)
-            monkeypatch.setenv("CLI_TEST_TOKEN", server.access_token)
-            yield Migration(folder=folder, org=org, server=server)
-            assert server.internal_errors == []
-    finally:
-        org.close()
+    with served_migration(tmp_path, monkeypatch, kind=Migration, work=False) as made:
+        yield made
 
 
 def change_plan(migration: Migration, old: str, new: str) -> None:
@@ -79,40 +61,9 @@ def slow_down(migration: Migration, *, rows_per_second: int) -> None:
     change_plan(migration, "source: {", f"source: {{limits: {{rows_per_second: {rows_per_second}}}, ")
 
 
-def audit(migration: Migration, query: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(f"file:{migration.audit_file}?mode=ro", uri=True)) as connection:
-        return connection.execute(query).fetchall()
-
-
 def decisions(migration: Migration) -> list[str]:
-    rows = audit(migration, "SELECT payload FROM journal WHERE action = 'governor' ORDER BY seq")
+    rows = migration.audit("SELECT payload FROM journal WHERE action = 'governor' ORDER BY seq")
     return [json.loads(payload)["decision"] for (payload,) in rows]
-
-
-def check_end(migration: Migration, batch_id: str) -> None:
-    """Exactly one record per good row, and the books close."""
-    assert (migration.count("Tenant__c"), migration.count("Sale__c")) == (TENANTS, GOOD)
-    outcomes = check_accounting(migration.audit_file, migration.folder / "state" / "staging", batch_id)
-    assert outcomes == {"tenants": {"created": TENANTS}, "sales": {"created": GOOD, "rejected": ORPHANS}}
-
-
-class ShiftedClock(SystemClock):
-    """The machine's clock, set to a moment and moved on by the test."""
-
-    def __init__(self, at: datetime) -> None:
-        self._shift = at - datetime.now(UTC)
-        self._leapt = 0.0
-
-    def now(self) -> datetime:
-        return super().now() + self._shift
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self._leapt
-
-    def leap_to(self, at: datetime) -> None:
-        by = at - self.now()
-        self._shift += by
-        self._leapt += by.total_seconds()
 
 
 def test_a_run_outside_of_its_hours_begins_by_waiting_and_keeps_to_them(migration: Migration) -> None:
@@ -137,7 +88,7 @@ def test_a_run_outside_of_its_hours_begins_by_waiting_and_keeps_to_them(migratio
         seen["turns"] = seen["turns"] + 1 if outside else 0
         if seen["stage"] == "noon" and seen["turns"] >= 2:
             assert jobs() == 0
-            assert audit(migration, "SELECT count(*) FROM chunk") == [(0,)], "nothing was read"
+            assert migration.audit("SELECT count(*) FROM chunk") == [(0,)], "nothing was read"
             status = batch_status(migration.plan, clock=clock)
             assert status.waiting_for == (
                 "outside of `limits.window` 22:00-23:00 UTC (until 2026-03-01T22:00:00+00:00)"
@@ -161,11 +112,11 @@ def test_a_run_outside_of_its_hours_begins_by_waiting_and_keeps_to_them(migratio
     )
     assert summary.exit_code is ExitCode.ROWS_REFUSED, summary.errors
     assert seen["stage"] in ("night", "next day")
-    waits = audit(migration, "SELECT payload FROM journal WHERE action = 'waits' ORDER BY seq")
+    waits = migration.audit("SELECT payload FROM journal WHERE action = 'waits' ORDER BY seq")
     kinds = [[wait["kind"] for wait in json.loads(payload)["waits"]] for (payload,) in waits]
     assert kinds[:3] == [["window"], [], ["window"]]
     assert kinds[-1] == []
-    check_end(migration, "night")
+    migration.check_end("night")
 
 
 def test_pause_throttle_and_resume_do_what_they_say(held: Migration) -> None:
@@ -177,10 +128,10 @@ def test_pause_throttle_and_resume_do_what_they_say(held: Migration) -> None:
         status = held.document("status")
         assert (status["paused"], status["pause_reason"]) == (True, "month end")
         wait_until(lambda: _work(held) and _open_jobs(held) == 0)
-        made = audit(held, "SELECT count(*) FROM job")
+        made = held.audit("SELECT count(*) FROM job")
         held.document("throttle", "--jobs", "1")
         wait_until(lambda: any("at most 1 job at once" in line for line in decisions(held)))
-        assert audit(held, "SELECT count(*) FROM job") == made
+        assert held.audit("SELECT count(*) FROM job") == made
         shown = held.run("status").stdout
         assert "month end" in shown
         assert "at most 1 job at once" in shown
@@ -198,15 +149,15 @@ def test_pause_throttle_and_resume_do_what_they_say(held: Migration) -> None:
         assert most == 1
     asked = [
         json.loads(payload).get("reason")
-        for (payload,) in audit(held, "SELECT payload FROM journal WHERE action LIKE '%_asked' ORDER BY seq")
+        for (payload,) in held.audit("SELECT payload FROM journal WHERE action LIKE '%_asked' ORDER BY seq")
     ]
     assert asked == ["month end", None, None]
-    check_end(held, "paused")
+    held.check_end("paused")
 
 
 def _open_jobs(held: Migration) -> int:
     query = "SELECT count(*) FROM job WHERE step NOT IN ('collected', 'abandoned')"
-    return int(audit(held, query)[0][0])
+    return int(held.audit(query)[0][0])
 
 
 def _work(held: Migration) -> bool:
@@ -224,9 +175,9 @@ def test_extract_first_stages_everything_before_the_first_job(held: Migration, s
             wait_until(lambda: _staged(held) >= 1)
             held.document("stop", "--reason", "enough")
             assert process.wait(60) == ExitCode.INTERRUPTED
-            assert audit(held, "SELECT count(*) FROM job") == [(0,)]
+            assert held.audit("SELECT count(*) FROM job") == [(0,)]
             assert _staged(held) < CHUNKS
-            assert audit(held, "SELECT count(*) FROM MIGRATION_AUDIT_LOG WHERE STATUS = 'RUNNING'") == [(0,)]
+            assert held.audit("SELECT count(*) FROM MIGRATION_AUDIT_LOG WHERE STATUS = 'RUNNING'") == [(0,)]
         else:
             held.wait_for_jobs("UploadComplete", 1)
             wait_until(lambda: _work(held) and process.poll() is not None)
@@ -236,17 +187,17 @@ def test_extract_first_stages_everything_before_the_first_job(held: Migration, s
         done = held.run("run", "--resume")
         held.org.stop()
         assert done.returncode == ExitCode.ROWS_REFUSED, done.stderr
-    rows = audit(held, "SELECT action, seq FROM journal WHERE action IN ('chunk_staged', 'job_intended')")
+    rows = held.audit("SELECT action, seq FROM journal WHERE action IN ('chunk_staged', 'job_intended')")
     assert max(seq for name, seq in rows if name == "chunk_staged") < min(
         seq for name, seq in rows if name == "job_intended"
     )
     assert held.document("status")["batch"]["mode"] == "extract_first"
-    check_end(held, "all")
+    held.check_end("all")
 
 
 def _staged(held: Migration) -> int:
     try:
-        return int(audit(held, "SELECT count(*) FROM chunk WHERE step = 'staged'")[0][0])
+        return int(held.audit("SELECT count(*) FROM chunk WHERE step = 'staged'")[0][0])
     except sqlite3.OperationalError:
         return 0
 
@@ -256,7 +207,7 @@ def test_extract_first_is_refused_where_it_cannot_fit(migration: Migration) -> N
     refused = migration.run("run", "--extract-first")
     assert refused.returncode == ExitCode.STATE
     assert "limits.staging_gb" in refused.stderr
-    assert audit(migration, "SELECT count(*) FROM batch") == [(0,)]
+    assert migration.audit("SELECT count(*) FROM batch") == [(0,)]
 
 
 def test_extract_first_rejects_children_of_parents_that_a_rule_rejected(migration: Migration) -> None:
@@ -278,7 +229,7 @@ def test_staged_files_stay_as_long_as_the_plan_says(migration: Migration, keep: 
     change_plan(migration, "chunks: ", f"retention: {{staged_files: {keep}}}\nchunks: ")
     assert migration.run("run", "--batch", "kept").returncode == ExitCode.ROWS_REFUSED
     assert bool(staged_files(migration)) == stays
-    check_end(migration, "kept")
+    migration.check_end("kept")
 
 
 def test_files_kept_until_the_batch_is_done_outlive_one_that_failed(migration: Migration) -> None:
@@ -293,11 +244,11 @@ def test_files_kept_until_the_batch_is_done_outlive_one_that_failed(migration: M
         patch.setattr(ChunkHandlers, "settle", fail)
         assert migration.run("run", "--batch", "kept").returncode == ExitCode.STATE
     assert ChunkHandlers.settle is settle
-    assert audit(migration, "SELECT state FROM batch") == [("failed",)]
+    assert migration.audit("SELECT state FROM batch") == [("failed",)]
     assert staged_files(migration)
     assert migration.run("run", "--resume").returncode == ExitCode.ROWS_REFUSED
     assert staged_files(migration) == []
-    check_end(migration, "kept")
+    migration.check_end("kept")
 
 
 def test_a_job_that_came_late_is_aborted_by_whoever_leaves_or_goes_on(migration: Migration) -> None:
@@ -327,6 +278,7 @@ def test_a_job_that_came_late_is_aborted_by_whoever_leaves_or_goes_on(migration:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JobHandlers, "create", lose)
+        patch.setattr(one_call, "BYTES_MAX", 0)  # a job that goes with its data is never open
         patch.setattr(JobHandlers, "find_stray", find_none)
         done = run_migration(migration.plan, RunOptions(batch_id="late"))
     assert done.exit_code is ExitCode.ROWS_REFUSED, done.errors
@@ -334,9 +286,9 @@ def test_a_job_that_came_late_is_aborted_by_whoever_leaves_or_goes_on(migration:
     assert ours not in migration.jobs("Open")
     assert ours in migration.jobs("Aborted")
     assert other in migration.jobs("Open"), "no intent of ours was of that operation"
-    told = audit(migration, "SELECT payload FROM journal WHERE action = 'late_job_aborted'")
+    told = migration.audit("SELECT payload FROM journal WHERE action = 'late_job_aborted'")
     assert [json.loads(payload)["sf_id"] for (payload,) in told] == [ours]
-    check_end(migration, "late")
+    migration.check_end("late")
 
 
 def staged_files(migration: Migration) -> list[Path]:
@@ -353,7 +305,7 @@ def test_files_kept_for_days_go_with_the_next_run_after_them(migration: Migratio
     assert len(staged_files(migration)) == 2 * first
     run_migration(migration.plan, RunOptions(batch_id="third"), clock=ShiftedClock(datetime(2026, 3, 5, tzinfo=UTC)))
     assert {path.parts[-4] for path in staged_files(migration)} == {"second", "third"}
-    removed = audit(migration, "SELECT batch_id FROM journal WHERE action = 'staged_files_removed'")
+    removed = migration.audit("SELECT batch_id FROM journal WHERE action = 'staged_files_removed'")
     assert removed == [("first",)]
 
 
@@ -373,7 +325,7 @@ def test_files_that_cannot_be_removed_are_told(migration: Migration, monkeypatch
     assert "permission denied" in shown.stdout
     assert staged_files(migration)
     monkeypatch.undo()
-    check_end(migration, "left")
+    migration.check_end("left")
 
 
 def test_a_resume_takes_another_window_as_a_revision_and_refuses_another_meaning(held: Migration) -> None:
@@ -392,8 +344,8 @@ def test_a_resume_takes_another_window_as_a_revision_and_refuses_another_meaning
     done = held.run("run", "--resume")
     held.org.stop()
     assert done.returncode == ExitCode.ROWS_REFUSED, done.stderr
-    assert audit(held, "SELECT revision FROM plan_revision ORDER BY revision") == [(1,), (2,)]
-    check_end(held, "changed")
+    assert held.audit("SELECT revision FROM plan_revision ORDER BY revision") == [(1,), (2,)]
+    held.check_end("changed")
 
 
 def test_a_stop_in_the_middle_of_a_slow_read_is_heard_before_the_chunk_is_read(held: Migration) -> None:
@@ -403,12 +355,12 @@ def test_a_stop_in_the_middle_of_a_slow_read_is_heard_before_the_chunk_is_read(h
         wait_until(lambda: _running(held) == 1)
         held.document("stop")
         assert process.wait(60) == ExitCode.INTERRUPTED
-    statuses = audit(held, "SELECT STATUS, ERROR_MESSAGE FROM MIGRATION_AUDIT_LOG")
+    statuses = held.audit("SELECT STATUS, ERROR_MESSAGE FROM MIGRATION_AUDIT_LOG")
     assert [status for status, _ in statuses] in (["FAILED"], ["SKIPPED"])
 
 
 def _running(held: Migration) -> int:
     try:
-        return len(audit(held, "SELECT * FROM MIGRATION_AUDIT_LOG WHERE STATUS = 'RUNNING'"))
+        return len(held.audit("SELECT * FROM MIGRATION_AUDIT_LOG WHERE STATUS = 'RUNNING'"))
     except sqlite3.OperationalError:
         return 0

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict, replace
 from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import asdict, replace
 from tests.unit.audit_fixtures import (
     BEGAN,
     StillClock,

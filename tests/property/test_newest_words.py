@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import asdict
 
 from forcelift.ledger import LEDGER, Ledger
 from forcelift.ledger.newest import NewestCounts, WordFile, count_newest, newest_refusals
@@ -121,7 +122,7 @@ def model(found: list[Chunk], jobs: dict[int, int]) -> NewestCounts:
     for (_, outcome), by_batch in keyless.items():
         counts[outcome] += max(by_batch.values())
         counts["source"] += max(by_batch.values())
-    return NewestCounts(**{name: counts[name] for name in NewestCounts.__dataclass_fields__})
+    return NewestCounts(**{name: counts[name] for name in NewestCounts.__struct_fields__})
 
 
 def keyless_by_code(found: list[Chunk], outcome: str) -> dict[tuple[str | None, str], Counter[int]]:

@@ -10,10 +10,12 @@ import csv
 import io
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
+
+from msgspec.structs import replace
 
 from forcelift.errors import LostReply, OrgLimitReached, OrgNotFound, OrgRefused, OrgUnavailable
 from forcelift.protocols.clock import Clock
@@ -83,6 +85,7 @@ class SimOrg:
         self.api_calls = 0
         self.api_requests_left: int | None = None
         self._made = 0
+        self.loaded = 0  # jobs that came with their data
 
     # What the engine calls.
 
@@ -142,6 +145,18 @@ class SimOrg:
 
         return self._change(create)
 
+    def create_loaded(self, request: JobRequest, *, content: Callable[[], Iterable[bytes]], size: int) -> IngestJob:
+        assert self.may_begin(), "a job was created with its data outside of the hours"
+        assert request.operation == "upsert", "sent twice, it would not be harmless"
+        body = b"".join(content())
+        assert len(body) == size <= 100_000
+
+        def create() -> IngestJob:
+            self.loaded += 1
+            return self.open_loaded(request, body, user=US)
+
+        return self._change(create)
+
     def upload(self, job_id: str, *, content: Callable[[], Iterable[bytes]], size: int) -> None:
         assert self.may_begin(), "a file was uploaded outside of the hours"
         body = b"".join(content())
@@ -163,9 +178,7 @@ class SimOrg:
             if job.view.state is not JobState.OPEN:
                 raise OrgRefused("Closing already Completed Job not allowed", code="INVALIDJOBSTATE", http_status=400)
             assert job.content is not None, "closed without an upload"
-            reader = csv.DictReader(io.StringIO(job.content.decode()))
-            job.waiting, job.header = list(reader), list(reader.fieldnames or [])
-            self._set(job, JobState.UPLOAD_COMPLETE)
+            self._begin(job, job.content)
             return job.view
 
         return self._change(close)
@@ -240,6 +253,18 @@ class SimOrg:
         self.jobs[view.id] = SimJob(view=view)
         return view
 
+    def open_loaded(self, request: JobRequest, content: bytes, *, user: str) -> IngestJob:
+        """Make a job that has its data and is closed."""
+        job = self.jobs[self.open_job(request, user=user).id]
+        job.content = content
+        self._begin(job, content)
+        return job.view
+
+    def _begin(self, job: SimJob, content: bytes) -> None:
+        reader = csv.DictReader(io.StringIO(content.decode()))
+        job.waiting, job.header = list(reader), list(reader.fieldnames or [])
+        self._set(job, JobState.UPLOAD_COMPLETE)
+
     @property
     def has_work(self) -> bool:
         return bool(self._at_work())
@@ -275,9 +300,9 @@ class SimOrg:
             self._set(job, JobState.FAILED)
             job.view = replace(job.view, error_message="TooManyLockFailure : too many lock failures")
 
-    def forget_a_job(self) -> bool:
-        """Drop a job that has ended, as the org does after seven days; whether there was one."""
-        ended = [job.view.id for job in self.jobs.values() if job.view.state.is_terminal]
+    def forget_a_job(self, known: Collection[str]) -> bool:
+        """Drop one of these jobs that has ended, as the org does after seven days; whether there was one."""
+        ended = [job.view.id for job in self.jobs.values() if job.view.state.is_terminal and job.view.id in known]
         if ended:
             del self.jobs[self.rng.choice(ended)]
         return bool(ended)

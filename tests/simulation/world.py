@@ -24,16 +24,8 @@ from tests.simulation.org import SOMEBODY, Faults, SimJob, SimOrg, SimulatedCras
 from tests.simulation.source import SimSource
 
 from forcelift.audit import AuditStore
-from forcelift.audit.records import (
-    Batch,
-    BatchMode,
-    BatchState,
-    BeforeImage,
-    ChunkStatus,
-    ChunkStep,
-    Control,
-    JobStep,
-)
+from forcelift.audit.records import Batch, BatchMode, BatchState, ChunkStatus, ChunkStep, Control, JobStep
+from forcelift.audit.undo_records import BeforeImage
 from forcelift.during.extract import ExtractHandlers, ExtractWorld
 from forcelift.during.extract.pace import Pace
 from forcelift.during.extract.record_data import SentRowsJson
@@ -237,7 +229,7 @@ class Simulation:
         self.org = self.make_org(objects)
         self.audit = self.open_audit()
         self.folder = folder
-        self.crashes = self.stops = self.forgotten = 0
+        self.crashes = self.stops = self.forgotten = self.others = 0
         self.calm = False
         self.stops_share = self.rng.choice([0.0, 0.0, 0.005])
         self.forgets_share = self.rng.choice([0.0, 0.0, 0.0, 0.02])
@@ -252,6 +244,8 @@ class Simulation:
         self.existing = self._put_earlier_records()
         self.fills_share = self.rng.choice([0.0, 0.0, 0.0, 0.01])
         self.extract_first = self.rng.random() < 0.25
+        self.others_share = self.rng.choice([0.0, 0.0, 0.005, 0.03])
+        self.one_call = self.rng.random() < 0.7
         self.disk = DiskSeen(total=100, free=50)
         self.allowed = Allowed()
         self.governor_jobs: int | None = None
@@ -391,6 +385,7 @@ class Simulation:
                 parent_keys={("Tenant__c", "Key__c"): objects["Tenant__c"].fields["Key__c"]},
                 chunk_rows=self.chunk_rows,
                 batch_rows=10,
+                readers=2,
                 memory_mb=256,
                 record_detail="masked",
                 scratch=self.folder,
@@ -413,6 +408,7 @@ class Simulation:
                 keep_staged=False,
                 works=works,
                 own_fence=own_fence,
+                one_call=self.one_call and own_fence is None,
             )
         )
         jobs_max = self.governor_jobs or self.rng.randint(1, 4)
@@ -461,9 +457,12 @@ class Simulation:
         return [(command, allowed) for command in commands]
 
     def _interfere(self, coordinator: Coordinator) -> list[Command]:
-        """An operator stops the batch, or the org forgets a job that has ended."""
-        if self.rng.random() < self.forgets_share and self.org.forget_a_job():
-            self.forgotten += 1
+        """An operator stops the batch, the org forgets a job that has ended, or another loader makes one."""
+        if self.rng.random() < self.forgets_share:
+            # Not one that we are still looking for: its creation would have been in doubt for seven days.
+            self.forgotten += self.org.forget_a_job(self.audit.known_sf_ids(self.org.org_id))
+        if self.rng.random() < self.others_share:
+            self._make_others_job()
         if coordinator.control.paused and self.rng.random() < 0.05:
             return coordinator.on(ControlSeen(control=Control()), self.clock.now())
         if self.rng.random() < self.stops_share and coordinator.control == Control():
@@ -477,6 +476,24 @@ class Simulation:
             control = Control(stop=True, stop_now=self.rng.random() < 0.5, by="operator", reason="simulated")
             return coordinator.on(ControlSeen(control=control), self.clock.now())
         return []
+
+    def _make_others_job(self) -> None:
+        """A job of another loader that signs in as our user: of other rows, or of ours with other values.
+
+        The org refuses its rows, so that it shows if one of our own rows is taken for done by it.
+        """
+        table, name = self.rng.choice([(TENANT, "Tenant__c"), (SALE, "Sale__c")])
+        keys = [key for key in self.rows.tables[table].column("K").to_pylist() if key] or ["none"]
+        lookup = {TENANT: "Boss__r.Key__c", SALE: "Tenant__r.Key__c"}[table]
+        start = self.rng.randrange(len(keys))
+        chosen = keys[start : start + self.chunk_rows]
+        columns = self.rng.choice([["Key__c", "Note__c"], ["Key__c", "Note__c", lookup], ["Key__c", lookup, "Note__c"]])
+        rows = [",".join({"Key__c": key, "Note__c": "refuse"}.get(one, "") for one in columns) for key in chosen]
+        content = "".join(f"{line}\n" for line in [",".join(columns), *rows]).encode()
+        self.org.open_loaded(
+            JobRequest(object=name, operation="upsert", external_id_field="Key__c"), content, user=self.org.user_id
+        )
+        self.others += 1
 
     def _see_disk(self, coordinator: Coordinator, *, free: int) -> list[Command]:
         self.disk = DiskSeen(total=100, free=free)

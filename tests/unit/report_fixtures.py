@@ -10,8 +10,9 @@ from forcelift.after.report.curves import curves, quota_use
 from forcelift.after.report.figures import TableFigures
 from forcelift.after.report.steps import Step, StepShare, StepShares
 from forcelift.audit.readings import ApiCalls, ChunkSpan, FailureGroup
-from forcelift.audit.records import Batch, BatchMode, BatchState, ChunkStatus, Rollback
+from forcelift.audit.records import Batch, BatchMode, BatchState, ChunkStatus
 from forcelift.audit.step_times import ReservedHour
+from forcelift.audit.undo_records import Rollback
 from forcelift.audit.validations import ValidationRow
 
 NOON = datetime(2024, 1, 15, 12, tzinfo=UTC)

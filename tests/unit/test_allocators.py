@@ -34,6 +34,15 @@ def test_the_environment_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None
     assert (os.environ["_RJEM_MALLOC_CONF"], os.environ["ARROW_DEFAULT_MEMORY_POOL"]) == ("narenas:7", "mimalloc")
 
 
+def test_what_polars_left_in_the_environment_is_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import os, polars; print(os.environ['_RJEM_MALLOC_CONF'])"
+    env = {name: value for name, value in os.environ.items() if name != "_RJEM_MALLOC_CONF"}
+    left = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    monkeypatch.setenv("_RJEM_MALLOC_CONF", left.stdout.strip())
+    choose_allocators()
+    assert os.environ["_RJEM_MALLOC_CONF"].startswith("narenas:")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere pyarrow keeps its own pool")
 def test_libraries_take_what_was_chosen() -> None:
     env = {

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 from tests.unit.audit_fixtures import BEGAN, StillClock, make_batch, open_store, plan_chunks
 
 from forcelift.audit.records import BatchState, Control, IllegalMove

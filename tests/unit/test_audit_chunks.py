@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import polars as pl
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 from tests.unit.audit_fixtures import (
     BEGAN,
     StillClock,

@@ -20,7 +20,8 @@ from tests.unit.audit_fixtures import (
 
 from forcelift.audit import AuditStore, tables
 from forcelift.audit.records import BatchState, BudgetRefused, ChunkStatus, Job
-from forcelift.audit.shares import IntentRefused, WorkState
+from forcelift.audit.shared_work import WorkState
+from forcelift.audit.shares import IntentRefused
 from forcelift.errors import LeaseLost, StateConflict
 
 TABLE = "KPS_T_SALES_MD"

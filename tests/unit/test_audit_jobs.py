@@ -57,6 +57,34 @@ def test_whole_way_of_a_job(store, chunk, clock):
     assert store.verify_journal() == []
 
 
+def test_a_job_that_goes_with_its_data_is_closed_at_once(store, chunk, clock):
+    job = intend(store, chunk)
+    taken = store.job_taken(job.job_no, "750000000000001AAA")
+    assert (taken.step, taken.sf_id, taken.org_state) == (JobStep.CLOSED, "750000000000001AAA", "UploadComplete")
+    assert store.open_intents() == []
+    with store.read() as connection:
+        assert connection.execute(sa.select(tables.audit_log.c.sf_job_id)).scalars().all() == ["750000000000001AAA"]
+        actions = connection.exec_driver_sql("SELECT action FROM journal ORDER BY seq").scalars().all()
+    assert [one for one in actions if one.startswith("job_")] == [
+        "job_intended",
+        "job_created",
+        "job_uploaded",
+        "job_closed",
+    ]
+    assert store.job_closed(job.job_no) == taken
+    with pytest.raises(IllegalMove):
+        store.job_taken(job.job_no, "750000000000002AAA")
+    assert store.verify_journal() == []
+
+
+def test_a_job_of_the_org_is_never_two_of_ours(store, chunk):
+    first, second = intend(store, chunk), intend(store, chunk)
+    store.job_taken(first.job_no, "750000000000001AAA")
+    with pytest.raises(IllegalMove, match="already"):
+        store.job_taken(second.job_no, "750000000000001AAA", found=True)
+    assert store.job(second.job_no).step is JobStep.INTENDED
+
+
 def test_first_load_job_becomes_the_chunks_job(store, chunk):
     for number, kind in enumerate((JobKind.LINK, JobKind.LOAD, JobKind.RESEND), start=1):
         store.job_created(intend(store, chunk, kind=kind).job_no, f"75000000000000{number}AAA")

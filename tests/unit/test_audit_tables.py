@@ -126,7 +126,7 @@ def test_only_the_bare_word_sysdate_is_replaced(statement, wanted):
 
 
 def test_statements_for_people_stand_in_the_package_as_the_checklist_has_them():
-    from forcelift.audit.readings import dashboard_sql
+    from forcelift.audit.glances import dashboard_sql
 
     for name, text in (
         ("status", checklist.STATUS),

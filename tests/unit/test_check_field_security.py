@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from forcelift.before.check.fit import field_security, required_fields
 from forcelift.before.check.model import Verdict

@@ -151,3 +151,18 @@ def test_days_hold_every_row_once_and_keep_the_allowance(
         assert sum(day.rows.get(size.table, 0) for day in foretold.days) == size.rows
     took_days = (foretold.ends_at - foretold.begins_at).total_seconds() / 86_400
     assert took_days >= foretold.rows_sent / rows_per_day - 1e-6
+
+
+@pytest.mark.parametrize(
+    ("more", "saved"),
+    [({}, 2 * 4), ({"has_links": True}, 2 * 8), ({"operation": "insert"}, 0), ({"row_bytes": 4_000.0}, 2)],
+    ids=["tiny", "twice", "insert", "only the last is tiny"],
+)
+def test_a_tiny_upsert_is_one_call_instead_of_three(more: dict[str, object], saved: int) -> None:
+    """Three chunks of 100 rows and one of 20."""
+    size = [_size("SMALL", 320, chunk_rows=100, **more)]
+    usual, at_once = (
+        forecast(size, Allowance(rows_per_day=DAY_ROWS), begins_at=MIDNIGHT, one_call=one_call).api_calls
+        for one_call in (False, True)
+    )
+    assert usual - at_once == saved

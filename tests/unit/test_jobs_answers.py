@@ -19,6 +19,7 @@ from polars.testing import assert_frame_equal
 from forcelift.jobs import answers, csv_blocks
 from forcelift.jobs.answers import ANSWERS, KIND, AnswerCollector, Gathered, answers_writer, tally
 from forcelift.protocols.org import FieldDescribe, JobState, ResultKind
+from forcelift.salesforce.refusals import CatalogueReader
 
 KINDS = st.sampled_from(["created", "updated", "failed", "open"])
 
@@ -112,3 +113,54 @@ def test_a_result_file_is_read_whatever_the_size_of_its_parts(monkeypatch: pytes
     assert told["key"].to_list() == [key for key, _ in rows]
     assert told["kind"].to_list() == ["created" if word.lower() == "true" else "updated" for _, word in rows]
     assert told["id"].to_list() == [f"a0{number:016d}" for number in range(len(rows))]
+
+
+_SAID = {
+    ResultKind.SUCCESSFUL: ["sf__Id,sf__Created,Key__c", *(f"a0{n:016d},true,K{n}" for n in range(7))],
+    ResultKind.FAILED: ["sf__Id,sf__Error,Key__c", *(f",REQUIRED_FIELD_MISSING:no:Name --,K{n}" for n in (7, 8))],
+    ResultKind.UNPROCESSED: ["Key__c", "K9"],
+}
+
+
+@pytest.mark.parametrize(
+    ("counted", "asked"),
+    [
+        ((9, 2), list(ResultKind)),
+        ((None, None), list(ResultKind)),
+        ((10, 0), [ResultKind.SUCCESSFUL, ResultKind.UNPROCESSED]),
+        ((7, 0), [ResultKind.SUCCESSFUL, ResultKind.UNPROCESSED]),
+        ((10, 10), [ResultKind.FAILED, ResultKind.UNPROCESSED]),
+        ((0, 0), [ResultKind.UNPROCESSED]),
+    ],
+)
+def test_no_row_is_lost_where_the_counters_of_a_job_are_wrong(
+    counted: tuple[int | None, int | None], asked: list[ResultKind]
+) -> None:
+    """Seven rows were saved, two refused, one left: what is not asked for is open or, if the org holds it, unknown."""
+    fetched: list[ResultKind] = []
+
+    def results(sf_id: str, kind: ResultKind) -> Iterator[bytes]:
+        fetched.append(kind)
+        yield "\n".join(_SAID[kind]).encode()
+
+    def find(wanted: list[str]) -> list[tuple[str, str]]:
+        return [(f"a0{int(key[1:]):016d}", key) for key in wanted if int(key[1:]) < 7]
+
+    processed, failed = counted
+    seen: Any = SimpleNamespace(
+        id="750x", state=JobState.JOB_COMPLETE, records_processed=processed, records_failed=failed
+    )
+    org: Any = SimpleNamespace(results=results, get_job=lambda sf_id: seen)
+    work: Any = SimpleNamespace(
+        key_field=FieldDescribe(name="Key__c", label="", type="string"), personal_fields=(), null_text="#N/A"
+    )
+    job: Any = SimpleNamespace(job_no=3, sf_id="750x")
+    keys = pl.Series([f"K{n}" for n in range(10)])
+    collector = AnswerCollector(org=org, refusals=CatalogueReader(), work=work, keys=keys, find=find)
+    told = pl.concat(collector.collect(job, seen).slices(4))
+    assert fetched == asked
+    kinds = dict(told.select("key", pl.col("kind").cast(pl.String)).iter_rows())
+    assert sorted(kinds) == keys.to_list()
+    saved = "created" if ResultKind.SUCCESSFUL in asked else "open" if processed == 0 else "unknown"
+    refused = "failed" if ResultKind.FAILED in asked else "open"
+    assert [kinds[key] for key in keys] == [saved] * 7 + [refused] * 2 + ["open"]

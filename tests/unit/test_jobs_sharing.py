@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from forcelift.audit.records import Chunk, ChunkStatus, ChunkStep, Job, JobDraft, JobKind, JobStep, Part, StagedChunk
-from forcelift.audit.shares import Around, ClaimedChunks, FailedElsewhere, IntentRefused
+from forcelift.audit.shared_work import Around, ClaimedChunks, FailedElsewhere
+from forcelift.audit.shares import IntentRefused
 from forcelift.errors import LeaseLost
 from forcelift.jobs.board import EngineSettings
 from forcelift.jobs.coordinator import Coordinator

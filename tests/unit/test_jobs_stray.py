@@ -2,39 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
+from tests.stray_support import AT, INTENT, OURS
 
-from forcelift.audit.records import Job, JobKind, JobStep, Part
+from forcelift.audit.records import Job
 from forcelift.jobs.stray import judge_strays
 from forcelift.protocols.org import IngestJob, JobState
-
-AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
-INTENT = Job(
-    job_no=7,
-    batch_id="b",
-    audit_id=1,
-    kind=JobKind.LOAD,
-    object="Sale__c",
-    operation="upsert",
-    external_id_field="Key__c",
-    part=Part(file="f", rows=1, bytes=1, sha256="0"),
-    attempt=1,
-    step=JobStep.INTENDED,
-    intended_at=AT,
-)
-OURS = IngestJob(
-    id="750000000000001AAA",
-    object="Sale__c",
-    operation="upsert",
-    state=JobState.OPEN,
-    created_by_id="005A",
-    created_date=AT + timedelta(seconds=2),
-    external_id_field="Key__c",
-    api_version=66.0,
-)
 
 
 def judge(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 
 from forcelift.audit import OrgState
 from forcelift.before.prepare import Decision, key_length, plan_prepare

@@ -180,9 +180,7 @@ def test_nothing_of_a_value_is_typeset_as_a_command() -> None:
 def test_a_headings_row_comes_again_on_each_page() -> None:
     checks = content().figures.checks * 120
     figures = content().figures
-    many = type(figures)(
-        **{**{name: getattr(figures, name) for name in figures.__dataclass_fields__}, "checks": checks}
-    )
+    many = type(figures)(**{**{name: getattr(figures, name) for name in figures.__struct_fields__}, "checks": checks})
     pages = pdf_text(pdf_page(Content(figures=many)))
     with_rows = [page for page in pages if "records made and" in page]
     assert len(with_rows) >= 3
@@ -230,7 +228,7 @@ def test_a_report_of_nothing_can_be_written() -> None:
     figures = content().figures
     empty = type(figures)(
         **{
-            **{name: getattr(figures, name) for name in figures.__dataclass_fields__},
+            **{name: getattr(figures, name) for name in figures.__struct_fields__},
             "tables": (), "checks": (), "issues": (), "rollbacks": (), "roles": (), "notes": (),
         }
     )  # fmt: skip

@@ -9,7 +9,8 @@ import pytest
 from tests.unit.audit_fixtures import StillClock, make_part, make_staged, open_store, plan_chunks, settle
 
 from forcelift.audit import AuditStore, tables
-from forcelift.audit.records import ChunkStatus, RollbackChunk
+from forcelift.audit.records import ChunkStatus
+from forcelift.audit.undo_records import RollbackChunk
 from forcelift.errors import StateConflict
 
 SCOPE = {"tables": [], "chunks": [], "hard": False}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import logging
 import random
 import zlib
@@ -268,8 +269,6 @@ def test_the_life_of_a_job(org: SalesforceOrg, server: OrgServer) -> None:
     assert (job.id, job.state, job.external_id_field, job.api_version) == (JOB, JobState.OPEN, "Legacy_Id__c", 66.0)
     assert (job.records_processed, job.job_type) == (None, None)
     assert job.created_date.isoformat() == "2026-01-02T21:33:43+00:00"
-    import json
-
     sent = json.loads(server.of("POST", INGEST)[0].body)
     assert sent == {
         "object": "Account",
@@ -386,6 +385,10 @@ def test_results_in_pages_are_one_csv(org: SalesforceOrg, server: OrgServer) -> 
 
 CHANGES: dict[str, Any] = {
     "create": (("POST", INGEST), lambda org: org.create_job(REQUEST)),
+    "create with data": (
+        ("POST", INGEST),
+        lambda org: org.create_loaded(REQUEST, content=lambda: [b"a\n"], size=2),
+    ),
     "upload": (("PUT", f"{INGEST}/{JOB}/batches"), lambda org: org.upload(JOB, content=lambda: [b"a\n"], size=2)),
     "close": (("PATCH", f"{INGEST}/{JOB}"), lambda org: org.close_job(JOB)),
     "abort": (("PATCH", f"{INGEST}/{JOB}"), lambda org: org.abort_job(JOB)),
@@ -655,3 +658,31 @@ def test_logs_hold_neither_token_nor_query(
     assert "/query" in "".join(record.getMessage() for record in caplog.records if record.name == "httpx")
     assert TOKEN not in caplog.text
     assert "somchai" not in caplog.text
+
+
+def test_a_job_goes_with_its_data_as_one_form(org: SalesforceOrg, server: OrgServer) -> None:
+    """Goal: the documented form: the part `job`, then the part `content` as a file, the data byte for byte."""
+    server.on("POST", INGEST, Reply(body=job_json(state="UploadComplete")))
+    csv = 'Legacy_Id__c,Name\n1,"a\r\n--b"\n2,\u0e44\u0e17\u0e22\n'.encode()
+    job = org.create_loaded(REQUEST, content=lambda: [csv[:10], csv[10:]], size=len(csv))
+    assert (job.id, job.state) == (JOB, JobState.UPLOAD_COMPLETE)
+    (post,) = server.of("POST", INGEST)
+    kind, _, boundary = post.headers["content-type"].partition("; boundary=")
+    assert kind == "multipart/form-data"
+    assert post.headers["content-length"] == str(len(post.body))
+    begin, first, second, end = post.body.split(f"--{boundary}".encode())
+    assert (begin, end) == (b"", b"--\r\n")
+    head, _, document = first.partition(b"\r\n\r\n")
+    assert set(head.split(b"\r\n")) == {
+        b"", b"Content-Type: application/json", b'Content-Disposition: form-data; name="job"'
+    }  # fmt: skip
+    assert json.loads(document)["externalIdFieldName"] == "Legacy_Id__c"
+    head, _, data = second.partition(b"\r\n\r\n")
+    assert b'form-data; name="content"; filename="content"' in head
+    assert data == csv + b"\r\n"
+
+
+def test_a_file_of_another_size_is_not_sent_with_its_job(org: SalesforceOrg, server: OrgServer) -> None:
+    with pytest.raises(StorageError, match="2 bytes"):
+        org.create_loaded(REQUEST, content=lambda: [b"abc"], size=2)
+    assert server.of("POST", INGEST) == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import duckdb
 import polars as pl
 import pytest
+from msgspec.structs import replace
 from tests.scenarios.scenario_support import Project as ScenarioProject
 from tests.scenarios.scenario_support import make_sqlite, run_words
 from tests.validation.damage_world import DamageWorld, damage_world

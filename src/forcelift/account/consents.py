@@ -10,9 +10,10 @@ two names: where people share a login, a consent says so.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from forcelift.account.recorded import open_recorded, owner, user_of
 from forcelift.audit import AuditStore
@@ -27,8 +28,7 @@ HOURS_MAX: Final = 168
 """The longest that a consent may hold."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Approval:
+class Approval(Struct, frozen=True, kw_only=True):
     """A second person's consent to request `number`, for so many hours."""
 
     number: int

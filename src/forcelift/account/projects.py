@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field, to_builtins
+from msgspec.structs import asdict
 
 from forcelift.account.remedies import remedy_of
 from forcelift.account.summary import BatchSummary, RefusedGroup, TableSummary, summarise
@@ -31,8 +33,7 @@ OPEN_STATUSES = frozenset({ChunkStatus.PENDING, ChunkStatus.RUNNING, ChunkStatus
 """Of chunks that have not ended."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProjectTable:
+class ProjectTable(Struct, frozen=True, kw_only=True):
     """One table's rows over all batches that sent it, each counted once.
 
     Attributes:
@@ -65,8 +66,7 @@ class ProjectTable:
     refusals: tuple[NewestRefusals, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProjectSummary:
+class ProjectSummary(Struct, frozen=True, kw_only=True):
     """All batches of a project, table by table. `is_ended` tells whether no chunk is left that nobody has made up for.
 
     `batches` are the summaries of its batches, with the tables that only they have sent.
@@ -126,7 +126,8 @@ class ProjectSummary:
             ],
             "other_orgs": [batch.batch_id for batch in self.scope.other_orgs],
             "tables": [
-                {name: value for name, value in asdict(table).items() if name != "refusals"} for table in self.tables
+                {name: value for name, value in to_builtins(table).items() if name != "refusals"}
+                for table in self.tables
             ],
             "notes": list(self.notes),
         }

@@ -6,29 +6,27 @@ Writes: nothing.
 
 from __future__ import annotations
 
-import getpass
 import os
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from forcelift.account.signed import SignOff, signoffs_of_project
-from forcelift.account.state import State, open_state
+from forcelift.account.state import Recorded, State, open_state, open_to_look
 from forcelift.account.summary import BatchSummary, summarise
-from forcelift.account.waiting import waiting_for
-from forcelift.audit import LeaseHolder, OrgState, PerformanceRow
 from forcelift.audit.records import Asked, Batch, Control
-from forcelift.audit.scope import Scope, batch_scope, project_scope
 from forcelift.errors import StateConflict, UsageError
 from forcelift.plan import LoadedPlan, load_plan, masked_url
 from forcelift.protocols.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
     from forcelift.account.projects import ProjectSummary
+    from forcelift.audit import LeaseHolder, OrgState, PerformanceRow
+    from forcelift.audit.scope import Scope
 
 
 @contextmanager
@@ -39,7 +37,7 @@ def open_recorded(plan_file: str | Path, *, clock: Clock | None = None) -> Itera
         yield loaded, state
 
 
-def find_batch(loaded: LoadedPlan, state: State, batch_id: str | None) -> Batch:
+def find_batch(loaded: LoadedPlan, state: Recorded, batch_id: str | None) -> Batch:
     """The batch of that name, or the plan's newest. Raises `StateConflict` if there is none."""
     batch = state.audit.batch(batch_id) if batch_id else state.audit.newest_batch(loaded.plan.project)
     if batch is None:
@@ -48,7 +46,7 @@ def find_batch(loaded: LoadedPlan, state: State, batch_id: str | None) -> Batch:
     return batch
 
 
-def scope_of(loaded: LoadedPlan, state: State, batch_id: str | None, *, project: bool = False) -> Scope:
+def scope_of(loaded: LoadedPlan, state: Recorded, batch_id: str | None, *, project: bool = False) -> Scope:
     """What a command is about: the batch of that name, the plan's newest, or with `project` all of the plan's project.
 
     A project is all batches of one `project` name that sent rows into the org of the newest of them.
@@ -57,6 +55,8 @@ def scope_of(loaded: LoadedPlan, state: State, batch_id: str | None, *, project:
         StateConflict: There is no such batch, or none of the project has sent rows.
         UsageError: A batch and the project are both asked for.
     """
+    from forcelift.audit.scope import batch_scope, project_scope  # a batch's status does not ask for it
+
     if not project:
         return batch_scope(find_batch(loaded, state, batch_id))
     if batch_id is not None:
@@ -78,7 +78,7 @@ def batch_summary(plan_file: str | Path, batch_id: str | None = None) -> BatchSu
         return summarise(state.audit, state.counted, find_batch(loaded, state, batch_id))
 
 
-def automations_off(state: State, *, org_id: str | None = None) -> tuple[str, ...]:
+def automations_off(state: Recorded, *, org_id: str | None = None) -> tuple[str, ...]:
     """Automations that are, or may be, switched off right now: one line each, with since when and by whom.
 
     For whatever shows a batch: while there is a line, it has to be said loudly.
@@ -99,8 +99,7 @@ def _off_line(one: OrgState) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchStatus:
+class BatchStatus(Struct, frozen=True, kw_only=True):
     """One batch as the audit database shows it, among all batches of its plan's project.
 
     Attributes:
@@ -140,16 +139,14 @@ def batch_status(
         on_switched_off: Told first, and also where there is no batch yet, of the automations that Forcelift switched
             off and that are not put back, of all orgs of the audit database.
     """
-    clock = clock or SystemClock()
-    with open_recorded(plan_file, clock=clock) as (loaded, state):
+    clock, loaded = clock or SystemClock(), load_plan(plan_file)
+    with open_to_look(loaded, clock=clock) as state:
         switched_off = tuple(state.audit.open_states())
         on_switched_off(switched_off)
-        batch = find_batch(loaded, state, batch_id)
+        batches = tuple(state.audit.batches(loaded.plan.project))
+        batch = batches[-1] if batches and batch_id is None else find_batch(loaded, state, batch_id)
         runners = tuple(state.audit.runners(batch.batch_id))
         holder = next(iter(runners), None)
-        batches = tuple(state.audit.batches(loaded.plan.project))
-        waits = waiting_for(state.audit, batch.batch_id, clock.now())
-        silent = state.audit.silent_claim(batch.batch_id) if state.audit.can_share else None
         return BatchStatus(
             summary=summarise(state.audit, state.counted, batch),
             batches=batches,
@@ -157,7 +154,7 @@ def batch_status(
             runners=runners,
             control=state.audit.control(batch.batch_id),
             asked=state.audit.asked(batch.batch_id),
-            waiting_for=(waits or (str(silent) if silent else None)) if holder is not None else None,
+            waiting_for=None if holder is None else _waiting_for(state, batch, clock.now()),
             performance=tuple(state.audit.performance(batch.batch_id)),
             samples=state.audit.sample_percents([one.batch_id for one in batches]),
             switched_off=switched_off,
@@ -165,8 +162,7 @@ def batch_status(
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProjectStatus:
+class ProjectStatus(Struct, frozen=True, kw_only=True):
     """All batches of a plan's project. `runners` are the processes at work, by batch; `switched_off` as of a batch."""
 
     summary: ProjectSummary
@@ -199,14 +195,23 @@ def project_status(
         )
 
 
-def _sign_offs(loaded: LoadedPlan, state: State, batch: Batch) -> tuple[SignOff, ...]:
+def _waiting_for(state: Recorded, batch: Batch, now: datetime) -> str | None:
+    """Why those at work on a batch begin nothing right now; asked only where somebody is."""
+    from forcelift.account.waiting import waiting_for
+
+    if (waits := waiting_for(state.audit, batch.batch_id, now)) is not None:
+        return waits
+    silent = state.audit.silent_claim(batch.batch_id) if state.audit.can_share else None
+    return str(silent) if silent is not None else None
+
+
+def _sign_offs(loaded: LoadedPlan, state: Recorded, batch: Batch) -> tuple[SignOff, ...]:
     signed = signoffs_of_project(state, batch.project, plan_sha256=loaded.sha256)
     return tuple(one for one in signed if one.batch_id in (None, batch.batch_id))
 
 
-def locations(plan_file: str | Path) -> dict[str, str]:
+def locations(loaded: LoadedPlan) -> dict[str, str]:
     """Where a plan's things lie: plan, audit database, ledger, staging. URLs are without secrets."""
-    loaded = load_plan(plan_file)
     staging = loaded.staging()
     return {
         "plan": str(loaded.path),
@@ -218,6 +223,8 @@ def locations(plan_file: str | Path) -> dict[str, str]:
 
 def owner() -> str:
     """Who runs this: user, host and process."""
+    import socket  # those who only look have no need of it
+
     return f"{login()}@{socket.gethostname()}:{os.getpid()}"
 
 
@@ -226,6 +233,8 @@ def login() -> str:
     try:
         import pwd
     except ImportError:  # Windows
+        import getpass
+
         return getpass.getuser()
     number = os.getuid()
     try:

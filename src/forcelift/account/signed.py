@@ -7,12 +7,13 @@ Writes:  nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from forcelift.account.state import State
+from msgspec import Struct
+
+from forcelift.account.state import Recorded
 from forcelift.audit.records import Batch, BatchMode
 from forcelift.audit.signoffs import SignOffRow
 from forcelift.storage.folder import sha256_of
@@ -30,8 +31,7 @@ class HasBatches(Protocol):
     def is_project(self) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignOff:
+class SignOff(Struct, frozen=True, kw_only=True):
     """A sign-off that was not withdrawn. `why_stale` says what has changed since; None while it stands."""
 
     number: int
@@ -50,7 +50,7 @@ class SignOff:
 
 
 def signoffs_of(
-    state: State, scope: HasBatches, *, phase: str | None = None, plan_sha256: str | None = None
+    state: Recorded, scope: HasBatches, *, phase: str | None = None, plan_sha256: str | None = None
 ) -> tuple[SignOff, ...]:
     """The sign-offs of a scope, oldest first.
 
@@ -70,13 +70,13 @@ def signoffs_of(
     return tuple(found)
 
 
-def signoffs_of_project(state: State, project: str, *, plan_sha256: str, phase: str | None = None) -> list[SignOff]:
+def signoffs_of_project(state: Recorded, project: str, *, plan_sha256: str, phase: str | None = None) -> list[SignOff]:
     """All sign-offs of a project that were not withdrawn, whatever batch they are of."""
     rows = _standing(state, project, phase)
     return [_sign_off(row, why_stale(state, row, plan_sha256=plan_sha256)) for row in rows]
 
 
-def why_stale(state: State, row: SignOffRow, *, plan_sha256: str) -> str | None:
+def why_stale(state: Recorded, row: SignOffRow, *, plan_sha256: str) -> str | None:
     """What has changed since a sign-off, in a sentence; None if nothing."""
     reasons = _changed_before(state, row, plan_sha256) if row.phase == BEFORE else _changed_after(state, row)
     return "; ".join(reasons) or None
@@ -101,7 +101,7 @@ def lacking_roles(roles: Sequence[str], signed: Iterable[SignOff]) -> list[str]:
     return [role for role in roles if role not in there]
 
 
-def _standing(state: State, project: str, phase: str | None) -> list[SignOffRow]:
+def _standing(state: Recorded, project: str, phase: str | None) -> list[SignOffRow]:
     rows = state.audit.sign_offs(project)
     return [row for row in rows if row.withdrawn_at is None and phase in (None, row.phase)]
 
@@ -120,7 +120,7 @@ def _sign_off(row: SignOffRow, stale: str | None) -> SignOff:
     )
 
 
-def _changed_before(state: State, row: SignOffRow, plan_sha256: str) -> Iterator[str]:
+def _changed_before(state: Recorded, row: SignOffRow, plan_sha256: str) -> Iterator[str]:
     if row.binds["plan"]["sha256"] != plan_sha256:
         yield "the plan has changed since"
     check = row.binds.get("check")
@@ -131,7 +131,7 @@ def _changed_before(state: State, row: SignOffRow, plan_sha256: str) -> Iterator
             yield f"a later check failed (evidence {later[-1].evidence_no})"
 
 
-def _changed_after(state: State, row: SignOffRow) -> Iterator[str]:
+def _changed_after(state: Recorded, row: SignOffRow) -> Iterator[str]:
     audit = state.audit
     for batch_id, tables in row.binds["data"].items():
         now = audit.data_state(batch_id)

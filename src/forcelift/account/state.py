@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forcelift.audit import AuditStore, LeaseTimes
+from msgspec import Struct
+
+from forcelift.audit.reader import AuditReader
 from forcelift.errors import NothingRecorded
 from forcelift.ledger import LedgerCounts
 from forcelift.plan import LoadedPlan
@@ -16,16 +17,16 @@ from forcelift.protocols.clock import Clock
 from forcelift.storage import FolderStorage
 
 if TYPE_CHECKING:
+    from forcelift.audit import AuditStore, LeaseTimes
     from forcelift.ledger import Ledger
 
 _SCAN_LEAST_MB = 128  # with less, two threads of DuckDB cannot even spill
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """Where a plan keeps what it remembers."""
+class Recorded(Struct, frozen=True, kw_only=True):
+    """Where a plan keeps what it remembers, for those who only look at its batches."""
 
-    audit: AuditStore
+    audit: AuditReader
     storage: FolderStorage
     scan_mb: int = 512  # for one question over the ledger of a whole table; what does not fit spills
 
@@ -42,6 +43,12 @@ class State:
         return Ledger(self.storage, memory_mb=self.scan_mb)
 
 
+class State(Recorded, frozen=True, kw_only=True):
+    """Where a plan keeps what it remembers."""
+
+    audit: AuditStore
+
+
 @contextmanager
 def open_state(
     loaded: LoadedPlan, *, clock: Clock, create: bool, lease_times: LeaseTimes | None = None
@@ -52,10 +59,21 @@ def open_state(
         create: Whether they may be new; without it a plan that never ran is told so.
         lease_times: How soon a silent runner counts as dead; by default as in DESIGN.
     """
-    root = Path(loaded.staging())
+    from forcelift.audit.store import AuditStore  # those who only look do without most of it
+
     with AuditStore.open(loaded.audit_url(), clock=clock, create=create, lease_times=lease_times) as audit:
-        scan_mb = max(_SCAN_LEAST_MB, loaded.plan.limits.memory_mb // 16)
-        yield State(audit=audit, storage=FolderStorage(root), scan_mb=scan_mb)
+        yield State(audit=audit, storage=FolderStorage(Path(loaded.staging())), scan_mb=_scan_mb(loaded))
+
+
+@contextmanager
+def open_to_look(loaded: LoadedPlan, *, clock: Clock) -> Iterator[Recorded]:
+    """Open what is recorded of a plan's batches, for commands that only look at them."""
+    with AuditReader.open(loaded.audit_url(), clock=clock, create=False) as audit:
+        yield Recorded(audit=audit, storage=FolderStorage(Path(loaded.staging())), scan_mb=_scan_mb(loaded))
+
+
+def _scan_mb(loaded: LoadedPlan) -> int:
+    return max(_SCAN_LEAST_MB, loaded.plan.limits.memory_mb // 16)
 
 
 @contextmanager

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec import Struct, to_builtins
+from msgspec.structs import replace
 
 from forcelift.account.remedies import remedy_of
-from forcelift.audit import AuditStore, tables
+from forcelift.audit import tables
 from forcelift.audit.batches import takes_images
 from forcelift.audit.failed_marks import FailedFilter
+from forcelift.audit.glances import READ_BACK
+from forcelift.audit.reader import AuditReader
 from forcelift.audit.records import Batch, BatchMode, Chunk
-from forcelift.audit.validations import READ_BACK
 from forcelift.errors import ExitCode, ForceliftError
 from forcelift.jobs.staged_files import LEFT, REMOVED
 from forcelift.ledger import LedgerCounts
@@ -29,8 +31,7 @@ API_CALLS_PER_JOB = 4
 _PLACES_SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RefusedGroup:
+class RefusedGroup(Struct, frozen=True, kw_only=True):
     """Rows refused for one reason, with what to do about it."""
 
     code: str
@@ -39,8 +40,7 @@ class RefusedGroup:
     remedy: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableSummary:
+class TableSummary(Struct, frozen=True, kw_only=True):
     """One table's rows. `sent` have an answer of the org; rates are rows per second of the chunks' own time.
 
     `to_send` passed the rules; they fill `upload_files` of `upload_bytes` in all, each a job, links not counted in.
@@ -88,8 +88,7 @@ class TableSummary:
         return self.extracted / self.seconds if self.seconds else 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchSummary:
+class BatchSummary(Struct, frozen=True, kw_only=True):
     """One batch, table by table.
 
     `api_calls` is None where this process did not make them, `sample_percent` where the batch takes all rows. `notes`
@@ -136,7 +135,7 @@ class BatchSummary:
 
     @property
     def api_calls_predicted(self) -> int:
-        """The fewest API calls of those jobs: without polling, refused rows and re-sends."""
+        """API calls of those jobs as if none were created with its data: without polling, refused rows, re-sends."""
         return self.jobs_predicted * API_CALLS_PER_JOB
 
     def with_exit_code(self, code: ExitCode) -> BatchSummary:
@@ -166,7 +165,11 @@ class BatchSummary:
             "chunks_of_other_snapshots": self.other_snapshots,
             "tables": [
                 {
-                    **{name: value for name, value in asdict(table).items() if not isinstance(value, datetime)},
+                    **{
+                        name: value
+                        for name, value in to_builtins(table, builtin_types=(datetime,)).items()
+                        if not isinstance(value, datetime)
+                    },
                     "seconds": round(table.seconds, 3),
                     "rows_per_second": round(table.rows_per_second, 1),
                 }
@@ -176,7 +179,7 @@ class BatchSummary:
 
 
 def summarise(
-    audit: AuditStore,
+    audit: AuditReader,
     ledger: LedgerCounts,
     batch: Batch,
     *,
@@ -250,7 +253,7 @@ def summarise(
     return BatchSummary(
         batch=batch,
         tables=tuple(summaries),
-        jobs=len(audit.jobs(batch.batch_id)),
+        jobs=audit.jobs_made(batch.batch_id),
         api_calls=api_calls,
         at_work=tuple(at_work),
         stop_asked=audit.control(batch.batch_id).stop,
@@ -289,7 +292,7 @@ def _outcomes(
     return dict(found)
 
 
-def _notes(audit: AuditStore, batch_id: str) -> tuple[str, ...]:
+def _notes(audit: AuditReader, batch_id: str) -> tuple[str, ...]:
     """What is left on disk although it should be gone; nothing once a later try has removed it."""
     query = (
         sa.select(tables.journal.c.action, tables.journal.c.payload)
@@ -303,7 +306,7 @@ def _notes(audit: AuditStore, batch_id: str) -> tuple[str, ...]:
     return (*(f"staged files could not be removed: {reason}" for reason in left), *_read_back(audit, batch_id))
 
 
-def _read_back(audit: AuditStore, batch_id: str) -> tuple[str, ...]:
+def _read_back(audit: AuditReader, batch_id: str) -> tuple[str, ...]:
     """Chunks whose records were not as they were sent when a few of them were read back."""
     query = (
         sa.select(tables.journal.c.payload)

@@ -1,7 +1,7 @@
 """What a batch waits for, and how many API calls it has made, told from one process to another by the journal.
 
-Writes:  one row whenever the waits for hours or disk change, and one for calls every 15 s; holds of the org are rows
-         of the governor.
+Writes:  one row whenever the waits for hours, disk or a lost reply change, and one for calls every 15 s; holds of the
+         org are rows of the governor.
 Reads:   the last of both.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from forcelift.audit import AuditStore, tables
+from forcelift.audit import AuditReader, AuditStore, tables
 from forcelift.audit.readings import CALLS_SO_FAR
 from forcelift.jobs.holds import Wait, WaitKind
 from forcelift.protocols.clock import Clock
@@ -30,7 +30,11 @@ _HOLD = re.compile(r"(?:hold|no new jobs) until (?P<until>\S+): (?P<reason>.*)",
 CALLS_PAUSE_S = 15.0
 """Between two rows of the journal about API calls: what is lost of them if the process is killed."""
 
-_TOLD = (WaitKind.WINDOW, WaitKind.DISK)  # a pause is in the batch's control row, the org's holds are decisions
+_TOLD = (
+    WaitKind.WINDOW,
+    WaitKind.DISK,
+    WaitKind.REPLY,
+)  # a pause is in the batch's control row, the org's holds are decisions
 
 
 class WaitJournal:
@@ -71,7 +75,7 @@ class CallJournal:
         self._audit.journal(CALLS_SO_FAR, {"fence": self._fence, "api_calls": calls}, batch_id=self._batch_id)
 
 
-def waiting_for(audit: AuditStore, batch_id: str, now: datetime) -> str | None:
+def waiting_for(audit: AuditReader, batch_id: str, now: datetime) -> str | None:
     """Why a batch that a process is at work on begins nothing at this instant; None if nothing holds it back."""
     for wait in _recorded(audit, batch_id):
         if wait["until"] is None:
@@ -91,13 +95,13 @@ def _until(wait: Wait) -> str | None:
     return wait.until.isoformat(timespec="seconds") if known and wait.until is not None else None
 
 
-def _recorded(audit: AuditStore, batch_id: str) -> list[dict[str, Any]]:
+def _recorded(audit: AuditReader, batch_id: str) -> list[dict[str, Any]]:
     for payload in _payloads(audit, batch_id, WAITS, 1):
         return list(payload["waits"])
     return []
 
 
-def _payloads(audit: AuditStore, batch_id: str, action: str, count: int) -> list[dict[str, Any]]:
+def _payloads(audit: AuditReader, batch_id: str, action: str, count: int) -> list[dict[str, Any]]:
     query = (
         sa.select(tables.journal.c.payload)
         .where(tables.journal.c.batch_id == batch_id, tables.journal.c.action == action)

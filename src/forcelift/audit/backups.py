@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
+from msgspec import Struct
 
 from forcelift.audit import tables
 from forcelift.audit.journal import Journal, append
 from forcelift.audit.text import fit_text, short_table_name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackupRow:
+class BackupRow(Struct, frozen=True, kw_only=True):
     """One copy. What the checklist's own INSERT leaves out is None."""
 
     table_name: str
@@ -56,7 +55,7 @@ class Backups(Journal):
         query = sa.select(log).order_by(log.c.created_date, log.c.backup_table)
         if source_url is not None:
             query = query.where(log.c.source_url == source_url)
-        names = list(BackupRow.__dataclass_fields__)
+        names = list(BackupRow.__struct_fields__)
         with self.read() as connection:
             return [BackupRow(**{name: row[name] for name in names}) for row in connection.execute(query).mappings()]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec.structs import replace
 from sqlalchemy.engine import Connection
 
 from forcelift.audit import tables
@@ -51,7 +51,7 @@ class Batches(Journal):
                     state="nothing was changed in it",
                     hint=f"go on with it by `forcelift run --resume {batch.batch_id}`, or name another by `--batch`",
                 )
-            row = {name: getattr(batch, name) for name in Batch.__dataclass_fields__}
+            row = {name: getattr(batch, name) for name in Batch.__struct_fields__}
             row |= {"mode": batch.mode.value, "state": batch.state.value, "short_id": short_batch_id(batch.batch_id)}
             connection.execute(tables.batch.insert(), row)
             _insert_revision(connection, batch, plan_document, made_at=batch.started_at, made_by=batch.created_by)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec import Struct
 from sqlalchemy.engine import Connection, RowMapping
 
 from forcelift.audit import cover, tables
@@ -17,8 +17,7 @@ from forcelift.audit.types import canonical_json
 FIRST_PREVIOUS = "0" * 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalHead:
+class JournalHead(Struct, frozen=True, kw_only=True):
     """The last row of the journal: whoever keeps it can tell later that nothing before it was changed."""
 
     seq: int

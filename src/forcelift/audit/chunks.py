@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from forcelift.audit import tables
 from forcelift.audit.batches import need_batch
@@ -70,7 +70,7 @@ class Chunks(Holding):
                     hint=f"go on with it by `forcelift run --resume {table.batch_id}`",
                 )
             connection.execute(
-                tables.batch_table.insert(), {name: getattr(table, name) for name in BatchTable.__dataclass_fields__}
+                tables.batch_table.insert(), {name: getattr(table, name) for name in BatchTable.__struct_fields__}
             )
             now = self.clock.now()
             insert_chunks(connection, table, chunks, created_by=batch.created_by, now=now)

@@ -22,7 +22,7 @@ from forcelift.audit.holding import Holding
 from forcelift.audit.journal import append
 from forcelift.audit.lease import bury_silent, lease_time, living, need_live, release, silence
 from forcelift.audit.records import BatchState, Chunk, ChunkStatus, ChunkStep, JobStep
-from forcelift.audit.shares import Around, ClaimedChunks, Departure, FailedElsewhere, SilentClaim, WorkClaim, WorkState
+from forcelift.audit.shared_work import Around, ClaimedChunks, Departure, FailedElsewhere, WorkClaim, WorkState
 
 _ENDED_HERE = (ChunkStatus.FAILED.value, ChunkStatus.SKIPPED.value)
 _AT_WORK = (ChunkStatus.PENDING.value, ChunkStatus.RUNNING.value)
@@ -121,32 +121,6 @@ class Claims(Holding):
                 silent_s=silence(connection, batch_id, set(held.values()), now),
                 orphan_intent=intents is not None,
             )
-
-    def silent_claim(self, batch_id: str) -> SilentClaim | None:
-        """The runner whose silence the others wait for; None unless all that is left is in the hands of such.
-
-        A runner that was not heard of for half of its patience may be dead; once all of it is used up, the others take
-        over.
-        """
-        chunk = tables.chunk
-        with self.read() as connection:
-            now = lease_time(self, connection)
-            runners = living(self, connection, batch_id, now)
-            left = sa.select(chunk.c.claim, sa.func.count()).where(
-                chunk.c.batch_id == batch_id, chunk.c.step != ChunkStep.SETTLED.value
-            )
-            held = {row[0]: int(row[1]) for row in connection.execute(left.group_by(chunk.c.claim))}
-            silent = [one for one in runners if (now - one.heartbeat).total_seconds() > one.patience_s / 2]
-        if not held or len(silent) == len(runners) or not set(held) <= {one.fence for one in silent}:
-            return None
-        last = max((one for one in silent if one.fence in held), key=lambda one: one.heartbeat)
-        silent_s = (now - last.heartbeat).total_seconds()
-        return SilentClaim(
-            owner=last.owner,
-            chunks=sum(held.values()),
-            silent_s=silent_s,
-            free_in_s=max(0.0, last.patience_s - silent_s),
-        )
 
     def claim_work(self, batch_id: str, kind: str, table_name: str) -> WorkClaim:
         """Take on work that is done once for a table: `plan` or `check`.

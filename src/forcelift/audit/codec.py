@@ -58,17 +58,17 @@ def staged_from(document: Mapping[str, Any]) -> StagedChunk:
 
 
 def batch_from(row: RowMapping) -> Batch:
-    fields = {name: row[name] for name in Batch.__dataclass_fields__}
+    fields = {name: row[name] for name in Batch.__struct_fields__}
     return Batch(**{**fields, "mode": BatchMode(row["mode"]), "state": BatchState(row["state"])})
 
 
 def table_from(row: RowMapping) -> BatchTable:
-    return BatchTable(**{name: row[name] for name in BatchTable.__dataclass_fields__})
+    return BatchTable(**{name: row[name] for name in BatchTable.__struct_fields__})
 
 
 def chunk_from(row: RowMapping) -> Chunk:
     """A chunk from a row of the join of `chunk` and MIGRATION_AUDIT_LOG."""
-    fields = {name: row[name] for name in Chunk.__dataclass_fields__}
+    fields = {name: row[name] for name in Chunk.__struct_fields__}
     return Chunk(
         **{
             **fields,
@@ -82,5 +82,5 @@ def chunk_from(row: RowMapping) -> Chunk:
 
 def job_from(row: RowMapping) -> Job:
     part = Part(file=row["file"], rows=row["rows"], bytes=row["bytes"], sha256=row["sha256"])
-    fields = {name: row[name] for name in Job.__dataclass_fields__ if name != "part"}
+    fields = {name: row[name] for name in Job.__struct_fields__ if name != "part"}
     return Job(**{**fields, "part": part, "kind": JobKind(row["kind"]), "step": JobStep(row["step"])})

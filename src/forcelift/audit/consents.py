@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec import Struct
 from sqlalchemy.engine import Connection
 
 from forcelift.audit import tables
@@ -19,8 +19,7 @@ from forcelift.errors import StateConflict
 ASKED, GIVEN, USED = "consent_asked", "consent_given", "consent_used"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Consent:
+class Consent(Struct, frozen=True, kw_only=True):
     """A request, and the consent to it once it was given.
 
     Attributes:
@@ -139,6 +138,6 @@ def _find(connection: Connection, where: sa.ColumnElement[bool]) -> Consent | No
 
 
 def _consent(row: Mapping[Any, Any]) -> Consent:
-    values = {name: row[name] for name in Consent.__dataclass_fields__}
+    values = {name: row[name] for name in Consent.__struct_fields__}
     shared = row["shared_login"]
     return Consent(**{**values, "shared_login": None if shared is None else bool(shared)})

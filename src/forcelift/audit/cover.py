@@ -14,7 +14,6 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cache
@@ -22,6 +21,7 @@ from operator import itemgetter
 from typing import Any, Final, NoReturn
 
 import sqlalchemy as sa
+from msgspec import Struct, field
 from sqlalchemy.engine import Connection
 
 from forcelift.audit import tables
@@ -59,8 +59,7 @@ _OPTION: Final = "forcelift_touched"
 Digests = dict[str, str]
 
 
-@dataclass(slots=True, kw_only=True)
-class Touched:
+class Touched(Struct, kw_only=True):
     """What a transaction has written so far.
 
     Attributes:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec import Struct
 
 from forcelift.audit import tables
 from forcelift.audit.holding import Holding
@@ -18,8 +18,7 @@ _LIST_MAX = 500  # values in one IN list: each database takes so many
 _NOTES_BYTES = 4000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailedFilter:
+class FailedFilter(Struct, frozen=True, kw_only=True):
     """Which failed records are meant: all of a batch, or those of tables, codes and RECORD_IDs. Empty means any."""
 
     tables: tuple[str, ...] = ()
@@ -27,8 +26,7 @@ class FailedFilter:
     record_ids: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailedCount:
+class FailedCount(Struct, frozen=True, kw_only=True):
     """Failed records of one table, code and first word on what became of them.
 
     Attributes:

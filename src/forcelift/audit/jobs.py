@@ -97,16 +97,26 @@ class Jobs(Holding):
             now = self.clock.now()
             self._need_claim(connection, job_no)
             job = _step(connection, job_no, JobStep.CREATED, sf_id=sf_id, org_state="Open", created_at=now)
-            payload = {"job": job_no, "sf_id": sf_id}
-            log = tables.audit_log
-            first = (log.c.audit_id == job.audit_id) & log.c.sf_job_id.is_(None)
-            if (
-                job.kind is JobKind.LOAD
-                and connection.execute(log.update().where(first).values(sf_job_id=sf_id)).rowcount
-            ):
-                append_chunk(connection, now, "job_created", job.audit_id, payload, batch_id=job.batch_id)
-            else:
-                append(connection, now, "job_created", payload, batch_id=job.batch_id)
+            _note_created(connection, job, sf_id, now, {"job": job_no, "sf_id": sf_id})
+            return job
+
+    def job_taken(self, job_no: int, sf_id: str, *, found: bool = False) -> Job:
+        """The org created the job and took its file in the same call: it is created, uploaded and closed at once.
+
+        Args:
+            found: Whether the org was asked for it, as the reply to that call was lost.
+        """
+        with self.write() as connection:
+            now = self.clock.now()
+            self._need_claim(connection, job_no)
+            _need_unknown(connection, job_no, sf_id)
+            values = {"sf_id": sf_id, "org_state": "UploadComplete", "created_at": now, "closed_at": now}
+            _step(connection, job_no, JobStep.CREATED, **values)
+            job = _step(connection, job_no, JobStep.CLOSED)
+            payload = {"job": job_no, "sf_id": sf_id, "with_data": True, "found": found}
+            _note_created(connection, job, sf_id, now, payload)
+            append(connection, now, "job_uploaded", {"job": job_no}, batch_id=job.batch_id)
+            append(connection, now, "job_closed", {"job": job_no}, batch_id=job.batch_id)
             return job
 
     def job_uploaded(self, job_no: int) -> Job:
@@ -355,6 +365,25 @@ def _need_job(connection: Connection, job_no: int) -> Job:
     if row is None:
         raise StateConflict(f"there is no job number {job_no}", state="nothing was changed")
     return job_from(row)
+
+
+def _need_unknown(connection: Connection, job_no: int, sf_id: str) -> None:
+    """A job of the org is never two of ours."""
+    job = tables.job
+    known = sa.select(job.c.job_no).where(job.c.sf_id == sf_id, job.c.job_no != job_no)
+    other = connection.execute(known).scalars().first()
+    if other is not None:
+        raise IllegalMove(f"job number {job_no}: Salesforce job `{sf_id}` is job number {other} already")
+
+
+def _note_created(connection: Connection, job: Job, sf_id: str, now: datetime, payload: Mapping[str, Any]) -> None:
+    """In the journal; the first load job of a chunk becomes its SF_JOB_ID too."""
+    log = tables.audit_log
+    first = (log.c.audit_id == job.audit_id) & log.c.sf_job_id.is_(None)
+    if job.kind is JobKind.LOAD and connection.execute(log.update().where(first).values(sf_job_id=sf_id)).rowcount:
+        append_chunk(connection, now, "job_created", job.audit_id, payload, batch_id=job.batch_id)
+    else:
+        append(connection, now, "job_created", payload, batch_id=job.batch_id)
 
 
 def _update(connection: Connection, job_no: int, values: Mapping[str, Any]) -> None:

@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from forcelift.audit import tables
 from forcelift.audit.chain import FIRST_PREVIOUS as FIRST_PREVIOUS
 from forcelift.audit.chain import JournalHead as JournalHead
 from forcelift.audit.chain import append as append
@@ -28,6 +30,14 @@ class Journal(Database):
         """Append one row. `payload` is JSON without personal values; `action` is a word of at most 40 letters."""
         with self.write() as connection:
             return append(connection, self.clock.now(), action, payload, batch_id=batch_id)
+
+    def has_journalled(self, action: str, batch_id: str) -> bool:
+        """Whether the batch has a row of that action."""
+        query = sa.select(tables.journal.c.seq).where(
+            tables.journal.c.batch_id == batch_id, tables.journal.c.action == action
+        )
+        with self.read() as connection:
+            return connection.execute(query.limit(1)).first() is not None
 
     def journal_head(self) -> JournalHead:
         """The journal's last row; number 0 and a hash of zeros while it is empty."""

@@ -26,7 +26,7 @@ from forcelift.audit import tables
 from forcelift.audit.database import Database
 from forcelift.audit.journal import Journal, append
 from forcelift.audit.records import ChunkStep
-from forcelift.audit.shares import LeaseHolder
+from forcelift.audit.shares import LeaseHolder, SilentClaim
 from forcelift.errors import ForceliftError, LeaseLost, StateConflict, StorageError
 
 # `status` holds the lock for a moment to see whether it is free; a runner that begins just then waits that long.
@@ -131,7 +131,7 @@ def _silence(row: sa.Row[Any], now: datetime) -> float:
 
 
 def _holder(row: sa.Row[Any]) -> LeaseHolder:
-    return LeaseHolder(**{name: getattr(row, name) for name in LeaseHolder.__dataclass_fields__})
+    return LeaseHolder(**{name: getattr(row, name) for name in LeaseHolder.__struct_fields__})
 
 
 class _Heart(threading.Thread):
@@ -316,6 +316,32 @@ class Leases(Journal):
             lock.free()
             return []
         return alive[-1:]
+
+    def silent_claim(self, batch_id: str) -> SilentClaim | None:
+        """The runner whose silence the others wait for; None unless all that is left is in the hands of such.
+
+        A runner that was not heard of for half of its patience may be dead; once all of it is used up, the others take
+        over.
+        """
+        chunk = tables.chunk
+        with self.read() as connection:
+            now = lease_time(self, connection)
+            runners = living(self, connection, batch_id, now)
+            left = sa.select(chunk.c.claim, sa.func.count()).where(
+                chunk.c.batch_id == batch_id, chunk.c.step != ChunkStep.SETTLED.value
+            )
+            held = {row[0]: int(row[1]) for row in connection.execute(left.group_by(chunk.c.claim))}
+            silent = [one for one in runners if (now - one.heartbeat).total_seconds() > one.patience_s / 2]
+        if not held or len(silent) == len(runners) or not set(held) <= {one.fence for one in silent}:
+            return None
+        last = max((one for one in silent if one.fence in held), key=lambda one: one.heartbeat)
+        silent_s = (now - last.heartbeat).total_seconds()
+        return SilentClaim(
+            owner=last.owner,
+            chunks=sum(held.values()),
+            silent_s=silent_s,
+            free_in_s=max(0.0, last.patience_s - silent_s),
+        )
 
     def _lock_of(self, batch_id: str) -> _Lock:
         if self.can_share:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
+from msgspec import Struct
 
 from forcelift.audit.batches import need_batch
 from forcelift.audit.journal import Journal, append
@@ -16,8 +16,7 @@ from forcelift.audit.types import canonical_json
 from forcelift.errors import StateConflict
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredNote:
+class StoredNote(Struct, frozen=True, kw_only=True):
     """One note. `table_name` is None where it is for the code in all tables; cause or resolution may be None."""
 
     note_no: int
@@ -68,7 +67,7 @@ class Notes(Journal):
     def notes(self, batch_ids: Sequence[str]) -> list[StoredNote]:
         """The notes of these batches that stand, oldest first."""
         query = (
-            sa.select(*(report_note.c[name] for name in StoredNote.__dataclass_fields__))
+            sa.select(*(report_note.c[name] for name in StoredNote.__struct_fields__))
             .where(report_note.c.batch_id.in_(batch_ids), report_note.c.removed_at.is_(None))
             .order_by(report_note.c.note_no)
         )

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 import sqlalchemy as sa
+from msgspec import Struct
 from sqlalchemy.engine import Connection
 
 from forcelift.audit import tables
@@ -25,8 +25,7 @@ Ending = Literal["restored", "found", "overwritten", "kept"]
 _STUCK_BYTES = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
+class Holder(Struct, frozen=True, kw_only=True):
     """Who wants automations off: a batch, or a prepare by its name. `by` is the person and process."""
 
     kind: HolderKind
@@ -42,8 +41,7 @@ class Holder:
         return self.kind, self.name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewState:
+class NewState(Struct, frozen=True, kw_only=True):
     """An automation that is about to be switched off: its state now, and what it is to be."""
 
     kind: str
@@ -53,8 +51,7 @@ class NewState:
     off: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrgState:
+class OrgState(Struct, frozen=True, kw_only=True):
     """One automation that is, or may be, switched off. `holders` are those who have not let go."""
 
     state_no: int
@@ -200,10 +197,10 @@ def _open_states(connection: Connection, org_id: str | None) -> list[OrgState]:
     rows = connection.execute(query if org_id is None else query.where(state.c.org_id == org_id)).all()
     holding = sa.select(held).join(state).where(held.c.released_at.is_(None), state.c.restored_at.is_(None))
     holders: dict[int, list[Holder]] = {}
-    for row in connection.execute(holding.order_by(held.c.held_at, held.c.holder)):
+    for row in connection.execute(holding.order_by(held.c.held_at, held.c.holder)) if rows else ():
         holder = Holder(kind=row.kind, name=row.holder, by=row.held_by, since=row.held_at)
         holders.setdefault(row.state_no, []).append(holder)
-    names = [name for name in OrgState.__dataclass_fields__ if name != "holders"]
+    names = [name for name in OrgState.__struct_fields__ if name != "holders"]
     return [
         OrgState(**{name: getattr(row, name) for name in names}, holders=tuple(holders.get(row.state_no, ())))
         for row in rows

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec import Struct
 
 from forcelift.audit import tables
 from forcelift.audit.journal import Journal, append
@@ -22,8 +22,7 @@ ACCEPTED = "finding_accepted"
 WITHDRAWN = "finding_reopened"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProfileRow:
+class ProfileRow(Struct, frozen=True, kw_only=True):
     """A profile as it was written down. `document` is that of `profile --json`; its personal values are masked."""
 
     profile_id: str
@@ -37,8 +36,7 @@ class ProfileRow:
     taken_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcceptedRow:
+class AcceptedRow(Struct, frozen=True, kw_only=True):
     """A finding that somebody accepted by name, as it was then."""
 
     finding: str
@@ -91,7 +89,7 @@ class Profiles(Journal):
             row = connection.execute(query).mappings().one_or_none()
         if row is None:
             return None
-        return ProfileRow(**{name: row[name] for name in ProfileRow.__dataclass_fields__})
+        return ProfileRow(**{name: row[name] for name in ProfileRow.__struct_fields__})
 
     def accept_finding(self, project: str, row: AcceptedRow) -> None:
         """Remember that a person accepts a finding; what was accepted of it before is withdrawn."""
@@ -130,7 +128,7 @@ class Profiles(Journal):
         )
         with self.read() as connection:
             rows = connection.execute(query).mappings().all()
-        names = AcceptedRow.__dataclass_fields__
+        names = AcceptedRow.__struct_fields__
         return {row["finding"]: AcceptedRow(**{name: row[name] for name in names}) for row in rows}
 
     def _withdraw(self, connection: sa.Connection, project: str, finding: str, at: datetime) -> bool:

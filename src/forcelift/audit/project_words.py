@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
+from msgspec import Struct
 
 from forcelift.audit import tables
 from forcelift.audit.journal import Journal
 from forcelift.audit.records import JobKind
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobPlace:
+class JobPlace(Struct, frozen=True, kw_only=True):
     """A job, and its place, from 1, among those of all batches that were asked for."""
 
     job_no: int

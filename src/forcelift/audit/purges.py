@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec import Struct
 from sqlalchemy.engine import Connection
 
 from forcelift.audit import cover, tables
@@ -25,8 +25,7 @@ PURGED_KEY = "(purged)"
 """What stands in RECORD_ID in place of a key, with the number of the record behind it, since no two may be equal."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Purge:
+class Purge(Struct, frozen=True, kw_only=True):
     """A purge of one batch; `ended_at` is None while it is under way."""
 
     purge_no: int

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.sql.selectable import TextualSelect
+from msgspec import Struct
 
 from forcelift.audit import retry_tables, tables
-from forcelift.audit.journal import Journal
+from forcelift.audit.glances import Glances, dashboard_query
 from forcelift.audit.records import ChunkStatus, FailedGroup
 from forcelift.audit.text import key_of, short_batch_id, short_table_name
 from forcelift.audit.types import Count, Measure, Moment
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatusRow:
+class StatusRow(Struct, frozen=True, kw_only=True):
     """One line of the dashboard's first query: chunks of a table in one status."""
 
     table_name: str
@@ -35,18 +31,7 @@ class StatusRow:
     last_update: datetime | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PerformanceRow:
-    """One line of the dashboard's third query: the speed of a table's SUCCESS chunks."""
-
-    table_name: str
-    avg_records_per_sec: float | None
-    avg_chunk_duration: float | None
-    max_chunk_duration: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableTotals:
+class TableTotals(Struct, frozen=True, kw_only=True):
     """A table's sums over all its chunks; a count that no chunk has yet is 0."""
 
     table_name: str
@@ -65,8 +50,7 @@ class TableTotals:
     last_end: datetime | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailedRecord:
+class FailedRecord(Struct, frozen=True, kw_only=True):
     """One refused row. `record_key` is the whole key, None where the source row has none."""
 
     failed_id: int
@@ -83,8 +67,7 @@ class FailedRecord:
     created: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailureGroup:
+class FailureGroup(Struct, frozen=True, kw_only=True):
     """Refused rows of one table, code and fields; of rules that an org's administrator wrote also of one message."""
 
     table_name: str
@@ -95,8 +78,7 @@ class FailureGroup:
     record_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChunkSpan:
+class ChunkSpan(Struct, frozen=True, kw_only=True):
     """When a chunk that counts was loaded, and the rows of it that the org answered.
 
     Attributes:
@@ -111,8 +93,7 @@ class ChunkSpan:
     changed_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiCalls:
+class ApiCalls(Struct, frozen=True, kw_only=True):
     """API calls of a batch; not the whole of them where a process is still at work, or was killed."""
 
     calls: int
@@ -130,12 +111,12 @@ _TEXT = sa.String()
 _COUNTS = ("source", "extracted", "transformed", "skipped", "loaded", "success", "failed")
 
 
-class Readings(Journal):
+class Readings(Glances):
     """Questions to the audit database that change nothing."""
 
     def status_rows(self, batch_id: str) -> list[StatusRow]:
         """The checklist's "Current migration status" of a batch."""
-        query = _query(
+        query = dashboard_query(
             "status",
             ("table_name", _TEXT),
             ("status", _TEXT),
@@ -147,27 +128,18 @@ class Readings(Journal):
             ("started", Moment()),
             ("last_update", Moment()),
         )
-        return [StatusRow(**{**row, "status": ChunkStatus(row["status"])}) for row in self._run(query, batch_id)]
+        return [StatusRow(**{**row, "status": ChunkStatus(row["status"])}) for row in self._dashboard(query, batch_id)]
 
     def failed_summary(self, batch_id: str) -> list[FailedGroup]:
         """The checklist's "Failed records summary" of a batch."""
-        query = _query("failed", ("table_name", _TEXT), ("code", _TEXT), ("count", Count()), ("sample_message", _TEXT))
-        rows = self._run(query, batch_id)
+        query = dashboard_query(
+            "failed", ("table_name", _TEXT), ("code", _TEXT), ("count", Count()), ("sample_message", _TEXT)
+        )
+        rows = self._dashboard(query, batch_id)
         return [
             FailedGroup(**{**row, "code": row["code"] or "", "sample_message": row["sample_message"] or ""})
             for row in rows
         ]
-
-    def performance(self, batch_id: str) -> list[PerformanceRow]:
-        """The checklist's "Performance metrics" of a batch."""
-        query = _query(
-            "performance",
-            ("table_name", _TEXT),
-            ("avg_records_per_sec", Measure()),
-            ("avg_chunk_duration", Measure()),
-            ("max_chunk_duration", Measure()),
-        )
-        return [PerformanceRow(**row) for row in self._run(query, batch_id)]
 
     def totals(self, batch_id: str) -> list[TableTotals]:
         """Each table's sums, in load order."""
@@ -200,22 +172,6 @@ class Readings(Journal):
         for row in rows:
             groups.setdefault(row["table_name"], []).append(row)
         return [_totals(group) for group in groups.values()]
-
-    def sealed_outcomes(self, batch_id: str) -> dict[tuple[str, str], dict[str, int]]:
-        """By a ledger file's name and seal, how many of its rows have each outcome, as written when it was sealed.
-
-        Files of chunks that were undone since, or settled without counting, are left out.
-        """
-        query = sa.select(tables.journal.c.payload).where(
-            tables.journal.c.batch_id == batch_id, tables.journal.c.action.in_(["chunk_settled", "chunk_retried"])
-        )
-        with self.read() as connection:
-            payloads = [json.loads(payload) for payload in connection.execute(query).scalars()]
-        return {
-            (one["ledger_file"], one["ledger_sha256"]): one["outcomes"]
-            for one in payloads
-            if one.get("ledger_file") is not None and "outcomes" in one
-        }
 
     def failed_records(
         self, batch_id: str, table: str | None = None, code: str | None = None, limit: int = 100
@@ -400,28 +356,10 @@ class Readings(Journal):
             rows = connection.execute(query).all()
         return sum(int(count) for _, count in rows), [note for note, _ in rows if note]
 
-    def _run(self, query: TextualSelect, batch_id: str) -> list[dict[str, Any]]:
-        with self.read() as connection:
-            rows = connection.execute(query, {"current_batch_id": short_batch_id(batch_id)})
-            names = [column.name for column in query.selected_columns]
-            return [dict(zip(names, row, strict=True)) for row in rows]
-
 
 def _is(column: sa.ColumnElement[Any], text: str | None) -> sa.ColumnElement[bool]:
     """Whether it holds that text; no text is null, as Oracle has no empty one."""
     return column == text if text else column.is_(None)
-
-
-@cache
-def dashboard_sql(name: str) -> str:
-    """The text of a dashboard query (`status`, `failed`, `performance`), as the checklist has it."""
-    return files("forcelift.audit").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
-
-
-def _query(name: str, *columns: tuple[str, Any]) -> TextualSelect:
-    # Columns are matched by place: databases spell the names of these columns in different cases.
-    statement = dashboard_sql(name).rstrip().removesuffix(";")
-    return sa.text(statement).columns(*(sa.column(label, kind) for label, kind in columns))
 
 
 def _totals(rows: list[Any]) -> TableTotals:

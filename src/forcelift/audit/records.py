@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 
 class ChunkStatus(StrEnum):
@@ -64,8 +65,7 @@ class JobStep(StrEnum):
     ABANDONED = "abandoned"  # never processed a row: aborted, or not found in the org
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class Batch(Struct, frozen=True, kw_only=True):
     batch_id: str
     project: str
     mode: BatchMode
@@ -87,8 +87,7 @@ FOLDS_KEYS: Final = "folds_keys"
 """In a table's `info`: whether the org's key field takes keys that differ in case only for the same."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchTable:
+class BatchTable(Struct, frozen=True, kw_only=True):
     """One table of a batch. `position` is its place in the load order."""
 
     batch_id: str
@@ -101,8 +100,7 @@ class BatchTable:
     info: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Part(Struct, frozen=True, kw_only=True):
     """One sealed upload file of a chunk: CSV, UTF-8, LF, with header."""
 
     file: str  # name in storage
@@ -111,8 +109,7 @@ class Part:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StagedChunk:
+class StagedChunk(Struct, frozen=True, kw_only=True):
     """What staging found and sealed."""
 
     source_count: int
@@ -134,8 +131,7 @@ class StagedChunk:
     standing: int = 0  # rows that an earlier rollback left in the org: not sent again
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
+class Chunk(Struct, frozen=True, kw_only=True):
     """A chunk: its row of MIGRATION_AUDIT_LOG and what the engine needs beside it."""
 
     audit_id: int
@@ -168,8 +164,7 @@ class Chunk:
     superseded: int = 0  # 0: it counts; else it was rolled back, and a later row of the same chunk counts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobDraft:
+class JobDraft(Struct, frozen=True, kw_only=True):
     """A job before it is intended."""
 
     audit_id: int
@@ -181,8 +176,7 @@ class JobDraft:
     attempt: int  # 1 for the first sending of this part's rows
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(Struct, frozen=True, kw_only=True):
     """One of our bulk jobs."""
 
     job_no: int
@@ -204,70 +198,14 @@ class Job:
     fence: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableImage:
-    """Whether a table's object held records before the batch touched it; the file that its chunks share, if any."""
-
-    batch_id: str
-    table_name: str
-    held_records: bool
-    decided_at: datetime
-    file: str | None = None
-    sha256: str | None = None
-    rows: int | None = None
-    asked_at: datetime | None = None  # just before the query of the file
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BeforeImage:
-    """The records of a chunk's keys as they stood before its first job; no file where the object held none at all."""
-
-    audit_id: int
-    generation: int
-    file: str | None
-    sha256: str | None
-    rows: int
-    taken_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rollback:
-    """One rollback of a batch or a part of it; `step` is the last of the checklist's nine that is done."""
-
-    rollback_no: int
-    batch_id: str
-    scope: Mapping[str, Any]
-    reason: str
-    asked_by: str
-    began_at: datetime
-    step: int
-    ended_at: datetime | None = None
-    result: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RollbackChunk:
-    """What a rollback does to a chunk. `step` is `sealed`, and `settled` once it is written down what became of it."""
-
-    rollback_no: int
-    audit_id: int
-    decisions_file: str
-    decisions_sha256: str
-    restores: tuple[Part, ...]
-    deletes: tuple[Part, ...]
-    step: str = "sealed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetRefused:
+class BudgetRefused(Struct, frozen=True, kw_only=True):
     """The rolling day's allowance does not hold this job yet."""
 
     until: datetime
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChunkCounts:
+class ChunkCounts(Struct, frozen=True, kw_only=True):
     """Counts of a chunk that ends; None where nothing was sent (a dry run)."""
 
     source: int
@@ -279,8 +217,7 @@ class ChunkCounts:
     failed: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Control:
+class Control(Struct, frozen=True, kw_only=True):
     """What an operator asked of a running batch."""
 
     stop: bool = False
@@ -295,8 +232,7 @@ class Control:
 NO_REASON = "no reason given"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """One wish of an operator, with the reason given for it."""
 
     by: str
@@ -304,8 +240,7 @@ class Asked:
     reason: str = NO_REASON
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailedGroup:
+class FailedGroup(Struct, frozen=True, kw_only=True):
     """Refused rows of one table with one code."""
 
     table_name: str

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec import Struct
 from sqlalchemy.engine import Connection, RowMapping
 
 from forcelift.audit import tables
@@ -18,8 +18,7 @@ from forcelift.audit.records import Chunk, ChunkStatus, ChunkStep
 from forcelift.audit.text import fit_text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Standing(Struct, frozen=True, kw_only=True):
     """Rows of a chunk that a rollback left in the org: they are not sent again, and go over to the chunk's new row.
 
     Attributes:

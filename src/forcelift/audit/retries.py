@@ -7,11 +7,12 @@ records and its status move in one transaction. A retry that ends in the middle 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy.engine import Connection, RowMapping
 
 from forcelift.audit import tables
@@ -30,8 +31,7 @@ CHOSEN, STAGED, LOADED, LINKING, SETTLED = "chosen", "staged", "loaded", "linkin
 """How far the rows of a chunk have come in a retry."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retry:
+class Retry(Struct, frozen=True, kw_only=True):
     """One retry of a batch. `folder` is where its files lie in storage; `result` is known once it has ended."""
 
     retry_no: int
@@ -45,8 +45,7 @@ class Retry:
     result: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryChunk:
+class RetryChunk(Struct, frozen=True, kw_only=True):
     """The rows of one chunk that a retry takes up.
 
     `gone` counts those that the source has no more; `counts` is what became of all, once settled.
@@ -345,11 +344,11 @@ def _need_chunk(connection: Connection, number: int, audit_id: int) -> RetryChun
 
 
 def _retry_from(row: RowMapping) -> Retry:
-    return Retry(**{name: row[name] for name in Retry.__dataclass_fields__})
+    return Retry(**{name: row[name] for name in Retry.__struct_fields__})
 
 
 def _chunk_from(row: RowMapping) -> RetryChunk:
-    fields = {name: row[name] for name in RetryChunk.__dataclass_fields__}
+    fields = {name: row[name] for name in RetryChunk.__struct_fields__}
     staged = None if row["staged"] is None else staged_from(row["staged"])
     return RetryChunk(
         **{**fields, "staged": staged, "link_parts": tuple(part_from(part) for part in row["link_parts"] or ())}

@@ -14,15 +14,9 @@ from forcelift.audit.codec import part_document, part_from
 from forcelift.audit.holding import Holding
 from forcelift.audit.journal import append
 from forcelift.audit.moves import check_chunk_move
-from forcelift.audit.records import (
-    BeforeImage,
-    Chunk,
-    ChunkStatus,
-    Rollback,
-    RollbackChunk,
-    TableImage,
-)
+from forcelift.audit.records import Chunk, ChunkStatus
 from forcelift.audit.text import fit_text
+from forcelift.audit.undo_records import BeforeImage, Rollback, RollbackChunk, TableImage
 from forcelift.errors import StateConflict
 
 STEPS: Mapping[int, str] = {
@@ -92,7 +86,7 @@ class Rollbacks(Holding):
                 audit_id=audit_id, generation=chunk.generation, file=file, sha256=sha256, rows=rows, taken_at=now
             )
             connection.execute(
-                tables.before_image.insert(), {name: getattr(image, name) for name in BeforeImage.__dataclass_fields__}
+                tables.before_image.insert(), {name: getattr(image, name) for name in BeforeImage.__struct_fields__}
             )
             payload = {"audit_id": audit_id, "file": file, "sha256": sha256, "rows": rows}
             append(connection, now, "image_taken", payload, batch_id=chunk.batch_id)
@@ -321,7 +315,7 @@ def _find_table_image(connection: Connection, batch_id: str, table_name: str) ->
     row = connection.execute(query).mappings().one_or_none()
     if row is None:
         return None
-    fields = {name: row[name] for name in TableImage.__dataclass_fields__}
+    fields = {name: row[name] for name in TableImage.__struct_fields__}
     return TableImage(**{**fields, "held_records": bool(row["held_records"])})
 
 
@@ -333,7 +327,7 @@ def _find_image(connection: Connection, audit_id: int) -> BeforeImage | None:
 
 
 def _image_from(row: RowMapping) -> BeforeImage:
-    return BeforeImage(**{name: row[name] for name in BeforeImage.__dataclass_fields__})
+    return BeforeImage(**{name: row[name] for name in BeforeImage.__struct_fields__})
 
 
 def _find_open(connection: Connection, batch_id: str) -> Rollback | None:
@@ -349,11 +343,11 @@ def _need_rollback(connection: Connection, number: int) -> Rollback:
 
 
 def _rollback_from(row: RowMapping) -> Rollback:
-    return Rollback(**{name: row[name] for name in Rollback.__dataclass_fields__})
+    return Rollback(**{name: row[name] for name in Rollback.__struct_fields__})
 
 
 def _chunk_from(row: RowMapping) -> RollbackChunk:
-    fields = {name: row[name] for name in RollbackChunk.__dataclass_fields__}
+    fields = {name: row[name] for name in RollbackChunk.__struct_fields__}
     return RollbackChunk(
         **{
             **fields,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec import Struct
 from sqlalchemy.engine import RowMapping
 
 from forcelift.audit import tables
@@ -29,8 +29,7 @@ _VALIDATED = "validated"
 _SEALING = ("chunk", "job_collected", "failed_corrected", "corrections_")  # and those that name files with their seals
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignOffRow:
+class SignOffRow(Struct, frozen=True, kw_only=True):
     """A sign-off as it was written down.
 
     Attributes:
@@ -58,8 +57,7 @@ class SignOffRow:
     withdrawn_because: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewSignOff:
+class NewSignOff(Struct, frozen=True, kw_only=True):
     """A sign-off that is to be written down."""
 
     project: str
@@ -72,8 +70,7 @@ class NewSignOff:
     binds: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportMade:
+class ReportMade(Struct, frozen=True, kw_only=True):
     """A report that was written: its file where that was recorded, and its digest."""
 
     batch_id: str | None
@@ -264,7 +261,7 @@ def sha256_of(value: Any) -> str:
 
 
 def _sign_off(row: RowMapping) -> SignOffRow:
-    names = [name for name in SignOffRow.__dataclass_fields__ if name != "head"]
+    names = [name for name in SignOffRow.__struct_fields__ if name != "head"]
     head = JournalHead(seq=row["journal_seq"], hash=row["journal_hash"])
     return SignOffRow(head=head, **{name: row[name] for name in names})
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
+from msgspec import Struct
 
 from forcelift.audit import tables
 from forcelift.audit.journal import Journal
@@ -30,8 +30,7 @@ _RELEASED: Final = "lease_released"
 _LOST: Final = "lease_lost"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepEvent:
+class StepEvent(Struct, frozen=True, kw_only=True):
     """One move of a chunk or of one of its jobs, or of what a batch waits for, which has no chunk."""
 
     at: datetime
@@ -41,8 +40,7 @@ class StepEvent:
     payload: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReservedHour:
+class ReservedHour(Struct, frozen=True, kw_only=True):
     """Rows and Salesforce batches that were reserved in one hour of an org's day, by all batches of this database."""
 
     hour: datetime

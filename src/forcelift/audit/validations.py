@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec import Struct
 
 from forcelift.audit import tables
 from forcelift.audit.batches import need_batch
@@ -16,14 +16,10 @@ from forcelift.audit.journal import Journal, append
 from forcelift.audit.text import short_batch_id
 from forcelift.audit.types import canonical_json
 
-READ_BACK = "read_back"
-"""Action of the journal: a few records of a settled chunk were compared with what the org has."""
-
 _PASSED = {"passed": 1, "failed": 0}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ValidationRow:
+class ValidationRow(Struct, frozen=True, kw_only=True):
     """One check as it was written down. `details` holds status, values, reason and masked examples."""
 
     batch_id: str

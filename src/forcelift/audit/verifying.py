@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec import Struct, field
 from sqlalchemy.engine import Connection, RowMapping
 
 from forcelift.audit import cover, tables
@@ -24,8 +24,7 @@ _PAGES_MAX = 10
 _FETCH = 2_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChainFaults:
+class ChainFaults(Struct, frozen=True, kw_only=True):
     """What a look at the database found.
 
     Attributes:
@@ -45,8 +44,7 @@ class ChainFaults:
     known_heads: frozenset[str]
 
 
-@dataclass(slots=True)
-class _Chain:
+class _Chain(Struct):
     """What following the chain has found so far."""
 
     faults: list[str] = field(default_factory=list)

@@ -59,7 +59,7 @@ def export_document(made: Export) -> dict[str, Any]:
         "folder": str(made.folder),
         "head": made.head.hash,
         "sha256": made.sha256,
-        "tables": [{name: getattr(one, name) for name in one.__dataclass_fields__} for one in made.tables],
+        "tables": [{name: getattr(one, name) for name in one.__struct_fields__} for one in made.tables],
     }
 
 

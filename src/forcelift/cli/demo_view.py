@@ -29,8 +29,9 @@ def run_demo(path: Path, *, fresh: bool, debug: bool) -> int:
     options = RunOptions(resume=_unfinished(folder))
     if options.resume is not None:
         console.print("an earlier demo was stopped; going on with its batch")
-    summary, seconds = watched_run(folder.plan, options, console)
-    show_end(result, summary, folder.plan, seconds=seconds, resumed=options.resume is not None)
+    ended = watched_run(folder.plan, options, console)
+    summary = ended.summary
+    show_end(result, ended, resumed=options.resume is not None)
     if summary.exit_code not in (ExitCode.DONE, ExitCode.ROWS_REFUSED):
         show_what_went_wrong(console, summary, folder.plan, debug=debug)
         return summary.exit_code

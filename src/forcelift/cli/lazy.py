@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import click
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LazyCommand:
+class LazyCommand(Struct, frozen=True, kw_only=True):
     """Where a command is found, and its line in the list of commands, which is shown without importing it."""
 
     module: str

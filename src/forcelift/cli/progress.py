@@ -6,10 +6,10 @@ Rates and the time left come from what this process has seen, so a resumed batch
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
+from msgspec import Struct
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -28,8 +28,7 @@ BAR_WIDTH: Final = 16
 REDRAWS_PER_SECOND: Final = 4
 
 
-@dataclass(slots=True)
-class TableProgress:
+class TableProgress(Struct):
     """One table, as last seen. `done` rows have an outcome; under a dry run, those that were read and cleaned."""
 
     rows: int = 0

@@ -108,13 +108,13 @@ def run(
         before_images=not no_before_images,
     )
     console = notes()
-    summary, seconds = watched_run(plan_file, options, console)
+    ended = watched_run(plan_file, options, console)
     if as_json:
-        print_json(run_document(summary, plan_file, seconds=seconds))
+        print_json(run_document(ended))
     else:
-        show_end(data(), summary, plan_file, seconds=seconds, resumed=options.known is not None)
-    show_what_went_wrong(console, summary, plan_file, debug=bool(ctx.find_root().params.get("debug")))
-    return int(summary.exit_code)
+        show_end(data(), ended, resumed=options.known is not None)
+    show_what_went_wrong(console, ended.summary, plan_file, debug=bool(ctx.find_root().params.get("debug")))
+    return int(ended.summary.exit_code)
 
 
 def _check_options(goes_on: str | None, others: dict[str, bool]) -> None:

@@ -7,11 +7,11 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from msgspec import Struct
 from rich.console import Console
 
 from forcelift.account.summary import BatchSummary
@@ -31,6 +31,7 @@ from forcelift.cli.screens import show_error, show_fault
 from forcelift.errors import ExitCode, ForceliftError, Interrupted
 from forcelift.jobs.coordinator import Coordinator
 from forcelift.migration.running import RunOptions, Watcher, locations, run_migration
+from forcelift.plan import load_plan
 from forcelift.protocols.org import Org
 
 _STOPPING: Final = "stopping: what is in flight is finished first; Ctrl-C again aborts the open jobs"
@@ -39,8 +40,17 @@ _ABORTING: Final = (
 )
 
 
-def watched_run(plan_file: Path, options: RunOptions, console: Console) -> tuple[BatchSummary, float]:
-    """Run a batch with progress on the console and signals turned into stops. Returns the summary and the seconds."""
+class Ended(Struct, frozen=True, kw_only=True):
+    """A run that has ended, with the seconds it took, and where its things lie by the plan it was begun with."""
+
+    summary: BatchSummary
+    plan_file: Path
+    seconds: float
+    locations: dict[str, str]
+
+
+def watched_run(plan_file: Path, options: RunOptions, console: Console) -> Ended:
+    """Run a batch with progress on the console and signals turned into stops."""
     began = time.monotonic()
     with RunProgress(console, monotonic=time.monotonic, dry_run=options.dry_run) as progress:
         stopper = Stopper(console, plan_file)
@@ -60,18 +70,20 @@ def watched_run(plan_file: Path, options: RunOptions, console: Console) -> tuple
         )
         try:
             with stopper.listening():
-                summary = run_migration(plan_file, options, watcher=watcher)
+                # Read once: who edits the plan while it runs, for days, must not lose the summary at the end.
+                loaded = load_plan(plan_file)
+                summary = run_migration(loaded, options, watcher=watcher)
         except KeyboardInterrupt:
             raise Interrupted(
                 "stopped before a batch was begun",
                 state="nothing was written to the org",
                 hint=f"begin again with `{again('run', plan_file)}`",
             ) from None
-    return summary, time.monotonic() - began
+    seconds = time.monotonic() - began
+    return Ended(summary=summary, plan_file=plan_file, seconds=seconds, locations=locations(loaded))
 
 
-@dataclass(slots=True)
-class Stopper:
+class Stopper(Struct):
     """Turns Ctrl-C and SIGTERM into stops: the first finishes what is in flight, the second aborts the open jobs."""
 
     console: Console
@@ -119,26 +131,30 @@ class Stopper:
             self.console.print(_ABORTING if self._presses > 1 else _STOPPING)
 
 
-def run_document(summary: BatchSummary, plan_file: Path, *, seconds: float) -> dict[str, Any]:
+def run_document(ended: Ended) -> dict[str, Any]:
     """The document of `run --json`; described in docs/reference/cli.md."""
+    summary = ended.summary
     document = summary.document()
-    document["run_seconds"] = round(seconds, 3)
+    document["run_seconds"] = round(ended.seconds, 3)
     word = "--join" if summary.others_go_on else "--resume"
     document["resume_command"] = (
-        None if summary.batch.state is BatchState.DONE else again(f"run {word} {summary.batch.batch_id}", plan_file)
+        None
+        if summary.batch.state is BatchState.DONE
+        else again(f"run {word} {summary.batch.batch_id}", ended.plan_file)
     )
-    document["locations"] = locations(plan_file)
+    document["locations"] = ended.locations
     return document
 
 
-def show_end(console: Console, summary: BatchSummary, plan_file: Path, *, seconds: float, resumed: bool) -> None:
+def show_end(console: Console, ended: Ended, *, resumed: bool) -> None:
     """Print the summary of a run: tables, refused rows, pace, and where everything lies."""
+    summary = ended.summary
     is_dry = summary.is_dry_run
     if is_dry:
         console.print("DRY RUN: nothing was sent to the org.", style="bold")
     show_summary(console, summary)
     console.print()
-    console.print(pace_line(summary, seconds=seconds, resumed=resumed))
+    console.print(pace_line(summary, seconds=ended.seconds, resumed=resumed))
     if is_dry:
         console.print(prediction_line(summary))
     if (half_loaded := half_loaded_line(summary)) is not None:
@@ -147,7 +163,7 @@ def show_end(console: Console, summary: BatchSummary, plan_file: Path, *, second
         console.print(later)
     if (unfinished := unfinished_line(summary)) is not None:
         console.print(unfinished)
-    for name, place in locations(plan_file).items():
+    for name, place in ended.locations.items():
         console.print(f"{name.replace('_', ' ') + ':':<16} {place}")
 
 

@@ -8,10 +8,11 @@ Re-run:  what is there is kept, so that a changed plan stays changed; `fresh` be
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from forcelift.demo.data import find_data_folder, make_database
 from forcelift.errors import UsageError
@@ -24,8 +25,7 @@ STATE: Final = "state"
 _OURS: Final = (DATABASE, PLAN, SCHEMA, ORG, f"{ORG}.wal", STATE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DemoFolder:
+class DemoFolder(Struct, frozen=True, kw_only=True):
     """Where the demo lives."""
 
     path: Path

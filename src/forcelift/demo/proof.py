@@ -6,8 +6,9 @@ Reads:   the twin, by SOQL over HTTP; the flights database, by SQL; the audit da
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import resources
+
+from msgspec import Struct
 
 from forcelift.account.summary import BatchSummary
 from forcelift.demo.folder import DemoFolder
@@ -18,8 +19,7 @@ from forcelift.plan import load_plan
 from forcelift.protocols.clock import SystemClock
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectCount:
+class ObjectCount(Struct, frozen=True, kw_only=True):
     """Records of an object by the org's own count, beside the rows that the audit log says it accepted."""
 
     object: str
@@ -32,8 +32,7 @@ class ObjectCount:
         return self.in_org == self.in_audit_log
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(Struct, frozen=True, kw_only=True):
     """What a rule must have found, by SQL on the source, beside what the batch counted."""
 
     sentence: str

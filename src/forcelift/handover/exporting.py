@@ -8,11 +8,11 @@ Re-run:  refuses a folder that holds something.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
+from msgspec import Struct
 
 from forcelift.account.recorded import open_recorded, owner
 from forcelift.audit import cover, tables
@@ -30,8 +30,7 @@ MANIFEST: Final = "manifest.json"
 _FETCH: Final = 5_000  # of rows that may each hold a whole source row as JSON
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportedTable:
+class ExportedTable(Struct, frozen=True, kw_only=True):
     """One table's file."""
 
     table: str
@@ -40,8 +39,7 @@ class ExportedTable:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Export:
+class Export(Struct, frozen=True, kw_only=True):
     """All files. `head` is the journal's in the state that was exported; `sha256` is the manifest's."""
 
     folder: Path
@@ -76,7 +74,7 @@ def export_audit(plan_file: str | Path, out: Path, *, form: str = "csv", clock: 
             "schema_version": tables.SCHEMA_VERSION,
             "journal_head": {"seq": head.seq, "hash": head.hash},
             "not_covered_by_the_journal": dict(cover.EXEMPT_TABLES),
-            "tables": [{name: getattr(one, name) for name in one.__dataclass_fields__} for one in made],
+            "tables": [{name: getattr(one, name) for name in one.__struct_fields__} for one in made],
         }
         manifest = out / MANIFEST
         _write_text(manifest, json.dumps(document, ensure_ascii=False, indent=2) + "\n")

@@ -7,8 +7,9 @@ Writes:  nothing; that the kill switch can be written is tried in a transaction 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from forcelift.account.signed import AFTER, SignOff, signoffs_of_project
 from forcelift.account.state import State, open_known_state

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from msgspec import Struct, field
 
 from forcelift.account.recorded import open_recorded
 from forcelift.account.signed import why_stale
@@ -31,8 +32,7 @@ _KEY_HEAD_BYTES: Final = 200
 _Read = TypeVar("_Read")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """What is compared beside what is recorded.
 
     Attributes:
@@ -48,8 +48,7 @@ class Asked:
     reports: tuple[Path, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
+class Proof(Struct, frozen=True, kw_only=True):
     """What was found.
 
     Attributes:
@@ -70,8 +69,7 @@ class Proof:
     heads: tuple[str, ...]
 
 
-@dataclass(slots=True)
-class _Found:
+class _Found(Struct):
     """What the look has found so far."""
 
     faults: list[str] = field(default_factory=list)
@@ -80,8 +78,7 @@ class _Found:
     files: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class SealedFile:
+class SealedFile(Struct, frozen=True):
     """A file that something recorded names.
 
     `must_be` says that nothing may have removed it but a purge, and `is_purged` whether a purge removes it: a ledger

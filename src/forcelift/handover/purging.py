@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from forcelift.account.consents import need_all_consents, need_consent
 from forcelift.account.recorded import open_recorded, owner
@@ -38,8 +39,7 @@ _SUFFIX: Final = ".purged.parquet"
 _AGE: Final = re.compile(r"([0-9]{1,5})d")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PurgeAsked:
+class PurgeAsked(Struct, frozen=True, kw_only=True):
     """Which batches, and whether it is done.
 
     Attributes:
@@ -54,8 +54,7 @@ class PurgeAsked:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PurgeItem:
+class PurgeItem(Struct, frozen=True, kw_only=True):
     """What a purge takes from one batch; `why_not` says why it is left out."""
 
     batch_id: str
@@ -67,8 +66,7 @@ class PurgeItem:
     done: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PurgeReport:
+class PurgeReport(Struct, frozen=True, kw_only=True):
     """What would be, or was, purged."""
 
     items: tuple[PurgeItem, ...]

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from forcelift.account.projects import OPEN_STATUSES, ProjectSummary, summarise_project
 from forcelift.account.recorded import find_batch, open_recorded, owner, scope_of

@@ -7,10 +7,11 @@ Writes:  a row for each sign-off, and the journal.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from forcelift.account.recorded import find_batch, open_recorded, owner, scope_of
 from forcelift.account.signed import AFTER, BEFORE, SignOff, file_fault, lacking_roles, signoffs_of_project
@@ -34,8 +35,7 @@ BOUND: Final[Mapping[str, tuple[str, ...]]] = {BEFORE: tuple(_EVIDENCE), AFTER: 
 _UNSETTLED: Final = (ChunkStatus.PENDING, ChunkStatus.RUNNING)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignOffAsked:
+class SignOffAsked(Struct, frozen=True, kw_only=True):
     """What is signed.
 
     Attributes:
@@ -58,8 +58,7 @@ class SignOffAsked:
     because: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signed:
+class Signed(Struct, frozen=True, kw_only=True):
     """A sign-off that was written down. `head` is the journal's with it: whoever keeps it can check all before it."""
 
     row: SignOffRow
@@ -67,8 +66,7 @@ class Signed:
     lacking: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignOffList:
+class SignOffList(Struct, frozen=True, kw_only=True):
     """All sign-offs of a project: those that stand or are stale, and those that were withdrawn."""
 
     project: str

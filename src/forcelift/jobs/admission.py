@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from forcelift.errors import StorageError
 from forcelift.jobs.board import Board
-from forcelift.jobs.holds import Wait, WaitKind
+from forcelift.jobs.holds import Wait, WaitKind, reply_awaited
 from forcelift.jobs.tracks import ChunkTrack, TableTrack
 
 SILENCE_STEP_S = 20
@@ -36,6 +36,10 @@ def look(board: Board, now: datetime) -> None:
     if governor.start_hold is not None and not board.is_stopping:
         start = governor.start_hold
         waits.append(Wait(kind=WaitKind.ALLOWANCE, reason=start.reason, until=start.until))
+    # A batch has one open intent at a time; nothing else of it is intended until this one is settled.
+    for chunk, track in board.jobs():
+        if track.awaited:
+            waits.append(Wait(kind=WaitKind.REPLY, reason=reply_awaited(chunk.table, track.awaited)))
     if (others := _others_wait(board)) is not None:
         waits.append(others)
     holds.waits = tuple(waits)

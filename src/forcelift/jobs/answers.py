@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 import pyarrow.parquet as pq
+from msgspec import Struct
 
 from forcelift.audit.records import Job
 from forcelift.errors import OrgNotFound, TargetError
@@ -43,6 +43,9 @@ ANSWERS = pl.Schema(
 KIND = pl.Enum(["created", "updated", "failed", "open", "unknown"])
 """`kind` while answers are gathered: a byte where a text takes sixteen."""
 
+EVIDENCE = pl.Enum(["result"])
+"""`evidence` likewise."""
+
 NOT_SENT = "NOT_SENT"
 """Code of rows that were staged and never sent, because their batch was rolled back before."""
 
@@ -53,8 +56,7 @@ FindKeys = Callable[[list[str]], Iterable[tuple[str, str]]]
 """Given keys, those that the org holds: pairs of Id and key as stored."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gathered:
+class Gathered(Struct, frozen=True, kw_only=True):
     """The answers of one job as they were fetched. Given the form of `ANSWERS` all at once, they took twice the memory.
 
     Attributes:
@@ -131,7 +133,11 @@ class AnswerCollector:
         with self._turn:
             lines = pl.int_range(answered.len(), dtype=pl.get_index_type(), eager=True)
             order = lines.clone().scatter(answered, lines)
-            return Gathered(job_no=job.job_no, lines=answers.drop("place").rechunk(), keys=self._keys, order=order)
+            scattered = answers.drop("place").get_columns()
+            del answers, answered, lines
+            # One column after the other, each let go: all at once, they would be held twice.
+            whole = pl.DataFrame([scattered.pop(0).rechunk() for _ in range(len(scattered))])
+            return Gathered(job_no=job.job_no, lines=whole, keys=self._keys, order=order)
 
     def _with_counters(self, seen: IngestJob) -> IngestJob | None:
         """A job that a list showed, which leaves the counters out; None where the org has forgotten it since."""
@@ -163,7 +169,7 @@ class AnswerCollector:
         frames = [self._told(kind, frame, personal, places) for frame in _together(read())]
         if not frames:
             return pl.DataFrame(schema={"place": pl.UInt32()})
-        return pl.concat(frames).with_columns(evidence=pl.lit("result"))
+        return pl.concat(frames).with_columns(evidence=pl.lit("result", dtype=EVIDENCE))
 
     def _told(self, kind: ResultKind, frame: pl.DataFrame, personal: list[str], places: KeyPlaces) -> pl.DataFrame:
         """What a part of a result file says: for each row its place among those sent, and columns of `ANSWERS`."""
@@ -293,16 +299,14 @@ def doubt_duplicates(answers: pl.DataFrame) -> pl.DataFrame:
 
 def tally(answers: pl.DataFrame, *, job_error: str | None, passes: bool) -> Tally:
     """Count the answers of one job, or a part of them."""
-    kinds = dict(answers.group_by("kind").len().iter_rows())
+    told = answers["kind"]
+    # Five looks at a short text take a sixth of what groups of it do.
+    kinds = {kind: int((told == kind).sum()) for kind in KIND.categories}
     return Tally(
         sent=answers.height,
-        created=kinds.get("created", 0),
-        updated=kinds.get("updated", 0),
-        failed=kinds.get("failed", 0),
+        **kinds,
         transient=int(answers["transient"].sum()),
         locked=int(answers["locked"].sum()),
-        open=kinds.get("open", 0),
-        unknown=kinds.get("unknown", 0),
         job_error=job_error,
         job_error_transient=passes,
     )

@@ -7,8 +7,9 @@ thousands of chunks costs no more per event than a small one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import Struct, field
 
 from forcelift.audit.records import Chunk, ChunkStatus, Control, Job, JobStep, jobs_at_once
 from forcelift.jobs.governor import Governor
@@ -16,8 +17,7 @@ from forcelift.jobs.holds import Holds, Hours
 from forcelift.jobs.tracks import ChunkTrack, JobTrack, Phase, TableSpec, TableTrack, restore_chunk, unclaimed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineSettings:
+class EngineSettings(Struct, frozen=True, kw_only=True):
     """Bounds of the engine. Times are in seconds.
 
     Attributes:
@@ -33,6 +33,7 @@ class EngineSettings:
         resend_delay_s: Pause before the first re-send; doubles with each.
         poll_first_s, poll_max_s: Pause between looks at closed jobs, at least and at most; see `jobs/polling.py`.
         stray_delay_s: Pause between a lost answer to a create and the look for its job.
+        unseen_s: How long after its intent a job may yet show that was created with its data and whose answer was lost.
         abort_settle_s: How long the counters of an aborted job must stand still before its answers are fetched.
         source_tries_max: Times a chunk is read again when the source does not answer.
         look_pause_s: Pause between looks at what other runners of a shared batch have done.
@@ -48,6 +49,7 @@ class EngineSettings:
     poll_first_s: float = 0.5
     poll_max_s: float = 60.0
     stray_delay_s: float = 5.0
+    unseen_s: float = 30.0
     abort_settle_s: float = 30.0
     source_tries_max: int = 8
     look_pause_s: float = 2.0
@@ -61,8 +63,7 @@ class EngineSettings:
     is_shared: bool = False
 
 
-@dataclass(slots=True, kw_only=True)
-class Share:
+class Share(Struct, kw_only=True):
     """What is known of other runners on the batch. `elsewhere` are chunks that one of them had at the last look."""
 
     runners: int = 1
@@ -76,8 +77,7 @@ class Share:
     check_after: datetime | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class Board:
+class Board(Struct, kw_only=True):
     """All mutable state of the coordinator."""
 
     settings: EngineSettings

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 
 import polars as pl
+from msgspec.structs import replace
 
 from forcelift.audit.records import (
     Chunk,
@@ -22,7 +22,7 @@ from forcelift.audit.records import (
     Part,
     StagedChunk,
 )
-from forcelift.audit.shares import WorkState
+from forcelift.audit.shared_work import WorkState
 from forcelift.jobs.answers import merge_answers, prove_created, refuse_unsent
 from forcelift.jobs.messages import (
     CheckTable,

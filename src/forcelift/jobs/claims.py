@@ -7,7 +7,7 @@ Re-run:  a claim ends with its runner; whoever goes on claims anew.
 
 from __future__ import annotations
 
-from forcelift.audit.shares import Around, ClaimedChunks
+from forcelift.audit.shared_work import Around, ClaimedChunks
 from forcelift.jobs.messages import ClaimChunks, LookAround
 from forcelift.jobs.world import JobWorld
 

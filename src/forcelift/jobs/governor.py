@@ -7,8 +7,9 @@ with growing pauses, and a run of clean jobs lets one more run. Each decision is
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+
+from msgspec import Struct, field
 
 HOLD_FIRST_S = 1.0
 HOLD_MAX_S = 60.0
@@ -17,16 +18,14 @@ CLEAN_JOBS_TO_GROW = 2
 LOCKED_SHARE_TO_SHRINK = 0.001
 
 
-@dataclass(slots=True, kw_only=True)
-class Hold:
+class Hold(Struct, kw_only=True):
     """Everything that needs the org waits until then, for that reason."""
 
     until: datetime
     reason: str
 
 
-@dataclass(slots=True, kw_only=True)
-class Governor:
+class Governor(Struct, kw_only=True):
     """Limits what the coordinator may start.
 
     Args:

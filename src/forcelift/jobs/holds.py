@@ -6,11 +6,12 @@ time until which it lasts where that is known.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
+
+from msgspec import Struct
 
 from forcelift.audit.records import Control
 
@@ -44,11 +45,11 @@ class WaitKind(StrEnum):
     DISK = "disk"  # room in the staging folder's file system
     ORG = "org"  # an org that is away, busy or used up
     ALLOWANCE = "allowance"  # our own count of the rolling day
+    REPLY = "reply"  # the end of jobs of which one may be ours, as the reply to its creation was lost
     OTHERS = "others"  # chunks that other runners of a shared batch have
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
+class Wait(Struct, frozen=True, kw_only=True):
     """One reason why something is not begun; `until` is None where nobody can tell."""
 
     kind: WaitKind
@@ -59,8 +60,15 @@ class Wait:
         return self.reason + (f" (until {self.until.isoformat(timespec='seconds')})" if self.until else "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiskSeen:
+def reply_awaited(table: str, sf_ids: Sequence[str]) -> str:
+    """That jobs in the org have to end before it is known whether one of them is ours."""
+    return (
+        f"the answer to the creation of a job of table `{table}` was lost: waiting for the end of {', '.join(sf_ids)}, "
+        "to see whether it is that job"
+    )
+
+
+class DiskSeen(Struct, frozen=True, kw_only=True):
     """How full the staging folder's file system is, in bytes: what this user may use, and what is free of it."""
 
     total: int
@@ -71,8 +79,7 @@ class DiskSeen:
         return 100.0 * (self.total - self.free) / self.total if self.total else 0.0
 
 
-@dataclass(slots=True, kw_only=True)
-class Holds:
+class Holds(Struct, kw_only=True):
     """What is known of hours, disk and pause.
 
     Args:

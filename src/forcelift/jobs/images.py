@@ -14,14 +14,16 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 import polars as pl
+from msgspec import Struct
+from msgspec.structs import replace
 
-from forcelift.audit.records import Chunk, TableImage
+from forcelift.audit.records import Chunk
+from forcelift.audit.undo_records import TableImage
 from forcelift.jobs.messages import TakeImage
 from forcelift.jobs.org_pages import save_query, soql_moment
 from forcelift.jobs.parts import read_part
@@ -45,8 +47,7 @@ _EXACT_BELOW = 2.0**53  # above it two numbers may be one as a double, and their
 _RANGED = re.compile(r"([A-Za-z0-9_-]*?)([0-9]+)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyRange:
+class KeyRange(Struct, frozen=True, kw_only=True):
     """Bounds between which every key of a chunk lies, however the org orders texts."""
 
     lowest: str

@@ -7,14 +7,15 @@ Re-run:  a step is marked after it took effect; a crash between the two leaves a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial, reduce
 from operator import add
 
 import polars as pl
+from msgspec.structs import replace
 
 from forcelift.audit.records import (
     BudgetRefused,
@@ -24,7 +25,7 @@ from forcelift.audit.records import (
     JobStep,
 )
 from forcelift.audit.shares import IntentRefused
-from forcelift.errors import LeaseLost, OrgNotFound, OrgRefused, OrgUnavailable, TargetError
+from forcelift.errors import LeaseLost, OrgLimitReached, OrgNotFound, OrgRefused, OrgUnavailable, TargetError
 from forcelift.jobs.answers import AnswerCollector, answers_writer, doubt_duplicates, tally
 from forcelift.jobs.late_strays import NOT_SHOWN
 from forcelift.jobs.messages import (
@@ -37,19 +38,31 @@ from forcelift.jobs.messages import (
     FindStray,
     IntendJob,
     PollJobs,
+    StrayAwaited,
     Tally,
     UploadJob,
 )
+from forcelift.jobs.one_call import REFUSED_FORM, fits_one_call, holds_our_rows
 from forcelift.jobs.parts import read_part
 from forcelift.jobs.shares import ANSWER_BYTES
 from forcelift.jobs.slices import SLICE_ROWS
-from forcelift.jobs.stray import judge_strays
+from forcelift.jobs.stray import judge_strays, loaded_strays, same_elsewhere
 from forcelift.jobs.world import JobWorld
 from forcelift.protocols.org import IngestJob, JobRequest, JobState
 from forcelift.storage import Sealed, sealed_pieces
 
+log = logging.getLogger(__name__)
+
 INTENT_AGE_MAX = timedelta(seconds=60)
 """An intent older than this is written anew before its job is created, or its stray could not be told by its time."""
+
+FORGOTTEN_AFTER = timedelta(days=6)
+"""From this age on an intent's job may be gone from the org's list, which keeps jobs for seven days."""
+
+ONE_CALL_OFF = "one_call_jobs_off"
+"""Action of the journal: the org does not take jobs with their data, and the batch sends it none any more."""
+
+NOT_TAKEN = "the org does not show it, nor a job with its rows"
 
 PIECE_BYTES = 1 << 20
 JOBS_PER_PAGE = 1000
@@ -61,6 +74,9 @@ class JobHandlers:
     def __init__(self, world: JobWorld) -> None:
         self._world = world
         self._jobs_listed = 0
+        # An org that refused the form once is not asked again in this batch, by no process: see `_one_call_off`.
+        self._one_call = world.one_call and not world.audit.has_journalled(ONE_CALL_OFF, world.batch.batch_id)
+        self._not_ours: set[tuple[int, str]] = set()  # what was looked into, and is no longer asked for
 
     def intend(self, command: IntendJob) -> Job | BudgetRefused | IntentRefused:
         world = self._world
@@ -79,6 +95,8 @@ class JobHandlers:
             raise OrgUnavailable(f"job {job.job_no} was intended too long ago to be created now")
         self._check_ours(job)
         request = JobRequest(object=job.object, operation=job.operation, external_id_field=job.external_id_field)
+        if self._goes_at_once(job) and (taken := self._create_loaded(job, request)) is not None:
+            return taken
         created = world.org.create_job(request)
         try:
             world.audit.job_created(job.job_no, created.id)
@@ -90,13 +108,51 @@ class JobHandlers:
             raise
         return replace(job, sf_id=created.id, step=JobStep.CREATED)
 
-    def find_stray(self, command: FindStray) -> IngestJob | None:
+    def _goes_at_once(self, job: Job) -> bool:
+        return self._one_call and fits_one_call(job)
+
+    def _create_loaded(self, job: Job, request: JobRequest) -> Job | None:
+        """Create a job with its data; None if the org does not take jobs in this form, and so has taken nothing."""
+        world = self._world
+        try:
+            created = world.org.create_loaded(request, content=self._pieces(job), size=job.part.bytes)
+        except OrgRefused as error:
+            if isinstance(error, OrgLimitReached) or error.http_status not in REFUSED_FORM:
+                raise
+            # It may be the form or the job that is refused: the usual way tells.
+            self._one_call_off(job, http_status=error.http_status)
+            log.warning(
+                "the org refused a job with its data (HTTP %d): jobs are created first from now on",
+                error.http_status,
+                extra={"action": ONE_CALL_OFF},
+            )
+            return None
+        if created.state is JobState.OPEN:  # as no document says: the org made the job and has not taken its data
+            known = world.audit.job_created(job.job_no, created.id)
+            self._one_call_off(job, http_status=None)
+            return known
+        world.audit.job_taken(job.job_no, created.id)
+        return replace(job, sf_id=created.id, step=JobStep.CLOSED)
+
+    def _one_call_off(self, job: Job, *, http_status: int | None) -> None:
+        """Create jobs first from now on, and have every later process of the batch know it before any is created so.
+
+        By this row a resume looks for an open job, as it is to abort, and not for one that holds our rows. A batch has
+        one open intent at a time, so none is older than the row and yet in doubt about a job with its data.
+        """
+        payload = {"job_no": job.job_no, "http_status": http_status}
+        self._world.audit.journal(ONE_CALL_OFF, payload, batch_id=self._world.batch.batch_id)
+        self._one_call = False
+
+    def find_stray(self, command: FindStray) -> IngestJob | StrayAwaited | None:
         """Settle an intent whose job may or may not exist; never aborts a job that may be somebody else's."""
         world = self._world
         job = world.audit.job(command.job_no)
         self._check_ours(job)
         if job.sf_id is not None:  # found by an earlier try, whose abort did not get through
             return self._abort_open(job, "its creation was lost")
+        if self._goes_at_once(job):
+            return self._find_loaded(job, is_last=command.is_last)
         verdict = judge_strays(
             job,
             listed=world.org.list_jobs(),
@@ -116,16 +172,55 @@ class JobHandlers:
         world.audit.job_abandoned(job.job_no, NOT_SHOWN)
         return None
 
+    def _find_loaded(self, job: Job, *, is_last: bool) -> IngestJob | StrayAwaited | None:
+        """The same for a job that took its data with its creation: it is ours if its answers hold our file's rows."""
+        world = self._world
+        _, work, _ = world.chunk(job.audit_id)
+        strays = loaded_strays(
+            job,
+            listed=world.org.list_jobs(),
+            known_ids=world.audit.known_sf_ids(world.org.org_id),
+            user_id=world.org.user_id,
+            api_version=world.org.api_version,
+        )
+        left_alone: list[str] = []
+        for stray in strays.ended:
+            if (job.job_no, stray.id) in self._not_ours:
+                continue
+            if not holds_our_rows(world.org, stray, job.part, storage=world.storage, key=work.key_field.name):
+                if stray.state is not JobState.ABORTED:  # whose late batches may still bring answers
+                    self._not_ours.add((job.job_no, stray.id))
+            elif same_elsewhere(job, world.audit.open_intents()):
+                left_alone.append(stray.id)
+            else:
+                world.audit.job_taken(job.job_no, stray.id, found=True)
+                return stray
+        if strays.at_work:
+            return StrayAwaited(at_work=tuple(stray.id for stray in strays.at_work))
+        if not is_last:
+            return StrayAwaited()
+        batch_id = world.batch.batch_id
+        if left_alone:
+            world.audit.journal("strays_left_alone", {"job_no": job.job_no, "sf_ids": left_alone}, batch_id=batch_id)
+        if world.clock.now() - job.intended_at > FORGOTTEN_AFTER:
+            # Its rows may be there: they are sent again, and are told as updated although this job may have made them.
+            world.audit.journal("stray_may_be_forgotten", {"job_no": job.job_no}, batch_id=batch_id)
+        world.audit.job_abandoned(job.job_no, NOT_TAKEN)
+        return None
+
+    def _pieces(self, job: Job) -> Callable[[], Iterator[bytes]]:
+        """A job's sealed file. That it was changed is found before its last bytes are given."""
+        part = job.part
+        return partial(
+            sealed_pieces, self._world.storage, part.file, size=part.bytes, sha256=part.sha256, piece_bytes=PIECE_BYTES
+        )
+
     def upload(self, command: UploadJob) -> Job:
         world = self._world
         job = world.audit.job(command.job_no)
         assert job.sf_id is not None
-        part = job.part
-        # That a file was changed is found before its last bytes are sent: the org drops what is shorter than announced.
-        pieces = partial(
-            sealed_pieces, world.storage, part.file, size=part.bytes, sha256=part.sha256, piece_bytes=PIECE_BYTES
-        )
-        world.org.upload(job.sf_id, content=pieces, size=part.bytes)
+        # Of a changed file the last bytes are not sent, and the org drops what is shorter than announced.
+        world.org.upload(job.sf_id, content=self._pieces(job), size=job.part.bytes)
         world.audit.job_uploaded(job.job_no)
         return replace(job, step=JobStep.UPLOADED)
 

@@ -16,6 +16,7 @@ from forcelift.errors import (
 )
 from forcelift.jobs import polling
 from forcelift.jobs.board import Board
+from forcelift.jobs.holds import reply_awaited
 from forcelift.jobs.messages import (
     AbandonJob,
     AbortJob,
@@ -26,6 +27,7 @@ from forcelift.jobs.messages import (
     CreateJob,
     FindStray,
     PollJobs,
+    StrayAwaited,
     Tally,
     UploadJob,
 )
@@ -38,6 +40,8 @@ def created(board: Board, command: CreateJob, answer: Answer, now: datetime) -> 
     chunk, track = job_answered(board, command.job_no)
     if answer.error is None:
         track.job = answer.result
+        if track.is_closed:  # its data went with it
+            polling.closed(track, now)
     elif isinstance(answer.error, LostReply):
         track.in_doubt = True
         track.retry_at = now + timedelta(seconds=board.settings.stray_delay_s)
@@ -107,7 +111,7 @@ def abandoned(board: Board, command: AbandonJob, answer: Answer, now: datetime) 
         return
     at_work: IngestJob | None = answer.result
     if at_work is not None:
-        track.job, track.in_doubt = at_step(track.job, JobStep.CLOSED), False
+        track.job, track.in_doubt, track.awaited = at_step(track.job, JobStep.CLOSED), False, ()
         _note(board, track, at_work, now)
         return
     del chunk.jobs[command.job_no]
@@ -119,7 +123,25 @@ def abandoned(board: Board, command: AbandonJob, answer: Answer, now: datetime) 
 
 
 def stray_found(board: Board, command: FindStray, answer: Answer, now: datetime) -> None:
+    if answer.error is None and isinstance(answer.result, StrayAwaited):
+        _await_stray(board, command, answer.result, now)
+        return
     abandoned(board, AbandonJob(job_no=command.job_no, reason=""), answer, now)
+
+
+def _await_stray(board: Board, command: FindStray, awaited: StrayAwaited, now: datetime) -> None:
+    """Look again later. A stop at once does not wait for a job that may be another's: a resume looks again."""
+    chunk, track = job_answered(board, command.job_no)
+    if board.control.stop_now:
+        del chunk.jobs[command.job_no]
+        chunk.is_clean = False
+        return
+    if awaited.at_work and not track.tries:
+        board.governor.decisions.append(reply_awaited(chunk.table, awaited.at_work))
+    track.awaited = awaited.at_work
+    pause = min(board.settings.poll_max_s, board.settings.stray_delay_s * 2.0 ** min(track.tries, 10))
+    track.tries += bool(awaited.at_work)
+    track.retry_at = now + timedelta(seconds=pause)
 
 
 def abort_asked(board: Board, command: AbortJob, answer: Answer, now: datetime) -> None:

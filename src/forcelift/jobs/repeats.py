@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+from msgspec import Struct
 
 from forcelift.jobs.null_keys import has_null_keys
 from forcelift.jobs.work import TableWork
@@ -23,8 +23,7 @@ ReadFrames = Callable[[Sequence[str], Predicate], Iterator[pl.DataFrame]]
 """Gives the rows of a slice with these columns, as frames."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Repeats:
+class Repeats(Struct, frozen=True, kw_only=True):
     """What the scan of a table's keys found.
 
     Attributes:

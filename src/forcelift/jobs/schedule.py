@@ -248,18 +248,20 @@ def _push_job(board: Board, chunk: ChunkTrack, track: JobTrack, now: datetime) -
     if track.doing or (track.retry_at is not None and track.retry_at > now) or board.governor.holds(now):
         return None
     track.retry_at = None
-    number = track.job.job_no
-    command = _job_command(board, chunk, track, number, is_outside=board.holds.is_outside(now))
+    command = _job_command(board, chunk, track, now)
     if command is not None:
         track.doing = type(command).__name__
     return command
 
 
-def _job_command(board: Board, chunk: ChunkTrack, track: JobTrack, number: int, *, is_outside: bool) -> Command | None:
+def _job_command(board: Board, chunk: ChunkTrack, track: JobTrack, now: datetime) -> Command | None:
+    number, is_outside = track.job.job_no, board.holds.is_outside(now)
     gives_up = board.control.stop_now or chunk.error is not None or (is_outside and board.is_stopping)
     match track.job.step:
         case JobStep.INTENDED if track.in_doubt:
-            return FindStray(job_no=number)
+            return FindStray(
+                job_no=number, is_last=(now - track.job.intended_at).total_seconds() >= board.settings.unseen_s
+            )
         case JobStep.INTENDED if gives_up or track.redraft:
             return AbandonJob(job_no=number, reason="not created")
         case JobStep.INTENDED if is_outside:

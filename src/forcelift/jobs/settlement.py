@@ -7,9 +7,9 @@ of its two outcomes; a row whose answers are gone is `unknown` and keeps its chu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import polars as pl
+from msgspec import Struct
 
 from forcelift.audit.records import ChunkCounts, ChunkStatus, StagedChunk
 from forcelift.ledger import LEDGER
@@ -18,8 +18,7 @@ from forcelift.rules import add_hashes
 ACCEPTED = ("created", "updated")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcomes:
+class Outcomes(Struct, frozen=True, kw_only=True):
     """How many rows of a chunk came to which outcome, and what follows from that."""
 
     outcomes: Mapping[str, int]
@@ -53,8 +52,7 @@ class Outcomes:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement(Outcomes):
+class Settlement(Outcomes, frozen=True, kw_only=True):
     """The ledger frame (schema `LEDGER`) of a chunk, or of a slice of one, and the counts of its outcomes."""
 
     ledger: pl.DataFrame

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 ANSWER_BYTES: Final = 80
 """What an answer takes while the others of its job are fetched: a key and an Id with their views."""
@@ -40,8 +41,7 @@ class Room:
                 self._changed.notify_all()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shares:
+class Shares(Struct, frozen=True, kw_only=True):
     """What readers and joiners of one process share; by default there are no limits.
 
     Attributes:

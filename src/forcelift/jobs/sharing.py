@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from forcelift.audit.records import Job
-from forcelift.audit.shares import Around, ClaimedChunks, FailedElsewhere, IntentRefused
+from forcelift.audit.shared_work import Around, ClaimedChunks, FailedElsewhere
+from forcelift.audit.shares import IntentRefused
 from forcelift.errors import TargetError
 from forcelift.jobs.board import Board, Share
 from forcelift.jobs.messages import Answer, ClaimChunks, Command, IntendJob, LookAround

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
+from msgspec import Struct, field
 
 from forcelift.jobs.answers import ANSWERS, merge_answers
 from forcelift.jobs.settlement import ACCEPTED, Outcomes, Settlement, settle_rows
@@ -83,8 +83,7 @@ class _Answers:
         return pl.concat([pl.DataFrame(schema=ANSWERS), *taken])
 
 
-@dataclass(slots=True, kw_only=True)
-class SettledChunk:
+class SettledChunk(Struct, kw_only=True):
     """What is known of a chunk whose slices were settled: everything but its lines, which its ledger file has.
 
     Attributes:

@@ -5,9 +5,13 @@ The rows are settled by then; what could not be removed is tried again with the 
 
 from __future__ import annotations
 
-from forcelift.audit import AuditStore
+from typing import TYPE_CHECKING
+
 from forcelift.errors import StorageError
 from forcelift.storage import Storage
+
+if TYPE_CHECKING:
+    from forcelift.audit import AuditStore
 
 REMOVED, LEFT = "staged_files_removed", "staged_files_left"
 """Actions of the journal."""

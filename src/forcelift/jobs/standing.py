@@ -6,9 +6,8 @@ Gives:   keys to leave out of the upload, and the lines that go over into the ne
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import polars as pl
+from msgspec.structs import replace
 
 from forcelift.audit import AuditStore
 from forcelift.jobs.settlement import Settlement

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from forcelift.audit.records import Chunk, ChunkStatus, ChunkStep, Job, JobDraft, JobKind, JobStep, Part
 from forcelift.jobs.messages import Tally
@@ -28,8 +29,7 @@ class Phase(StrEnum):
     HELD = "held"  # stopped before it was through; a resume goes on
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableSpec:
+class TableSpec(Struct, frozen=True, kw_only=True):
     """What the engine knows of a table before it begins.
 
     `kind` is that of its chunks' first jobs. Tables of one group refer to each other (or a table to itself): their
@@ -59,8 +59,7 @@ class TableSpec:
         )
 
 
-@dataclass(slots=True, kw_only=True)
-class JobTrack:
+class JobTrack(Struct, kw_only=True):
     """A job between its intent and its answers. `doing` names the command under way, if any.
 
     `in_doubt`: the last step's effect is not known, because its answer was lost or another process took it.
@@ -71,6 +70,7 @@ class JobTrack:
     in_doubt: bool = False
     retry_at: datetime | None = None
     tries: int = 0
+    awaited: tuple[str, ...] = ()  # of a lost reply: jobs at work of which one may be this one
     is_terminal: bool = False
     closed_at: datetime | None = None  # or first seen at work, if it was closed by an earlier process
     is_timed: bool = False  # `closed_at` is when the org began
@@ -87,8 +87,7 @@ class JobTrack:
         return self.job.step is JobStep.CLOSED
 
 
-@dataclass(slots=True, kw_only=True)
-class Figures:
+class Figures(Struct, kw_only=True):
     """Counts for progress displays, in rows."""
 
     rows: int = 0
@@ -102,8 +101,7 @@ class Figures:
     chunks_done: int = 0
 
 
-@dataclass(slots=True, kw_only=True)
-class ChunkTrack:
+class ChunkTrack(Struct, kw_only=True):
     """A chunk that is being worked on, or waits to be."""
 
     audit_id: int
@@ -144,8 +142,7 @@ class ChunkTrack:
         self.is_clean = self.is_clean and tally.is_clean
 
 
-@dataclass(slots=True, kw_only=True)
-class TableTrack:
+class TableTrack(Struct, kw_only=True):
     """A table of the batch and how far it has come."""
 
     spec: TableSpec

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from forcelift.jobs.tracks import TableSpec
 from forcelift.plan.models import TablePlan
 from forcelift.protocols.org import FieldDescribe
@@ -12,8 +14,7 @@ from forcelift.rules import CompiledTable
 from forcelift.storage import segment
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableWork:
+class TableWork(Struct, frozen=True, kw_only=True):
     """One table, ready to be worked on."""
 
     spec: TableSpec

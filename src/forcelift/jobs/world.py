@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import polars as pl
+from msgspec import Struct, field
 
 from forcelift.audit import AuditStore, Lease
-from forcelift.audit.records import Batch, BeforeImage, Chunk, Job, JobKind
+from forcelift.audit.records import Batch, Chunk, Job, JobKind
+from forcelift.audit.undo_records import BeforeImage
 from forcelift.jobs.shares import Shares
 from forcelift.jobs.work import StagedNames, TableWork, staged_names
 from forcelift.ledger import Ledger
@@ -36,9 +37,11 @@ class ReadsBack(Protocol):
         """Compare what waits for more chunks: no more are settled."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobWorld:
-    """Everything that the job handlers touch. `own_fence` is this runner's on a batch that may be shared, else None."""
+class JobWorld(Struct, frozen=True, kw_only=True):
+    """Everything that the job handlers touch. `own_fence` is this runner's on a batch that may be shared, else None.
+
+    `one_call`: whether tiny jobs are created together with their data; see `jobs/one_call.py`.
+    """
 
     batch: Batch
     org: Org
@@ -53,6 +56,7 @@ class JobWorld:
     keep_staged: bool
     works: Mapping[str, TableWork]
     own_fence: int | None = None
+    one_call: bool = False
     read_back: ReadsBack | None = None
     shares: Shares = field(default_factory=Shares)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +66,8 @@ class LedgerCounts:
 
         # DuckDB reads patterns in names, too.
         paths = [glob.escape(str(path)) for path in self.paths(files)]
+        import tempfile  # where all is counted already, nothing is asked
+
         with tempfile.TemporaryDirectory(prefix="forcelift-", dir=self._spill) as folder:
             settings: dict[str, str | bool | int] = {
                 "memory_limit": f"{self.memory_mb}MB",

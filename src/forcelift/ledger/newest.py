@@ -18,8 +18,9 @@ What counts, of the words that the ledgers have on a key:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
 
 from forcelift.ledger.counts import LedgerCounts
 from forcelift.ledger.names import RECORD_GONE
@@ -32,8 +33,7 @@ _EXAMPLES: Final = 5
 _BLANKS: Final = "\t\n\x0b\x0c\r "  # those that rules take off keys before they compare them
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WordFile:
+class WordFile(Struct, frozen=True, kw_only=True):
     """One ledger file of a table.
 
     Attributes:
@@ -53,8 +53,7 @@ class WordFile:
     folds: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewestCounts:
+class NewestCounts(Struct, frozen=True, kw_only=True):
     """Rows of a table by the newest word on each. `in_org` are records: created, changed, kept, or refused later on."""
 
     source: int
@@ -69,8 +68,7 @@ class NewestCounts:
     in_org: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewestRefusals:
+class NewestRefusals(Struct, frozen=True, kw_only=True):
     """Rows refused for one reason: `rows` by their newest word, `mended` that a retry or a later batch loaded since.
 
     Of `rows`, a person has said that `closed` need nothing more.
@@ -212,7 +210,7 @@ def count_newest(ledger: LedgerCounts, files: Sequence[WordFile], jobs: Sequence
         StorageError: A file is missing.
     """
     if not files:
-        return NewestCounts(**dict.fromkeys(NewestCounts.__dataclass_fields__, 0))
+        return NewestCounts(**dict.fromkeys(NewestCounts.__struct_fields__, 0))
     parameters = _parameters(ledger, files, jobs)
     names = ("source", "created", "updated", "failed", "rejected", "duplicate", "unknown", "rolled_back", "kept")
     (keyed,) = ledger.ask(f"WITH {_LINES}, {_WORDS}, {_NEWEST} {_SUMS}", [file.name for file in files], **parameters)

@@ -13,9 +13,10 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct, to_builtins
 
 from forcelift.account.recorded import find_batch, open_recorded, owner
 from forcelift.account.retention import refuse_purged
@@ -32,8 +33,7 @@ _BESIDE: Final = (_KEY, _CODE, _MESSAGE, _FIELDS)
 _SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
+class Exported(Struct, frozen=True, kw_only=True):
     """A file that was written: open refused rows of one table. `masked` columns hold no values."""
 
     batch_id: str
@@ -45,11 +45,11 @@ class Exported:
 
     def document(self) -> dict[str, Any]:
         """The JSON document of `--json`."""
-        return asdict(self)
+        document: dict[str, Any] = to_builtins(self)
+        return document
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Imported:
+class Imported(Struct, frozen=True, kw_only=True):
     """Corrected values that were taken over: `cells` of `corrected` rows, of the `rows` in the file."""
 
     batch_id: str
@@ -61,7 +61,8 @@ class Imported:
 
     def document(self) -> dict[str, Any]:
         """The JSON document of `--json`."""
-        return asdict(self)
+        document: dict[str, Any] = to_builtins(self)
+        return document
 
 
 def export_failed(

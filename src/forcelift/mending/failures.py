@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, to_builtins
 
 from forcelift.account.recorded import find_batch, open_recorded
 from forcelift.account.remedies import remedy_of
@@ -21,8 +22,7 @@ from forcelift.audit.records import Batch
 from forcelift.errors import StateConflict, UsageError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailedReport:
+class FailedReport(Struct, frozen=True, kw_only=True):
     """What a batch had refused.
 
     Attributes:
@@ -48,7 +48,8 @@ class FailedReport:
             "rows": sum(group.rows for group in self.groups),
             "open": self.open,
             "groups": [
-                {**asdict(group), "remedy": remedy} for group, remedy in zip(self.groups, self.remedies, strict=True)
+                {**to_builtins(group), "remedy": remedy}
+                for group, remedy in zip(self.groups, self.remedies, strict=True)
             ],
             "records": [
                 {
@@ -112,8 +113,7 @@ def check_tables(state: State, batch: Batch, tables: Sequence[str]) -> None:
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Marked:
+class Marked(Struct, frozen=True, kw_only=True):
     """Refused rows that were marked as resolved, or opened again; `open` are those of the batch that are open now."""
 
     batch_id: str
@@ -123,7 +123,8 @@ class Marked:
 
     def document(self) -> dict[str, Any]:
         """The JSON document of `--json`."""
-        return asdict(self)
+        document: dict[str, Any] = to_builtins(self)
+        return document
 
 
 def mark_failed(

@@ -10,10 +10,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from forcelift.account.recorded import owner
 from forcelift.account.retention import keeps_settled
@@ -67,8 +68,7 @@ _PARENTS_FIRST = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryOptions:
+class RetryOptions(Struct, frozen=True, kw_only=True):
     """What is to be sent again.
 
     Attributes:
@@ -82,8 +82,7 @@ class RetryOptions:
     dry_run: bool = False
 
 
-@dataclass(slots=True, kw_only=True)
-class RetryWatcher:
+class RetryWatcher(Struct, kw_only=True):
     """Told how a retry goes: its words, and a function that asks it to stop."""
 
     on_step: Callable[[str], None] = field(default=lambda words: None)
@@ -160,8 +159,7 @@ def retry_failed(
                 return retrying.execute(options.selection, lease)
 
 
-@dataclass(slots=True, kw_only=True)
-class _Retrying:
+class _Retrying(Struct, kw_only=True):
     """One retry of one batch."""
 
     loaded: LoadedPlan

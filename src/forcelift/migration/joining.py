@@ -8,7 +8,8 @@ Re-run:  a marker without a row is a file of 32 letters that nobody asks for.
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from forcelift.account.retention import refuse_purged
 from forcelift.account.state import State
@@ -29,8 +30,7 @@ from forcelift.storage import FolderStorage
 _UNTOUCHED = "the batch is left as it was; nothing was read or written"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Earlier:
+class Earlier(Struct, frozen=True, kw_only=True):
     """What a process that goes on with a batch, or joins it, has to know before it opens source and org.
 
     `tables` are those that the batch was begun with, None for all; `snapshots` are states of the source that living

@@ -10,9 +10,11 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from forcelift.account.recorded import (
     BatchStatus,
@@ -60,8 +62,7 @@ from forcelift.rules import SamplePercent
 BEAT_PAUSE_S = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
+class RunOptions(Struct, frozen=True, kw_only=True):
     """What a run is asked for.
 
     Attributes:
@@ -97,8 +98,7 @@ class RunOptions:
         return self.resume if self.join is None else self.join
 
 
-@dataclass(slots=True, kw_only=True)
-class Watcher:
+class Watcher(Struct, kw_only=True):
     """Whoever watches a run: told the batch id first, then the coordinator's state after each step.
 
     `on_runner` is handed a function that asks the run to stop, for signal handlers; `on_note` sentences for people.
@@ -344,6 +344,7 @@ class _World:
                 parent_keys=compiled.parent_keys,
                 chunk_rows=chunk_rows if isinstance(chunk_rows, int) else None,
                 batch_rows=self._pace.batch_rows(shares.batch_rows),
+                readers=settings.readers,
                 memory_mb=limits.memory_mb,
                 record_detail=retention.record_data,
                 scratch=state.storage.root,
@@ -371,6 +372,7 @@ class _World:
             keep_staged=keeps_settled(retention.staged_files),
             works=compiled.works,
             own_fence=own_fence,
+            one_call=not state.audit.can_share,
             read_back=self._read_back,
             shares=held,
         )

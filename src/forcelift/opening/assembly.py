@@ -9,9 +9,10 @@ import difflib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from forcelift.errors import (
     OrgNotFound,
@@ -39,8 +40,7 @@ from forcelift.rules import ParentField, SourceDefaults, compile_table, lookup_t
 _DATABASES = frozenset({"sqlite", "duckdb", "oracle", "postgresql"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compiled:
+class Compiled(Struct, frozen=True, kw_only=True):
     """The plan's tables, ready to be worked on, in load order.
 
     `parent_keys` describes the key field of each lookup by (parent object, field name), `describes` objects by name.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from forcelift.account.retention import keeps_settled
 from forcelift.account.state import State
@@ -30,8 +31,7 @@ _SOURCE_MOST_MB = 40
 _JOINER_MB = 60  # answers of a job, joined to its keys
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryShares:
+class MemoryShares(Struct, frozen=True, kw_only=True):
     """How `limits.memory_mb` is divided among those who hold rows.
 
     Attributes:
@@ -108,6 +108,7 @@ def engine_settings(loaded: LoadedPlan, *, mode: BatchMode) -> EngineSettings:
         staged_bytes_max=int(limits.staging_gb * GIGABYTE),
         poll_first_s=0.1 if fast else 1.0,
         poll_max_s=60.0,
+        unseen_s=5.0 if fast else 30.0,
         abort_settle_s=3.0 if fast else 30.0,
         dry_run=mode is BatchMode.DRY_RUN,
         extract_first=mode is BatchMode.EXTRACT_FIRST,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
@@ -108,7 +109,8 @@ def _map_changes(old: Mapping[str, Any], new: Mapping[str, Any], path: str, *, o
 def _is_default(path: str, value: Any) -> bool:
     """True for a key of the models, unknown to the older document, that has its default."""
     key = path.rpartition(".")[2]
-    return key in _DEFAULTS and bool(value == _DEFAULTS[key])
+    defaults = _model_defaults()
+    return key in defaults and bool(value == defaults[key])
 
 
 def _differs(old: object, new: object) -> bool:
@@ -147,6 +149,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= _SHOWN_MAX else f"{text[: _SHOWN_MAX - 3]}..."
 
 
+@cache  # when plans are compared, and not before: most commands compare none
 def _model_defaults() -> dict[str, Any]:
     """Defaults of all models by key, as the document holds them; a key with two defaults is left out."""
     found: dict[str, Any] = {}
@@ -169,6 +172,3 @@ def _models() -> list[type[BaseModel]]:
     from forcelift.plan import models
 
     return [one for one in vars(models).values() if isinstance(one, type) and issubclass(one, models.Strict)]
-
-
-_DEFAULTS = _model_defaults()

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
+
+from msgspec import Struct, field
 
 from forcelift.plan.shape import Path, did_you_mean
 
@@ -36,43 +37,37 @@ ArithmeticName = Literal["add", "subtract", "multiply"]
 LetterForm = Literal["upper", "lower", "title"]
 
 
-@dataclass(frozen=True, slots=True)
-class ColumnPart:
+class ColumnPart(Struct, frozen=True):
     """A value that is taken from a column."""
 
     column: str
 
 
-@dataclass(frozen=True, slots=True)
-class TextPart:
+class TextPart(Struct, frozen=True):
     """A fixed text."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class NumberPart:
+class NumberPart(Struct, frozen=True):
     """A fixed number, as it is written."""
 
     number: str
 
 
-@dataclass(frozen=True, slots=True)
-class Concat:
+class Concat(Struct, frozen=True):
     """Operands one after the other; a null one is empty text."""
 
     parts: tuple[Operand, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Coalesce:
+class Coalesce(Struct, frozen=True):
     """The first operand that is not null."""
 
     parts: tuple[Operand, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(Struct, frozen=True):
     """Characters from the place `start` (1 is the first), at most `length` of them."""
 
     of: Operand
@@ -80,8 +75,7 @@ class Slice:
     length: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(Struct, frozen=True):
     """The piece number `take` between separators; 1 is the first, -1 the last."""
 
     of: Operand
@@ -89,16 +83,14 @@ class Piece:
     take: int
 
 
-@dataclass(frozen=True, slots=True)
-class Letters:
+class Letters(Struct, frozen=True):
     """Other letter case."""
 
     of: Operand
     to: LetterForm
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(Struct, frozen=True):
     """One text for another; `other` for what `when` does not name, null included, None for null."""
 
     of: Operand
@@ -106,16 +98,14 @@ class Case:
     other: Operand | None
 
 
-@dataclass(frozen=True, slots=True)
-class Arithmetic:
+class Arithmetic(Struct, frozen=True):
     """Sum, difference or product, from left to right."""
 
     name: ArithmeticName
     parts: tuple[Operand, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Divide:
+class Divide(Struct, frozen=True):
     """A quotient, rounded half away from zero to `scale` digits after the point."""
 
     of: Operand
@@ -127,8 +117,7 @@ Expression = Concat | Coalesce | Slice | Piece | Letters | Case | Arithmetic | D
 Operand = ColumnPart | TextPart | NumberPart | Expression
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class Fault(Struct, frozen=True, kw_only=True):
     """What is wrong with an expression, and at which place within it."""
 
     path: Path
@@ -179,8 +168,7 @@ def _columns(operand: Operand) -> Iterator[str]:
             yield from _columns(operand.of)
 
 
-@dataclass(slots=True)
-class _Parser:
+class _Parser(Struct):
     faults: list[Fault] = field(default_factory=list)
 
     def fault(self, path: Path, message: str, hint: str | None = None) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
 from pydantic import SecretStr, ValidationError
 
 from forcelift.errors import PlanError, Problem
@@ -122,7 +123,7 @@ def load_plan(path: str | Path, *, env: Mapping[str, str] | None = None) -> Load
         plan = Plan.model_validate(shaped.data)
     except ValidationError as error:
         problems += _elsewhere(problems_of(error, shaped), problems)
-    problems += _elsewhere(plan_problems(shaped), problems)
+    problems += _elsewhere(plan_problems(shaped, plan), problems)
     if problems or plan is None:
         # The validation error is not kept as the cause: its values may be secrets.
         raise PlanError(_sorted(problems), file=str(path)) from None

@@ -5,34 +5,29 @@ pydantic ignores them; `shape` acts on them while it turns YAML into data.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
+from msgspec import Struct
 from pydantic import SecretStr, WithJsonSchema
 
 
-@dataclass(frozen=True, slots=True)
-class Raw:
+class Raw(Struct, frozen=True):
     """The text in the file counts as it stands: `012`, `1.0`, `Y` and `null` are texts here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refers:
+class Refers(Struct, frozen=True):
     """The value may be `${ENV}` or `file:PATH`. It is no secret, so it may also be written out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
+class Secret(Struct, frozen=True):
     """The value must be `${ENV}` or `file:PATH`; anything written out is refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class SecretUrl:
+class SecretUrl(Struct, frozen=True):
     """A URL in which only the secret part must come from `${ENV}`; the whole may, too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Expect:
+class Expect(Struct, frozen=True):
     """What a good value looks like, for error messages; used instead of a description made from the type."""
 
     text: str

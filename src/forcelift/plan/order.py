@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from forcelift.plan.models import Plan, TablePlan
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableGroup:
+class TableGroup(Struct, frozen=True, kw_only=True):
     """Tables that are loaded together: one, or those of a cycle of lookups.
 
     Attributes:

@@ -6,9 +6,9 @@ Every part is checked by itself, so that a fault of form in one of them hides no
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from msgspec import Struct
 from pydantic import BaseModel, ValidationError
 
 from forcelift.errors import Problem
@@ -30,7 +30,6 @@ from forcelift.plan.urls import (
     secret_spans,
     target_fault,
 )
-from forcelift.plan.windows import WINDOW_FORM, parse_hours
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -43,8 +42,7 @@ _FLOW_NEEDS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class Draft(Struct, frozen=True, kw_only=True):
     """The parts of a plan that are of good form; None where one is not."""
 
     source: models.SourceSettings | None = None
@@ -70,11 +68,26 @@ class Draft:
             tables=tuple((index, table) for index, table in tables if table is not None),
         )
 
+    @classmethod
+    def of_plan(cls, plan: models.Plan) -> Draft:
+        """All parts of a plan that is of good form: nothing has to be read once more."""
+        return cls(
+            source=plan.source,
+            target=plan.target,
+            audit=plan.audit,
+            limits=plan.limits,
+            tables=tuple(enumerate(plan.tables)),
+        )
 
-def plan_problems(shaped: Shaped) -> Iterator[Problem]:
-    """All faults that lie between the parts of a plan."""
+
+def plan_problems(shaped: Shaped, plan: models.Plan | None) -> Iterator[Problem]:
+    """All faults that lie between the parts of a plan.
+
+    Args:
+        plan: What the data became; None where that failed, and each part is read by itself.
+    """
     data = shaped.data if isinstance(shaped.data, dict) else {}
-    draft = Draft.of(data)
+    draft = Draft.of(data) if plan is None else Draft.of_plan(plan)
     if draft.source is not None:
         yield from _source(draft.source, shaped)
     if draft.target is not None:
@@ -83,6 +96,8 @@ def plan_problems(shaped: Shaped) -> Iterator[Problem]:
         yield from _url(draft.audit.url.get_secret_value(), AUDIT_SCHEMES, ("audit", "url"), shaped)
         yield from _sign_in(draft.audit, "audit database", AUDIT_SCHEMES, "audit", shaped)
     if draft.limits is not None and draft.limits.window is not None:
+        from forcelift.plan.windows import WINDOW_FORM, parse_hours  # for the plans that name hours
+
         try:
             parse_hours(draft.limits.window)
         except ValueError as error:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from msgspec import Struct, field
 
 from forcelift.plan.markers import Refers, Secret, SecretUrl
 from forcelift.plan.urls import MASK, REFERENCE, holds_literal_secret, masked_url
@@ -27,16 +28,14 @@ _TOKEN_PIECE = re.compile(r"/(?=[^/?#]*[A-Za-z0-9_-]{16})[^/?#]+")
 _USERINFO = re.compile(r"(?P<head>://[^\s:/@'\"]*[:/])(?P<secret>[^\s@'\"]+)(?=@)")
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """Why a value cannot be used; never holds the value."""
 
     message: str
     hint: str | None = None
 
 
-@dataclass(slots=True)
-class SecretReader:
+class SecretReader(Struct):
     """Resolves references.
 
     Args:

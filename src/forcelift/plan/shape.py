@@ -7,14 +7,13 @@ only here are their lines known.
 
 from __future__ import annotations
 
-import difflib
 import re
 import types
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from msgspec import Struct, field
 from pydantic import BaseModel, SecretStr
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
@@ -39,8 +38,7 @@ _TAG_PREFIX = "tag:yaml.org,2002:"
 ScalarHook = Callable[[str, tuple[Any, ...], Path, Position], str | SecretStr]
 
 
-@dataclass(slots=True)
-class Shaped:
+class Shaped(Struct):
     """What became of a tree of nodes."""
 
     data: Any = None
@@ -97,6 +95,8 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     folded = {option.casefold(): option for option in options}
     if word.casefold() in folded:
         return folded[word.casefold()]
+    import difflib  # for a plan that has a fault
+
     found = difflib.get_close_matches(word.casefold()[:200], list(folded), n=1, cutoff=0.7)
     return folded[found[0]] if found else None
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from forcelift.errors import Problem
 from forcelift.plan.models import FieldRule, TablePlan
@@ -18,8 +19,7 @@ _KEY_RULES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbours:
+class Neighbours(Struct, frozen=True, kw_only=True):
     """What a table must know of the other tables: each name's external ID field, None where that is not known."""
 
     external_ids: Mapping[str, str | None]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
+
+from msgspec import Struct
 
 SOURCE_SCHEMES = ("oracle", "postgresql", "sqlite", "duckdb", "files")
 AUDIT_SCHEMES = ("sqlite", "postgresql", "oracle")
@@ -34,8 +35,7 @@ _QUERY_AFTER_USERINFO = re.compile(r"[^?#]*@[^?#]*\?\w+=")
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9]*)(?P<driver>\+[A-Za-z0-9_]+)?:")
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     """A piece of a text, by its first and last index, the latter not included."""
 
     start: int

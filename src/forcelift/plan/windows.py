@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 from forcelift.plan.zones import is_zone
 
@@ -23,8 +24,7 @@ SEARCH_DAYS = 15
 _WINDOW = re.compile(r"\s*(?:([A-Za-z][A-Za-z,\-\s]*?)\s+)?(\d\d):(\d\d)\s*-\s*(\d\d):(\d\d)\s+(\S+)\s*\Z", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class Window(Struct, frozen=True, kw_only=True):
     """Hours of the days in a zone, in minutes since midnight; over midnight where `end` is not after `start`.
 
     `end` itself is outside. `days` are those on which the hours begin, 0 is Monday.
@@ -44,8 +44,7 @@ class Window:
         return (day in self.days and minute >= self.start) or ((day - 1) % 7 in self.days and minute < self.end)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hours:
+class Hours(Struct, frozen=True, kw_only=True):
     """Everything that `limits.window` names: inside if inside one of them. `text` is what the plan says."""
 
     windows: tuple[Window, ...]

@@ -8,8 +8,9 @@ Re-run:  refuses to overwrite: a copy that is there stays.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from forcelift.account.consents import need_consent
 from forcelift.account.recorded import open_recorded, owner
@@ -34,8 +35,7 @@ from forcelift.protocols.clock import Clock, SystemClock
 Told = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackupSettings:
+class BackupSettings(Struct, frozen=True, kw_only=True):
     """What is asked.
 
     Attributes:
@@ -53,24 +53,21 @@ class BackupSettings:
     check_room: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackupMade:
+class BackupMade(Struct, frozen=True, kw_only=True):
     """A copy that was made, counted and recorded."""
 
     planned: BackupPlanned
     copied: Copied
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackupReport:
+class BackupReport(Struct, frozen=True, kw_only=True):
     """All copies of one call. `kind` is the source's."""
 
     kind: str
     made: tuple[BackupMade, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DropReport:
+class DropReport(Struct, frozen=True, kw_only=True):
     """Copies that are old enough, and whether those to drop were dropped."""
 
     items: tuple[Dropping, ...]

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from forcelift.account.recorded import owner
 from forcelift.account.state import State, open_state
@@ -61,8 +62,7 @@ _OF_ORG = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckReport:
+class CheckReport(Struct, frozen=True, kw_only=True):
     """The scorecard.
 
     Attributes:
@@ -83,8 +83,7 @@ class CheckReport:
         return [one for one in self.results if one.verdict is verdict]
 
 
-@dataclass(slots=True, kw_only=True)
-class _Looking:
+class _Looking(Struct, kw_only=True):
     """What the checks share, as far as it could be opened."""
 
     loaded: LoadedPlan
@@ -148,7 +147,12 @@ def _check_source(looking: _Looking) -> None:
     looking.results.append(source_checks.keys(source, tables, described))
     if readable.verdict is Verdict.PASS:
         sizes = measure_plan(looking.loaded, EstimateSettings(by_statistics=True), source=source)
-        looking.forecast = forecast(sizes, _allowance(looking), begins_at=looking.clock.now())
+        looking.forecast = forecast(
+            sizes,
+            _allowance(looking),
+            begins_at=looking.clock.now(),
+            one_call=looking.loaded.audit_url().startswith("sqlite"),
+        )
 
 
 def _allowance(looking: _Looking) -> Allowance:

@@ -6,8 +6,9 @@ Writes:  ticks and waivers, which are only added and stand in the journal.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from forcelift.account.recorded import owner
 from forcelift.account.signed import BEFORE, SignOff, signoffs_of_project
@@ -37,8 +38,7 @@ from forcelift.protocols.clock import Clock, SystemClock
 ALL_NAMES = (*NAMES, *DURING_NAMES, *AFTER_NAMES)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChecklistReport:
+class ChecklistReport(Struct, frozen=True, kw_only=True):
     """How the items stand. `blocking` is what would keep a run out of a production org."""
 
     project: str

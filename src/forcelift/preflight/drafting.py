@@ -10,13 +10,14 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Struct
+from msgspec.structs import replace
 
 from forcelift.before.init import DraftColumn, DraftTable, Match, draft_text, match_columns, match_tables, rank_objects
 from forcelift.before.init.lookups import with_lookups, without_parents_left_out
@@ -37,8 +38,7 @@ _NAMED_AS_ID: Final = 0.9
 Told = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DraftSettings:
+class DraftSettings(Struct, frozen=True, kw_only=True):
     """What is asked.
 
     Attributes:
@@ -54,8 +54,7 @@ class DraftSettings:
     tables: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DraftReport:
+class DraftReport(Struct, frozen=True, kw_only=True):
     """The draft. `order` are the groups of the load order, `cycles` those of several tables or of one with itself."""
 
     file: Path

@@ -8,10 +8,12 @@ Writes:  its totals as evidence, if there is an audit database: a sign-off binds
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from forcelift.account.recorded import owner
 from forcelift.account.state import State, open_known_state
@@ -19,6 +21,7 @@ from forcelift.audit.records import BatchMode
 from forcelift.before.estimate import Allowance, Forecast, TableSize, forecast, measure_table
 from forcelift.errors import UsageError
 from forcelift.opening.assembly import open_org, open_source
+from forcelift.opening.bounds import engine_settings
 from forcelift.plan import LoadedPlan, load_order, load_plan
 from forcelift.plan.windows import parse_hours
 from forcelift.protocols.clock import Clock, SystemClock
@@ -32,8 +35,7 @@ MEASURED_ROWS_MIN: Final = 10_000
 """A batch of fewer rows says nothing about the rate of a long load: most of its time is waiting for the first job."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EstimateSettings:
+class EstimateSettings(Struct, frozen=True, kw_only=True):
     """What is asked.
 
     Attributes:
@@ -55,16 +57,14 @@ class EstimateSettings:
     is_offline: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rate:
+class Rate(Struct, frozen=True, kw_only=True):
     """Rows per second and where that comes from."""
 
     rows_per_second: float
     origin: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shortage:
+class Shortage(Struct, frozen=True, kw_only=True):
     """Something that there is not enough of. `what` names it, `needed` and `there` are in its own unit."""
 
     what: str
@@ -74,8 +74,7 @@ class Shortage:
     remedy: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EstimateReport:
+class EstimateReport(Struct, frozen=True, kw_only=True):
     """What the migration takes, what there is of it, and what is short.
 
     Attributes:
@@ -130,7 +129,11 @@ def estimate_plan(
         spent=spent,
     )
     foretold = forecast(
-        sizes, allowance, begins_at=settings.begins_at or clock.now().astimezone(), is_undo=settings.is_undo
+        sizes,
+        allowance,
+        begins_at=settings.begins_at or clock.now().astimezone(),
+        is_undo=settings.is_undo,
+        one_call=loaded.audit_url().startswith("sqlite"),
     )
     disk = disk_of(Path(loaded.staging()))
     report = EstimateReport(
@@ -181,6 +184,7 @@ def _record(loaded: LoadedPlan, report: EstimateReport, org_id: str | None, cloc
 def measure_plan(loaded: LoadedPlan, settings: EstimateSettings, *, source: Source) -> list[TableSize]:
     """Measure the plan's tables, in load order."""
     chunk_rows = loaded.plan.chunks.rows
+    readers = engine_settings(loaded, mode=BatchMode.RUN).readers
     sizes = []
     for number, group in enumerate(load_order(loaded.plan)):
         for name in group.tables:
@@ -193,6 +197,7 @@ def measure_plan(loaded: LoadedPlan, settings: EstimateSettings, *, source: Sour
                 has_links=bool(group.link_columns.get(name)),
                 rows=settings.rows.get(name),
                 chunk_rows=None if chunk_rows == "auto" else chunk_rows,
+                readers=readers,
                 by_statistics=settings.by_statistics,
             )
             sizes.append(size)

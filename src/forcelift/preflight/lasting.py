@@ -9,9 +9,10 @@ Writes:  nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
+
+from msgspec import Struct
 
 from forcelift.during.extract.room import row_bytes
 from forcelift.jobs.work import TableWork
@@ -39,8 +40,7 @@ class Lasting(StrEnum):
     TOO_SHORT = "too_short"  # it would not last either way
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotForecast:
+class SnapshotForecast(Struct, frozen=True, kw_only=True):
     """How long reading takes, and how long the snapshot lasts.
 
     Attributes:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from forcelift.account.consents import need_consent
 from forcelift.account.recorded import owner
@@ -49,8 +50,7 @@ def _silent(sentence: str) -> None:
     """Nobody is told."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PrepareReport:
+class PrepareReport(Struct, frozen=True, kw_only=True):
     """What a prepare would do, or did.
 
     Attributes:
@@ -67,8 +67,7 @@ class PrepareReport:
     held: tuple[OrgState, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestoreReport:
+class RestoreReport(Struct, frozen=True, kw_only=True):
     """What a restore would do, or did with each automation that was remembered as switched off."""
 
     org: OrgFacts

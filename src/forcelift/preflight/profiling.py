@@ -12,11 +12,11 @@ import difflib
 import secrets
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import polars as pl
+from msgspec import Struct
 
 from forcelift.account.recorded import owner
 from forcelift.account.state import State, open_state
@@ -35,8 +35,7 @@ from forcelift.protocols.org import Org
 from forcelift.rules import LookupInfo, ParentKeys, SamplePercent
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProfileSettings:
+class ProfileSettings(Struct, frozen=True, kw_only=True):
     """What to look at.
 
     Attributes:

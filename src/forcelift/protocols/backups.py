@@ -5,12 +5,12 @@ The one thing of a source that writes. A copy is made whole or not at all, and n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
+
+class Room(Struct, frozen=True, kw_only=True):
     """Whether a copy fits, in bytes.
 
     Attributes:
@@ -26,8 +26,7 @@ class Room:
     needed_by_all: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Copied:
+class Copied(Struct, frozen=True, kw_only=True):
     """A copy that was made.
 
     Attributes:

@@ -6,14 +6,14 @@ The engine sees an org only through `Org`; the Salesforce adapter speaks HTTP, t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FieldDescribe:
+
+class FieldDescribe(Struct, frozen=True, kw_only=True):
     """One field, as the describe call tells it to the signed-in user. Names follow Salesforce's attributes."""
 
     name: str
@@ -46,8 +46,7 @@ class FieldDescribe:
         return self.createable and not self.nillable and not self.defaulted_on_create
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordType:
+class RecordType(Struct, frozen=True, kw_only=True):
     """A record type that the signed-in user may see."""
 
     id: str
@@ -58,8 +57,7 @@ class RecordType:
     default: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChildRelationship:
+class ChildRelationship(Struct, frozen=True, kw_only=True):
     """A lookup of another object (or the same) that points at this one."""
 
     child_object: str
@@ -68,8 +66,7 @@ class ChildRelationship:
     restricted_delete: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectDescribe:
+class ObjectDescribe(Struct, frozen=True, kw_only=True):
     """An object and its fields. `fields` is keyed by the exact API name."""
 
     name: str
@@ -111,8 +108,7 @@ class ResultKind(StrEnum):
     UNPROCESSED = "unprocessedrecords"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobRequest:
+class JobRequest(Struct, frozen=True, kw_only=True):
     """What an ingest job is created from. CSV, comma, LF always."""
 
     object: str
@@ -120,8 +116,7 @@ class JobRequest:
     external_id_field: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestJob:
+class IngestJob(Struct, frozen=True, kw_only=True):
     """An ingest job as the org shows it. Counters are None where the org leaves them out (before a terminal state)."""
 
     id: str
@@ -139,8 +134,7 @@ class IngestJob:
     error_message: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """What `/limits` says. Missing keys are None."""
 
     api_requests_max: int | None
@@ -198,6 +192,13 @@ class Org(Protocol):
         ...
 
     def create_job(self, request: JobRequest) -> IngestJob: ...
+
+    def create_loaded(self, request: JobRequest, *, content: Callable[[], Iterable[bytes]], size: int) -> IngestJob:
+        """Create a job with its data in one call; the org begins to work on it at once. At most 100,000 characters.
+
+        Nothing is sent before `content()` has been read to its end. `size` is its length in bytes.
+        """
+        ...
 
     def upload(self, job_id: str, *, content: Callable[[], Iterable[bytes]], size: int) -> None:
         """The one PUT of a job. `content()` starts the body from its beginning; `size` is its length in bytes."""

@@ -6,10 +6,11 @@ A state is a document that the adapter made and only it understands; to everybod
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
+
+from msgspec import Struct
 
 
 class AutomationKind(StrEnum):
@@ -37,8 +38,7 @@ class ItemName(NamedTuple):
         return f"{self.kind.words} {self.name}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemState:
+class ItemState(Struct, frozen=True, kw_only=True):
     """One automation, exactly as the org has it.
 
     Attributes:
@@ -56,8 +56,7 @@ class ItemState:
     acts: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Automation:
+class Automation(Struct, frozen=True, kw_only=True):
     """One automation of an object, as a list of the org shows it.
 
     Attributes:
@@ -72,8 +71,7 @@ class Automation:
     namespace: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Found(Struct, frozen=True, kw_only=True):
     """The automations of some objects.
 
     `unplaced` names active ones of which the org does not tell whether they are of these objects.
@@ -83,8 +81,7 @@ class Found:
     unplaced: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrgFacts:
+class OrgFacts(Struct, frozen=True, kw_only=True):
     """What kind of org it is. In a production org a deploy of triggers runs Apex tests."""
 
     name: str
@@ -92,16 +89,14 @@ class OrgFacts:
     is_production: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostFacts:
+class HostFacts(Struct, frozen=True, kw_only=True):
     """What the org's host says without a sign-in: its clock, to the second, and the API versions, oldest first."""
 
     now: datetime | None
     versions: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Permissions:
+class Permissions(Struct, frozen=True, kw_only=True):
     """What the signed-in user may do in general; None where the org does not know such a permission."""
 
     api_enabled: bool | None
@@ -110,8 +105,7 @@ class Permissions:
     modify_metadata: bool | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewField:
+class NewField(Struct, frozen=True, kw_only=True):
     """An external ID field to be made: text, unique, of that length."""
 
     object: str
@@ -121,8 +115,7 @@ class NewField:
     case_sensitive: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FieldSeen:
+class FieldSeen(Struct, frozen=True, kw_only=True):
     """A field as setup shows it, whoever may see it. `is_indexed` and `has_history` are None where it does not tell."""
 
     record_id: str
@@ -130,8 +123,7 @@ class FieldSeen:
     has_history: bool | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
+class Grant(Struct, frozen=True, kw_only=True):
     """Where a field's visibility was granted: a permission set, or the one that a profile owns."""
 
     permission_set_id: str

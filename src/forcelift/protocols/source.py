@@ -6,12 +6,14 @@ A chunk's predicate belongs to the adapter: the rest of the program stores it as
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Protocol, runtime_checkable
 
 import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
 
 Predicate = dict[str, Any]
 
@@ -83,8 +85,7 @@ class SourceTable:
         return next((column for column in self.columns if column.name == name), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForeignKey:
+class ForeignKey(Struct, frozen=True, kw_only=True):
     """Columns of a table that name a row of another, or of the same."""
 
     table: str
@@ -93,16 +94,14 @@ class ForeignKey:
     parent_columns: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChunkPredicate:
+class ChunkPredicate(Struct, frozen=True, kw_only=True):
     """A slice of a table. All slices of one plan together hold every row once, also rows with a null key."""
 
     predicate: Predicate
     rows_estimate: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedSnapshot:
+class SharedSnapshot(Struct, frozen=True, kw_only=True):
     """A state of the source that a living process reads, and the name under which another may import it."""
 
     state: str
@@ -131,8 +130,7 @@ class AnswersSql(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ColumnFigures:
+class ColumnFigures(Struct, frozen=True, kw_only=True):
     """One column as its database counts it.
 
     Attributes:
@@ -162,8 +160,7 @@ class ColumnFigures:
         return replace(self, **changes)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableFigures:
+class TableFigures(Struct, frozen=True, kw_only=True):
     """A table as its database counts it.
 
     Attributes:

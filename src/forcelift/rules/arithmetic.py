@@ -6,10 +6,9 @@ Salesforce keeps. Null in gives null out. What grows beyond 19 digits is null, a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import polars as pl
 import pyarrow as pa
+from msgspec import Struct
 
 from forcelift.rules import numbers
 
@@ -20,8 +19,7 @@ _DECIMAL = pl.Decimal(38, DIGITS_AFTER)
 _WIDE = pa.decimal256(DIGITS_BEFORE + DIGITS_AFTER, DIGITS_AFTER)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calculated:
+class Calculated(Struct, frozen=True, kw_only=True):
     """Canonical numbers, and the rows (u32) whose result or operand is too large to be kept."""
 
     values: pl.Series

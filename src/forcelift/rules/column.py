@@ -5,12 +5,12 @@ A column that is clean passes one regular expression over its texts, or the extr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 import polars as pl
+from msgspec import Struct
 
 from forcelift.plan.models import FieldRule
 from forcelift.rules import moments, numbers, texts
@@ -38,8 +38,7 @@ class Form(StrEnum):
     ID = "id"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
+class Column(Struct, frozen=True, kw_only=True):
     """A source column with its rules and what its field takes; made by `compile_table`, which has checked that it fits.
 
     `length` is in UTF-16 units, None where nothing is counted. `picklist` holds the values of a restricted picklist;

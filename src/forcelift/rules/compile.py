@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from forcelift.errors import PlanError, Problem
 from forcelift.plan.expressions import expression_columns, parse_expression
@@ -42,8 +43,7 @@ KEY_DIGITS_MAX = 15
 """Digits of a number that a double holds whatever they are."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceDefaults:
+class SourceDefaults(Struct, frozen=True, kw_only=True):
     """What the plan says of the whole source: the encoding of byte columns, the zone of naive timestamps."""
 
     encoding: str = "utf-8"
@@ -72,8 +72,7 @@ def compile_table(
     return _Compiler(plan, table, describe, parents, link_columns, defaults, owners or {}).compile()
 
 
-@dataclass(slots=True)
-class _Compiler:
+class _Compiler(Struct):
     plan: TablePlan
     table: SourceTable
     describe: ObjectDescribe

@@ -7,10 +7,10 @@ field's type apply to it, each with its default.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import polars as pl
+from msgspec import Struct
 
 from forcelift.plan import expressions as plan
 from forcelift.rules import arithmetic, numbers, texts
@@ -19,8 +19,7 @@ from forcelift.rules.column import Column
 from forcelift.rules.findings import Findings, Place
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Computed:
+class Computed(Struct, frozen=True, kw_only=True):
     """A field made by an expression; `column` holds what the field takes, and where findings belong."""
 
     target: str
@@ -39,8 +38,7 @@ class Computed:
         return self.column.clean(_blank_to_null(made.str.strip_chars(texts.BLANKS)), found, as_of)
 
 
-@dataclass(frozen=True, slots=True)
-class _Evaluation:
+class _Evaluation(Struct, frozen=True):
     columns: Mapping[str, pl.Series]
     height: int
     found: Findings

@@ -13,12 +13,12 @@ import glob
 import shutil
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 import polars as pl
 import pyarrow.parquet as pq
+from msgspec import Struct
 
 from forcelift.embedded import connect
 from forcelift.errors import SourceChanged
@@ -66,8 +66,7 @@ def _halves(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DuplicateNorms:
+class DuplicateNorms(Struct, frozen=True, kw_only=True):
     """How many keys occur more than once, in how many rows, and which chunks hold them."""
 
     keys: int
@@ -222,8 +221,7 @@ class DuplicateScan:
         return int(row[0]), int(row[1])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DuplicateDecisions:
+class DuplicateDecisions(Struct, frozen=True, kw_only=True):
     """Which row of each repeated key goes on; a Parquet file, read chunk by chunk."""
 
     path: Path

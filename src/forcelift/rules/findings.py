@@ -10,9 +10,8 @@ the warning `ambiguous_time` (a clock time that the zone has twice; the first is
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import polars as pl
+from msgspec import Struct, field
 
 EXAMPLES_MAX = 5
 
@@ -71,24 +70,21 @@ SKIPPED_TIME = "is a clock time that its zone skips, as at the change to summer 
 NO_ZONE = "has no time zone, and the plan names none for it"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """Where a finding belongs: the source column (several joined by commas) and its place in the plan."""
 
     column: str
     number: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Finding:
+class _Finding(Struct, frozen=True, kw_only=True):
     rule: str
     place: Place
     rows: pl.Series
     sentence: str | None = None
 
 
-@dataclass(slots=True)
-class Findings:
+class Findings(Struct):
     """Collects what the rules find in one batch; not safe for several threads."""
 
     refusals: list[_Finding] = field(default_factory=list)

@@ -7,11 +7,11 @@ version, because checksums are stored and compared long after.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import polars as pl
 import polars_hash
 import pyarrow as pa
+from msgspec import Struct
 
 from forcelift.rules.arrow import series_of
 
@@ -98,8 +98,7 @@ def add_hashes(load: pl.Series, link: pl.Series) -> pl.Series:
     return to_binary(total).alias(load.name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChunkSum:
+class ChunkSum(Struct, frozen=True, kw_only=True):
     """Count and order-free sum of row hashes, mod 2^128. Sums of parts add up to the sum of the whole."""
 
     count: int = 0

@@ -9,9 +9,10 @@ merged cell then passes all rules as if it had stood in the source.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 import polars as pl
+from msgspec import Struct
+from msgspec.structs import replace
 
 from forcelift.plan.models import FieldRule, TablePlan
 from forcelift.rules import numbers, texts
@@ -26,8 +27,7 @@ _LIMBS = 2 * _SIDE_DIGITS // _LIMB_DIGITS
 _BASE = 10**_LIMB_DIGITS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MergedColumn:
+class MergedColumn(Struct, frozen=True, kw_only=True):
     """A column whose value does not simply come from the row that goes on. `number` tells its columns in the scan."""
 
     number: int

@@ -7,12 +7,12 @@ Dates are `YYYY-MM-DD`, datetimes `YYYY-MM-DDTHH:MM:SSZ` cut to the whole second
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cache
 from zoneinfo import ZoneInfo
 
 import polars as pl
+from msgspec import Struct
 
 DATE_MIN = date(1700, 1, 1)
 DATE_MAX = date(4000, 12, 31)
@@ -33,8 +33,7 @@ _WALL = "%Y-%m-%dT%H:%M:%S"
 NAIVE = pl.Datetime("us")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moments:
+class Moments(Struct, frozen=True, kw_only=True):
     """Datetimes as they stand in the source: wall clock time, and the offset from UTC where the value names one.
 
     `wall` is a naive datetime; `offset` a duration to subtract from it, null where the column's zone decides, or None

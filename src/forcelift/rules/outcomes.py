@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import polars as pl
+from msgspec import Struct
 
 ROWS_SCHEMA = {
     "row": pl.UInt32,
@@ -17,8 +16,7 @@ ROWS_SCHEMA = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cleaned:
+class Cleaned(Struct, frozen=True, kw_only=True):
     """What became of one batch; see `ChunkCleaner.clean` for the columns."""
 
     rows: pl.DataFrame
@@ -28,8 +26,7 @@ class Cleaned:
     examples: dict[tuple[str, str], tuple[str, ...]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkResult:
+class LinkResult(Struct, frozen=True, kw_only=True):
     """What became of the rows with links; see `CompiledTable.finish_links` for the columns."""
 
     rows: pl.DataFrame

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import polars as pl
+from msgspec import Struct
 
 from forcelift.rules.findings import Findings, Place
 from forcelift.rules.keys import normalised
@@ -19,8 +19,7 @@ class ParentKeys(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LookupInfo:
+class LookupInfo(Struct, frozen=True, kw_only=True):
     """A column that names a parent by its key. `target` is the CSV header, `field` the lookup field itself."""
 
     column: str

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 
 import polars as pl
+from msgspec import Struct
+from msgspec.structs import replace
 
 from forcelift.plan.models import FieldRule
 from forcelift.protocols.org import FieldDescribe, ObjectDescribe
@@ -14,8 +15,7 @@ from forcelift.rules.findings import SENTENCES, Findings, Place
 from forcelift.rules.targets import field_column, form_of, nearest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanValues:
+class PlanValues(Struct, frozen=True, kw_only=True):
     """Checks such values against the object and brings them into canonical form; `report` takes the problems."""
 
     describe: ObjectDescribe

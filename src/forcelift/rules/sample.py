@@ -8,10 +8,10 @@ P percent if the upper 64 bits are below P/100 of their range, so a smaller samp
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 import polars as pl
+from msgspec import Struct
 
 from forcelift.errors import UsageError
 from forcelift.rules import keys as key_rules
@@ -23,8 +23,7 @@ PERCENT_DECIMALS_MAX = 6
 _RANGE = 1 << 64
 
 
-@dataclass(frozen=True, slots=True)
-class SamplePercent:
+class SamplePercent(Struct, frozen=True):
     """How many percent of the keys: above 0, at most 100, with up to six decimals."""
 
     value: Decimal

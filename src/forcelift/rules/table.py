@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import polars as pl
+from msgspec import Struct
 
 from forcelift.plan.models import TablePlan
 from forcelift.rules import keys as key_rules
@@ -22,8 +22,7 @@ from forcelift.rules.parents import LookupInfo, ParentKeys, resolve
 from forcelift.rules.plain import plain_text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompiledTable:
+class CompiledTable(Struct, frozen=True, kw_only=True):
     """A table plan that fits its source and its object; made by `compile_table`, safe for several threads."""
 
     plan: TablePlan

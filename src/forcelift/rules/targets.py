@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from forcelift.plan.models import FieldRule, TablePlan
 from forcelift.protocols.org import FieldDescribe, ObjectDescribe
@@ -44,8 +45,7 @@ class TargetProblem(Exception):
     """A target that the object cannot take; the text is for the plan's author."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LookupTarget:
+class LookupTarget(Struct, frozen=True, kw_only=True):
     """A parent found by key: `field` is the child's lookup field, `key_field` the parent's field it is compared by."""
 
     parent_object: str
@@ -53,8 +53,7 @@ class LookupTarget:
     field: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParentField:
+class ParentField(Struct, frozen=True, kw_only=True):
     """The field that a lookup `Rel__r.Key__c` is compared by, as the parent object describes it."""
 
     name: str
@@ -75,8 +74,7 @@ class ParentField:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Target(Struct, frozen=True, kw_only=True):
     """A plan's target, found: `header` as the CSV names it."""
 
     header: str

@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import httpx
+from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from forcelift.errors import SignInFailed, TargetError, UsageError
@@ -162,8 +163,7 @@ def _assertion(settings: AuthSettings, *, url: httpx.URL, clock: Clock) -> str:
         ) from None
 
 
-@dataclass(frozen=True, slots=True)
-class _Cause:
+class _Cause(Struct, frozen=True):
     error: str
     text: str  # part of the description, lower case; empty fits all
     cause: str

@@ -12,6 +12,7 @@ from enum import StrEnum
 from functools import cache
 from importlib import resources
 
+from msgspec import Struct
 from pydantic import BaseModel, ConfigDict
 from ruamel.yaml import YAML
 
@@ -24,8 +25,7 @@ class Passing(StrEnum):
     NO = "no"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remedy:
+class Remedy(Struct, frozen=True, kw_only=True):
     """What a code means and what to do: `remedy` in Forcelift's terms, `org` on the org's side."""
 
     code: str

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-from dataclasses import dataclass
 from urllib.request import getproxies
 
 import httpx
+from msgspec import Struct
 
 from forcelift.errors import UsageError
 from forcelift.salesforce.hosts import is_loopback
@@ -18,8 +18,7 @@ from forcelift.version import __version__
 _PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpSettings:
+class HttpSettings(Struct, frozen=True, kw_only=True):
     """Times and limits of the transport.
 
     A change may take as long as Salesforce's own limit of ten minutes for a request: giving up earlier would make a

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import re
 import ssl
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
+from msgspec import Struct
 
 from forcelift.errors import (
     LostReply,
@@ -48,8 +48,7 @@ _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.
 _PROXY_ANSWER = re.compile(r"(\d{3})\b")  # how a refused CONNECT begins its message
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiError:
+class ApiError(Struct, frozen=True, kw_only=True):
     """The first error of an answer's body. `code` is `HTTP_nnn` where the body names none."""
 
     code: str

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from typing import Any
+
+from msgspec import Struct
 
 from forcelift.errors import UsageError
 from forcelift.protocols.org import FieldDescribe, ObjectDescribe
@@ -32,8 +33,7 @@ _PATH = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)*")
 _ORDERED = frozenset({"string", "email", "phone", "url", "id", "reference", "int", "date"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupedQuery:
+class GroupedQuery(Struct, frozen=True, kw_only=True):
     """A query cut into its clauses. `places` are the keys' places among the selected values."""
 
     selected: str

@@ -15,13 +15,13 @@ import secrets
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 from xml.etree.ElementTree import Element, ParseError
 from xml.sax.saxutils import escape
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
+from msgspec import Struct
 
 from forcelift.errors import OrgRefused, TargetError
 from forcelift.protocols.clock import Clock
@@ -41,8 +41,7 @@ Members = Mapping[str, Sequence[str]]
 """Full names by type: `{"ApexTrigger": ["SaleTrigger"]}`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Component:
+class Component(Struct, frozen=True, kw_only=True):
     """One component of a retrieve with its files, by path within the package."""
 
     type: str

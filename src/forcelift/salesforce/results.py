@@ -7,10 +7,10 @@ guide, "Get Failed Record Results"); the message itself may hold colons, commas,
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import polars as pl
+from msgspec import Struct
 
 UNKNOWN_CODE = "UNKNOWN_ERROR"
 """Stands where an error text does not begin with a code."""
@@ -70,8 +70,7 @@ def _strip(text: str) -> str:
     return text.strip(_BLANKS)
 
 
-@dataclass(frozen=True, slots=True)
-class _Echo:
+class _Echo(Struct, frozen=True):
     """A text of Salesforce that repeats a value: what stands before and after it stays."""
 
     pattern: str

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import json
+import secrets
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import IO, Any
 
@@ -26,6 +28,7 @@ PIECE_BYTES = 1_000_000
 GZIP_REFUSALS = frozenset({400, 411, 415})
 """Statuses by which an org may say that it does not take a compressed upload."""
 
+_CONTENT_PART = 'name="content"; filename="content"'
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -44,6 +47,22 @@ def send_gzip(http: Transport, path: str, *, content: Content, size: int, what: 
         file.write(squeezer.flush())
         headers = {"Content-Type": "text/csv", "Content-Encoding": "gzip", "Content-Length": str(file.tell())}
         http.send("PUT", path, what=what, headers=headers, content=lambda: _from_start(file))
+
+
+def send_with_job(http: Transport, path: str, *, job: Mapping[str, str], content: Content, size: int, what: str) -> Any:
+    """POST a job and its content as one form; returns the parsed answer. All of it is in memory before it is sent."""
+    data = b"".join(_checked(content, size=size, what=what))
+    boundary = f"forcelift-{secrets.token_hex(16)}"
+    parts = (('name="job"', "application/json", json.dumps(job).encode()), (_CONTENT_PART, "text/csv", data))
+    body = [
+        f"--{boundary}\r\nContent-Type: {kind}\r\nContent-Disposition: form-data; {name}\r\n\r\n".encode()
+        + part
+        + b"\r\n"
+        for name, kind, part in parts
+    ]
+    body.append(f"--{boundary}--\r\n".encode())
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    return http.send_for_json("POST", path, what=what, headers=headers, content=lambda: body)
 
 
 def _from_start(file: IO[bytes]) -> Iterator[bytes]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import IO
+
+from msgspec import Struct
 
 BLOCK_BYTES = 4 << 20
 _ALL_BUT_SEPARATORS = bytes(sorted(set(range(256)) - set(b",\n")))
@@ -31,8 +32,7 @@ class CsvFault(Exception):
         self.line = line
 
 
-@dataclass(slots=True)
-class CsvStructure:
+class CsvStructure(Struct):
     """What has to be remembered between the blocks of one stretch of CSV that begins at a row's first byte."""
 
     lines: int = 0
@@ -130,8 +130,7 @@ def nth_row_end(block: bytes, *, inside: bool, nth: int) -> int:
     return start + 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Ends:
+class _Ends(Struct, frozen=True, kw_only=True):
     """A block, and how many rows end in it; `line` is that of its first byte."""
 
     block: bytes
@@ -148,16 +147,14 @@ class _Ends:
         return self.line_behind(self.rows) if self.rows else self.line
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _WrongWidth:
+class _WrongWidth(Struct, frozen=True, kw_only=True):
     """A row (from 0, of those that end in the block) whose number of fields is wrong."""
 
     row: int
     message: str
 
 
-@dataclass(slots=True, kw_only=True)
-class _Widths:
+class _Widths(Struct, kw_only=True):
     """Counts the fields of all rows by comparing their separators with what they must be, 1 ns a byte."""
 
     fields: int
@@ -192,8 +189,7 @@ class _Widths:
         return f"the row has {width} fields, not {self.fields}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stretch:
+class Stretch(Struct, frozen=True, kw_only=True):
     """Whole rows of one file: bytes `start` to `end` (not included); `line` is that of the first row, from 0."""
 
     start: int

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
+
+from msgspec import Struct
 
 from forcelift.protocols.source import Column, ColumnFigures, ColumnKind, SourceTable, TableFigures
 
@@ -32,8 +33,7 @@ SHOWN_MAX: Final = 120
 Rows = list[tuple[Any, ...]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FigureColumn:
+class FigureColumn(Struct, frozen=True, kw_only=True):
     """How SQL sees a column.
 
     Attributes:
@@ -56,8 +56,7 @@ class FigureColumn:
     unless: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
+class Dialect(Struct, frozen=True, kw_only=True):
     """What databases say differently.
 
     Attributes:

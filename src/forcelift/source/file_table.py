@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
+from msgspec import Struct
 
 from forcelift.errors import SourceChanged, SourceError
 from forcelift.protocols.source import ChunkPredicate, Column, Predicate
@@ -17,8 +17,7 @@ CSV_ENDINGS = (".csv", ".csv.gz")
 PARQUET_ENDINGS = (".parquet",)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileTable:
+class FileTable(Struct, frozen=True, kw_only=True):
     """A table: its name, its format and its files, sorted by name."""
 
     name: str
@@ -26,8 +25,7 @@ class FileTable:
     files: tuple[Path, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class Piece(Struct, frozen=True, kw_only=True):
     """Part of one file. `first` and `last` are bytes (CSV) or rows (Parquet), `last` not included; `line` is from 0."""
 
     file: Path

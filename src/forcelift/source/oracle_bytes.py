@@ -8,13 +8,14 @@ pieces, each a column of the query, and are joined here.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from enum import Enum, auto
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec.structs import replace
 
 from forcelift.errors import SourceError
 from forcelift.protocols.source import Column, ColumnKind
@@ -54,7 +55,7 @@ def byte_column(one: Declared, made: OracleColumn, stored: Stored) -> OracleColu
     """
     if one.type not in ("VARCHAR2", "CHAR", "LONG", "CLOB", "XMLTYPE"):
         return made  # national texts, and what the server writes itself, have no bytes of their own
-    column = replace(made.column, arrow=pa.binary())
+    column = dataclasses.replace(made.column, arrow=pa.binary())
     if stored is Stored.AS_SENT:
         return replace(made, column=column)
     if one.type == "LONG":

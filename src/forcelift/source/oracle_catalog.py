@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import oracledb
+from msgspec import Struct
 
 from forcelift.protocols.source import Column, SourceTable
 from forcelift.source.names import pick_columns, quote, unknown_table
@@ -66,8 +66,7 @@ ORDER BY o.data_object_id, e.relative_fno, e.block_id
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Relation:
+class Relation(Struct, frozen=True, kw_only=True):
     """A table or a view."""
 
     owner: str
@@ -81,8 +80,7 @@ class Relation:
         return f"{quote(self.owner)}.{quote(self.name)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extent:
+class Extent(Struct, frozen=True, kw_only=True):
     """A run of blocks that holds rows of a table or of one of its partitions."""
 
     data_object: int
@@ -91,8 +89,7 @@ class Extent:
     blocks: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class Shape(Struct, frozen=True, kw_only=True):
     """A table as the adapter needs it.
 
     `columns` are in the order of `table.columns`; `leading` are the first columns of its indexes; `partitioned_by` is

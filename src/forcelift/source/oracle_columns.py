@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pyarrow as pa
+from msgspec import Struct
 
 from forcelift.protocols.source import Column
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Declared:
+class Declared(Struct, frozen=True, kw_only=True):
     """A column as ALL_TAB_COLS has it. `characters` is 0 for what is no text."""
 
     name: str
@@ -24,8 +22,7 @@ class Declared:
     comment: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OracleColumn:
+class OracleColumn(Struct, frozen=True, kw_only=True):
     """A column, the SQL that delivers it, the Arrow type asked of the driver, and about how many bytes it takes.
 
     Of a value in pieces, `expression` is the length and `pieces` are the bytes, one SQL each; of a `lob` whose bytes

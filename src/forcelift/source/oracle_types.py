@@ -7,9 +7,10 @@ hold travels as text.
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from forcelift.protocols.source import Column, ColumnKind
 from forcelift.source.broken_text import as_utf8
@@ -32,7 +33,7 @@ def oracle_column(one: Declared, *, stored: Stored | None) -> OracleColumn:
         stored: Text is delivered as the bytes that the database stores, which can be had so; None: as text.
     """
     made = _as_text(one)
-    made = replace(made, column=replace(made.column, comment=one.comment))
+    made = replace(made, column=dataclasses.replace(made.column, comment=one.comment))
     return made if stored is None else byte_column(one, made, stored)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from forcelift.errors import SourceError
 from forcelift.protocols.source import Column, SourceTable
@@ -61,8 +62,7 @@ ORDER BY n.nspname, c.relname
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Part(Struct, frozen=True, kw_only=True):
     """A table that holds rows itself: the table, a partition, or a child by inheritance."""
 
     schema: str
@@ -73,8 +73,7 @@ class Part:
     state: tuple[int, ...]  # its file's number; rows inserted, updated and deleted since statistics were reset
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Relation:
+class Relation(Struct, frozen=True, kw_only=True):
     """A table, view, materialized view or foreign table. `kind` is `pg_class.relkind`."""
 
     oid: int
@@ -93,8 +92,7 @@ class Relation:
         return self.kind in ("r", "p", "m")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class Shape(Struct, frozen=True, kw_only=True):
     """A table as the adapter needs it. `columns` are in the order of `table.columns`."""
 
     relation: Relation

@@ -9,11 +9,11 @@ size may hold `NaN` (never infinity); it travels as an integer that 18 digits do
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from enum import Enum
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Struct
 
 from forcelift.protocols.source import BROKEN_NUMBER, Column, ColumnKind
 from forcelift.source.names import quote
@@ -35,8 +35,7 @@ class Decode(Enum):
     SCALED = "scaled"  # an integer, the decimal's digits
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaseType:
+class BaseType(Struct, frozen=True, kw_only=True):
     """A column's type with its domains taken off, as `pg_type` has it."""
 
     name: str
@@ -46,8 +45,7 @@ class BaseType:
     modifier: int  # -1: none
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PostgresColumn:
+class PostgresColumn(Struct, frozen=True, kw_only=True):
     """A column, the SQL that delivers it, and what is left to do with what arrives."""
 
     column: Column

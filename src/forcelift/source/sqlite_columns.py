@@ -10,10 +10,10 @@ for misfits too (`with_misfit_parts`), which only a table that needs them pays f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Struct
 
 from forcelift.protocols.source import Column, ColumnKind
 from forcelift.source.broken_text import bytes_as_text
@@ -25,8 +25,7 @@ _INTEGER, _REAL, _TEXT, _BLOB = "0", "0.5", "''", "X''"
 _FLOAT_INTEGER_MAX = 2**53
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class Reading(Struct, frozen=True, kw_only=True):
     """How one column is read.
 
     `parts` are pairs of a literal of the storage class and the SQL expression; a value shows in exactly one part, a

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import pyarrow as pa
+from msgspec import Struct
 
 from forcelift.protocols.source import ChunkPredicate, Column, Predicate, SourceTable
 from forcelift.source.names import pick_columns, quote, quote_text
@@ -26,8 +26,7 @@ from forcelift.source.sqlite_slices import (
 SAMPLE_PROBES = 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class Shape(Struct, frozen=True, kw_only=True):
     """A table as the adapter needs it: description, and the name its rowid can be called by (None: it has none)."""
 
     table: SourceTable

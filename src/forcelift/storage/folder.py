@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -100,6 +99,8 @@ class FolderStorage:
         path = self.path(prefix)
         if not path.exists():
             return 0
+        import shutil  # with it come the libraries of all archives, and a look at files needs none
+
         self._on_step("delete.before", prefix)
         with in_words(prefix, "deleted"):
             count = sum(1 for _ in _files_below(path))
@@ -130,6 +131,8 @@ class FolderStorage:
         return removed
 
     def usage(self) -> Usage:
+        import shutil
+
         with in_words(str(self.root), "measured"):
             used = 0
             for path in _files_below(self._real_root):
@@ -293,6 +296,8 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 def disk_of(folder: Path) -> Disk:
     """The file system that a folder is on, or would be on once it is made."""
+    import shutil  # with it come the libraries of all archives, and a look at files needs none
+
     there = folder
     while not there.exists() and there != there.parent:
         there = there.parent

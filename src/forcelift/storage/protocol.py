@@ -6,14 +6,14 @@ A file is written under a temporary name and appears under its own, whole and se
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Protocol, Self
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sealed:
+
+class Sealed(Struct, frozen=True, kw_only=True):
     """A file that is complete and durable."""
 
     name: str
@@ -29,8 +29,7 @@ class Usage(NamedTuple):
     disk_free: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
+class Disk(Struct, frozen=True, kw_only=True):
     """The file system that holds the files, in bytes: what this user may use in all, and what is still free of it."""
 
     total: int

@@ -10,9 +10,11 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from forcelift.account.consents import need_consent
 from forcelift.account.recorded import owner
@@ -26,13 +28,8 @@ from forcelift.after.rollback.scope import Scope, UndoNames, rollback_folder
 from forcelift.after.rollback.seal import seal_chunks, tally
 from forcelift.after.rollback.settle import Settling, count_outcomes_of, verify_chunk
 from forcelift.audit import Lease
-from forcelift.audit.records import (
-    Batch,
-    BatchState,
-    Chunk,
-    ChunkStatus,
-    Rollback,
-)
+from forcelift.audit.records import Batch, BatchState, Chunk, ChunkStatus
+from forcelift.audit.undo_records import Rollback
 from forcelift.errors import UsageError
 from forcelift.jobs.board import EngineSettings
 from forcelift.jobs.late_strays import abort_late_strays
@@ -52,8 +49,7 @@ from forcelift.undoing.checks import (
 from forcelift.undoing.engine import RollbackWatcher, UndoEngine
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RollbackOptions:
+class RollbackOptions(Struct, frozen=True, kw_only=True):
     """What is to be undone.
 
     Attributes:

@@ -9,7 +9,8 @@ from forcelift.account.retention import refuse_purged
 from forcelift.account.state import State
 from forcelift.after.rollback.look import holds_records
 from forcelift.after.rollback.scope import Scope
-from forcelift.audit.records import Batch, BatchMode, ChunkStep, JobStep, Rollback
+from forcelift.audit.records import Batch, BatchMode, ChunkStep, JobStep
+from forcelift.audit.undo_records import Rollback
 from forcelift.errors import StateConflict, UsageError
 from forcelift.jobs.work import TableWork
 from forcelift.migration.joining import check_plan

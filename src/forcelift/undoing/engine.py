@@ -8,8 +8,10 @@ Re-run:  what the audit database knows of jobs is gone on with.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from forcelift.account.recorded import owner
 from forcelift.account.state import State
@@ -20,7 +22,8 @@ from forcelift.after.rollback.scope import DELETE, RESTORE, Scope, rollback_fold
 from forcelift.after.rollback.states import States
 from forcelift.after.rollback.undo import Stage, UndoHandlers
 from forcelift.audit import Lease
-from forcelift.audit.records import Batch, Chunk, ChunkStatus, ChunkStep, Control, Job, JobStep, Rollback
+from forcelift.audit.records import Batch, Chunk, ChunkStatus, ChunkStep, Control, Job, JobStep
+from forcelift.audit.undo_records import Rollback
 from forcelift.during.extract.record_data import SentRowsJson
 from forcelift.errors import StateConflict
 from forcelift.jobs.board import EngineSettings
@@ -37,8 +40,7 @@ from forcelift.protocols.clock import Clock
 from forcelift.protocols.org import Org
 
 
-@dataclass(slots=True, kw_only=True)
-class RollbackWatcher:
+class RollbackWatcher(Struct, kw_only=True):
     """Told how a rollback goes: its words, and a function that asks it to stop."""
 
     on_step: Callable[[str], None] = field(default=lambda words: None)
@@ -126,6 +128,7 @@ class UndoEngine:
             rows_per_day=self.loaded.plan.limits.rows_per_day,
             keep_staged=True,
             works=works,
+            one_call=not self.state.audit.can_share,
         )
 
     def send(self, stage: Stage, lease: Lease) -> None:

@@ -11,10 +11,11 @@ Re-run:  batches that are rolled back wholly are passed over; an interrupted one
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from forcelift.account.consents import need_all_consents, need_consent
 from forcelift.account.recorded import open_recorded, scope_of
@@ -29,8 +30,7 @@ from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.undoing.batch import RollbackOptions, RollbackReport, RollbackWatcher, Scope, consent_details, roll_back
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotUndone:
+class NotUndone(Struct, frozen=True, kw_only=True):
     """A batch whose rollback was refused, and why."""
 
     batch_id: str
@@ -38,8 +38,7 @@ class NotUndone:
     hint: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProjectRollback:
+class ProjectRollback(Struct, frozen=True, kw_only=True):
     """What the rollback of a project would do, or has done, newest batch first.
 
     Attributes:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from msgspec import Struct
 
 from forcelift.account.recorded import find_batch
 from forcelift.account.retention import refuse_purged
@@ -36,8 +36,7 @@ from forcelift.protocols.org import FieldDescribe, Org
 from forcelift.protocols.source import Source
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Validated:
+class Validated(Struct, frozen=True, kw_only=True):
     """What a validation found, and how the process should end."""
 
     batch: Batch
@@ -111,8 +110,7 @@ def open_world(
             yield world
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sides:
+class Sides(Struct, frozen=True, kw_only=True):
     """Source and org, opened once for one batch or several."""
 
     source: Source

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from forcelift.after.validate.aggregates import totals, variance_percent
 from forcelift.after.validate.business_rules import GROUPS_MAX, group_checks, needed_fields, query_checks

@@ -10,9 +10,11 @@ Writes:  as `validation`, for each batch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from forcelift.account.projects import tables_read_again
 from forcelift.account.recorded import scope_of
@@ -28,16 +30,14 @@ from forcelift.protocols.clock import Clock, SystemClock
 from forcelift.validating.batch import Sides, Validated, check_batch, check_settings, open_sides
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotValidated:
+class NotValidated(Struct, frozen=True, kw_only=True):
     """A batch that could not be compared, and why."""
 
     batch_id: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProjectValidated:
+class ProjectValidated(Struct, frozen=True, kw_only=True):
     """What a validation found of each batch of a project, and how the process should end."""
 
     scope: Scope

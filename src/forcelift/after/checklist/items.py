@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from forcelift.checkitems import Item, ItemState
 
@@ -21,8 +22,7 @@ NAMES: Final = tuple(TITLES)
 _LEVELS: Final = {1: "count_validation", 2: "aggregate_validation", 3: "sample_validation", 4: "business_rules"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
+class Checked(Struct, frozen=True, kw_only=True):
     """One level of validation of a batch as it stands now: passed, out of date, or neither with the reason."""
 
     passed: bool
@@ -30,8 +30,7 @@ class Checked:
     words: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AfterKnown:
+class AfterKnown(Struct, frozen=True, kw_only=True):
     """What is recorded of a batch or a project; None where there is no batch that was loaded.
 
     Attributes:

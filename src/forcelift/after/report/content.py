@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import Struct, field
 
 from forcelift.after.report.curves import Curves, QuotaUse
 from forcelift.after.report.figures import ReportFigures, Said
@@ -12,8 +13,7 @@ from forcelift.after.report.steps import StepShares
 from forcelift.after.report.words import Words
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signed:
+class Signed(Struct, frozen=True, kw_only=True):
     """A sign-off that stands in the report; one that went stale says why."""
 
     role: str
@@ -24,8 +24,7 @@ class Signed:
     why_stale: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SwitchedOff:
+class SwitchedOff(Struct, frozen=True, kw_only=True):
     """An automation of the batch's org that is, or may be, switched off: since when, and who did it."""
 
     kind: str
@@ -34,8 +33,7 @@ class SwitchedOff:
     by: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
+class Content(Struct, frozen=True, kw_only=True):
     """A whole report.
 
     Attributes:
@@ -69,8 +67,7 @@ class Content:
         return [one for one in self.signed if one.is_stale]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alarm:
+class Alarm(Struct, frozen=True, kw_only=True):
     """What a reader must not miss: what is the matter, and what to do."""
 
     what: str

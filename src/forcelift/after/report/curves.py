@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
+
+from msgspec import Struct
 
 from forcelift.audit.readings import ChunkSpan
 from forcelift.audit.step_times import ReservedHour
@@ -15,8 +16,7 @@ _DAY: Final = timedelta(hours=24)
 _HOUR: Final = timedelta(hours=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curves:
+class Curves(Struct, frozen=True, kw_only=True):
     """Rows over time, in bins of equal length from `began` on.
 
     Attributes:
@@ -32,8 +32,7 @@ class Curves:
     done: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuotaUse:
+class QuotaUse(Struct, frozen=True, kw_only=True):
     """The most that was reserved of the org's rolling day while the batch ran, by all batches of the audit database.
 
     Attributes:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 
+from msgspec import Struct, field
+
 from forcelift.after.validate.checks import percent
 from forcelift.audit.readings import ApiCalls, ChunkSpan, FailureGroup
-from forcelift.audit.records import Batch, BatchState, ChunkStatus, Rollback
+from forcelift.audit.records import Batch, BatchState, ChunkStatus
 from forcelift.audit.scope import Scope, batch_scope
+from forcelift.audit.undo_records import Rollback
 from forcelift.audit.validations import ValidationRow
 
 _LEVELS: Final = (1, 2, 3, 4, 5)
@@ -35,8 +37,7 @@ class ReportStatus(StrEnum):
     OPEN = "not checked"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableFigures:
+class TableFigures(Struct, frozen=True, kw_only=True):
     """One table: rows read, records in the org of them, rows accepted, refused by the org, rejected by rules, dropped.
 
     `target` leaves out what a rollback took back, and has what it kept, and records of rows that were refused after
@@ -59,16 +60,14 @@ class TableFigures:
         return self.refused + self.rejected
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class Said(Struct, frozen=True, kw_only=True):
     """Something to say in any language: a key of the report's words, and its figures."""
 
     key: str
     figures: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reconciled:
+class Reconciled(Struct, frozen=True, kw_only=True):
     """One level of validation over all tables, by its newest checks."""
 
     level: int
@@ -77,8 +76,7 @@ class Reconciled:
     taken_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Issue:
+class Issue(Struct, frozen=True, kw_only=True):
     """Rows that failed for one reason; `fixed` are those that were resolved since."""
 
     group: FailureGroup
@@ -88,8 +86,7 @@ class Issue:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Performance:
+class Performance(Struct, frozen=True, kw_only=True):
     """Rates in rows per second; the peak is the most that all chunks at work at one time did together.
 
     `is_at_least` says that a process made API calls which it could not tell of, as it is still at work or was killed.
@@ -106,8 +103,7 @@ class Performance:
     is_at_least: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportFigures:
+class ReportFigures(Struct, frozen=True, kw_only=True):
     """Everything that a report says. `head` is the journal's, to which the figures are bound.
 
     Attributes:

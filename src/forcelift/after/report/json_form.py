@@ -20,7 +20,7 @@ def json_document(content: Content) -> dict[str, Any]:
         "batches": list(figures.scope.batch_ids),
         "status": figures.status.value,
         "tables": [
-            {name: getattr(one, name) for name in (*one.__dataclass_fields__, "failed")}
+            {name: getattr(one, name) for name in (*one.__struct_fields__, "failed")}
             for one in (*figures.tables, figures.total)
         ],
         "reconciliation": [

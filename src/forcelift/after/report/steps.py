@@ -10,10 +10,12 @@ import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from forcelift.after.report.figures import merged
 from forcelift.audit.step_times import StepEvent
@@ -38,8 +40,7 @@ _HOLD: Final = re.compile(r"(?P<kind>hold|no new jobs) until (?P<until>\S+): (?P
 _QUOTA_WORDS: Final = ("API requests", "limit", "LIMIT", "allowance", "rolling day")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
+class Interval(Struct, frozen=True, kw_only=True):
     """From when to when a chunk was in a step; `weight` is below 1 where two steps alternate too fast to tell when."""
 
     began: datetime
@@ -48,8 +49,7 @@ class Interval:
     weight: float = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepShare:
+class StepShare(Struct, frozen=True, kw_only=True):
     """Seconds of the batch's duration that went to a step, and the seconds of all chunks in it, side by side."""
 
     step: Step
@@ -57,8 +57,7 @@ class StepShare:
     chunk_seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepShares:
+class StepShares(Struct, frozen=True, kw_only=True):
     """Where the time went; no shares where the journal has no steps."""
 
     shares: tuple[StepShare, ...] = ()
@@ -88,8 +87,7 @@ def without_pauses(shares: StepShares, seconds: float) -> StepShares:
     return StepShares(shares=tuple(sorted(found, key=lambda one: list(Step).index(one.step))))
 
 
-@dataclass(slots=True)
-class _Chunk:
+class _Chunk(Struct):
     """A chunk while its events are followed."""
 
     staging_since: datetime | None = None

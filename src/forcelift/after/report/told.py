@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from forcelift.after.report.content import Content
 from forcelift.after.report.curves import Curves
@@ -46,8 +47,7 @@ CHECKS_SHOWN: Final = 400
 """Lines of the validation in full; a batch of many tables has thousands of checks."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class Line(Struct, frozen=True, kw_only=True):
     """A bar with a word before it and one behind: its parts by class, amount and title, and what is a whole bar."""
 
     name: str

@@ -8,9 +8,9 @@ Re-run:  nothing counts before the retry is recorded; files without it are remov
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import polars as pl
+from msgspec import Struct
 
 from forcelift.after.retry.scope import Selection, lines_name
 from forcelift.audit import AuditStore
@@ -42,8 +42,7 @@ _ORG_MISSING_PARENT = "Foreign key external ID"
 """How the org's own words for it begin. Source: salesforce-api.md section 5, INVALID_FIELD."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
+class Chosen(Struct, frozen=True, kw_only=True):
     """The rows of one chunk that a retry takes up: columns of `LINES`."""
 
     chunk: Chunk

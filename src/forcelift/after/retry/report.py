@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import polars as pl
+from msgspec import Struct, to_builtins
 
 from forcelift.after.retry.choose import EMPTIED, EMPTIED_LINK
 from forcelift.audit.records import Batch, Chunk
@@ -14,8 +14,7 @@ from forcelift.audit.retries import RetryChunk
 from forcelift.errors import ExitCode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetriedGroup:
+class RetriedGroup(Struct, frozen=True, kw_only=True):
     """Rows of one table that were refused with one code.
 
     Attributes:
@@ -44,8 +43,7 @@ class RetriedGroup:
         return self.created + self.updated
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryReport:
+class RetryReport(Struct, frozen=True, kw_only=True):
     """A retry, or what one would do: then `retry_no` is None, and only `to_send` and what is not sent is known."""
 
     batch: Batch
@@ -89,7 +87,7 @@ class RetryReport:
             "api_calls": self.api_calls,
             "notes": list(self.notes),
             "exit_code": int(self.exit_code),
-            "groups": [{**asdict(group), "mended": group.mended} for group in self.groups],
+            "groups": [{**to_builtins(group), "mended": group.mended} for group in self.groups],
         }
 
 
@@ -121,7 +119,7 @@ def as_groups(counted: Iterable[tuple[str, str, str, int]]) -> tuple[RetriedGrou
         name = words.get(outcome, outcome)
         group[name] = group.get(name, 0) + rows
         group["rows"] = group.get("rows", 0) + (0 if name == "unchanged" else rows)
-    names = RetriedGroup.__dataclass_fields__
+    names = RetriedGroup.__struct_fields__
     groups = [
         RetriedGroup(table=table, code=code, **{name: rows for name, rows in counts.items() if name in names})
         for (table, code), counts in found.items()
@@ -139,5 +137,5 @@ def result_of(groups: Sequence[RetriedGroup]) -> dict[str, Any]:
     return {
         "rows": sum(group.rows for group in groups),
         "mended": sum(group.mended for group in groups),
-        "groups": [asdict(group) for group in groups],
+        "groups": [to_builtins(group) for group in groups],
     }

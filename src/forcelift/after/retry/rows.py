@@ -15,12 +15,12 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import polars as pl
+from msgspec import Struct, field
 
 from forcelift.audit.records import Chunk
 from forcelift.errors import SourceChanged
@@ -40,8 +40,7 @@ Correct = Callable[[str, pl.DataFrame, pl.Series], pl.DataFrame]
 """Puts corrected values into source rows: table, rows, their normalised keys."""
 
 
-@dataclass(slots=True, kw_only=True)
-class _Table:
+class _Table(Struct, kw_only=True):
     """What is known of one table's rows."""
 
     repeated: pl.Series  # normalised keys with several copies

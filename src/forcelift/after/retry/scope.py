@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from forcelift.audit.records import Chunk, ChunkStatus, ChunkStep, JobKind
 from forcelift.audit.retries import CHOSEN, LINKING, LOADED, SETTLED, STAGED, RetryChunk
@@ -21,8 +23,7 @@ _STEPS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class Selection(Struct, frozen=True, kw_only=True):
     """Which refused rows of a batch are sent again; empty means any.
 
     Attributes:

@@ -10,9 +10,9 @@ A row keeps its number in the chunk, so that its new line takes the place of the
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 
 import polars as pl
+from msgspec import Struct, field
 
 from forcelift.after.retry.choose import EMPTIED, EMPTIED_LINK, LINES
 from forcelift.after.retry.rows import ONE_CHUNK
@@ -27,8 +27,7 @@ from forcelift.rules import ChunkCleaner, Cleaned, ParentKeys
 ROWS = ("row", "key", "outcome", "code", "fields", "details", "hash")
 
 
-@dataclass(slots=True, kw_only=True)
-class _Read:
+class _Read(Struct, kw_only=True):
     """What was read and cleaned: lines by `at`, their place among all rows read, with `norm`."""
 
     rows: list[pl.DataFrame] = field(default_factory=list)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 import polars as pl
+from msgspec import field
 
 from forcelift.after.retry.rows import SourceRows
 from forcelift.after.retry.scope import as_engine_chunk, retry_names
-from forcelift.audit.records import BeforeImage, Chunk, Job, JobKind
+from forcelift.audit.records import Chunk, Job, JobKind
 from forcelift.audit.retries import Retry, RetryChunk
+from forcelift.audit.undo_records import BeforeImage
 from forcelift.jobs.work import StagedNames, TableWork
 from forcelift.jobs.world import JobWorld
 from forcelift.rules import ParentKeys
@@ -22,8 +23,7 @@ RejectedData = Callable[[TableWork, pl.DataFrame], pl.Series]
 """Makes the RECORD_DATA of source rows that a rule rejects."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryWorld(JobWorld):
+class RetryWorld(JobWorld, frozen=True, kw_only=True):
     """The world of the job handlers, in which a chunk is what a retry takes up of it.
 
     Attributes:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 import polars as pl
+from msgspec import Struct
 
 from forcelift.after.rollback.scope import DELETE, KEEP, LEAVE, RESTORE
 from forcelift.jobs.images import as_before, written_fields
@@ -34,8 +34,7 @@ ALREADY_GONE = "ALREADY_GONE"
 _NUMBERS = frozenset({"double", "currency", "percent", "int", "long"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UndoTable:
+class UndoTable(Struct, frozen=True, kw_only=True):
     """A table with what the org tells of its object.
 
     `parent_keys` describes the key field of each lookup by (parent object, field name).
@@ -86,8 +85,7 @@ class UndoTable:
         return tuple(dict.fromkeys((*stamps, *compared, *more)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Evidence(Struct, frozen=True, kw_only=True):
     """What is known of a chunk beside its ledger.
 
     Attributes:

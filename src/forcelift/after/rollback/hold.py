@@ -7,16 +7,15 @@ Re-run:  nothing for a wave of which a delete was begun; before it, the same aga
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import polars as pl
+from msgspec.structs import replace
 
 from forcelift.after.rollback.decide import DECISIONS
 from forcelift.after.rollback.look import LookWorld, look, write_frame
 from forcelift.after.rollback.scope import DELETE, KEEP, rollback_folder, wave_of_file
 from forcelift.after.rollback.seal import seal_chunks
 from forcelift.after.rollback.undo import Stage, stage_answers
-from forcelift.audit.records import RollbackChunk
+from forcelift.audit.undo_records import RollbackChunk
 from forcelift.jobs.answers import merge_answers
 from forcelift.jobs.world import JobWorld
 

@@ -7,18 +7,17 @@ Writes:  `*.stamps.parquet` beside those decisions: when the records that would 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
+from msgspec import Struct, field
 
 from forcelift.after.rollback.decide import STAMPS, moments
 from forcelift.after.rollback.links import Decided
 from forcelift.after.rollback.scope import RESTORE
 
 
-@dataclass(slots=True, kw_only=True)
-class Later:
+class Later(Struct, kw_only=True):
     """Previews of later batches; each adds its own.
 
     Attributes:

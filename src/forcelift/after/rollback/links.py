@@ -10,12 +10,12 @@ import glob
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import duckdb
 import polars as pl
+from msgspec import Struct
 
 from forcelift.after.rollback.decide import UndoTable
 from forcelift.after.rollback.scope import DELETE, RESTORE
@@ -63,8 +63,7 @@ def table_layers(tables: Mapping[str, UndoTable]) -> dict[str, int]:
     return layers
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decided:
+class Decided(Struct, frozen=True, kw_only=True):
     """One chunk's decisions: the file, its table's object, and the wave of its table."""
 
     file: Path

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
 
 import polars as pl
+from msgspec import Struct, field
 
 from forcelift.after.rollback.decide import DECISIONS, Evidence, UndoTable, decide, long_numbers
 from forcelift.after.rollback.later import Later, stamps_of
@@ -35,8 +35,7 @@ REFUSED = "REFUSED"
 """Code of a record whose deletion the org refused in an earlier wave: it stays, and so does what it hangs on."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LookWorld:
+class LookWorld(Struct, frozen=True, kw_only=True):
     """Everything that looking touches. `tables` are in load order; `folder` is where the rollback's files lie.
 
     `earlier` knows rollbacks that are through. `are_restored` tells that the restores were sent: what hangs on a record
@@ -62,8 +61,7 @@ class LookWorld:
         return UndoNames(folder=self.folder, table=chunk.table_name, chunk_no=chunk.chunk_no)
 
 
-@dataclass(slots=True, kw_only=True)
-class Looked:
+class Looked(Struct, kw_only=True):
     """What was found: the chunks with something to undo, and what cannot be looked at or put back.
 
     Attributes:

@@ -9,14 +9,15 @@ Reads:   ledger, before-images.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 
 import polars as pl
+from msgspec import Struct, field
 
 from forcelift.audit import AuditStore
-from forcelift.audit.records import BeforeImage, Chunk
+from forcelift.audit.records import Chunk
 from forcelift.audit.retries import RetryChunk
+from forcelift.audit.undo_records import BeforeImage
 from forcelift.ledger import Ledger
 from forcelift.storage import Storage
 
@@ -24,8 +25,7 @@ WROTE = ("created", "updated", "failed", "kept")
 """Outcomes of rows that may have a record of the batch."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class Origin(Struct, frozen=True, kw_only=True):
     """Rows of a chunk's ledger that one row of the audit log wrote, the before-image of these, and when it settled.
 
     `image` is what was recorded; `before` its lines of these records, None without a file.
@@ -37,8 +37,7 @@ class Origin:
     before: pl.DataFrame | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origins:
+class Origins(Struct, frozen=True, kw_only=True):
     """Looks them up for the chunks of one batch.
 
     `writers` names the AUDIT_ID of each job; `retried` what a retry took up of its chunk, of each job of a retry.

@@ -5,20 +5,19 @@ Reads:   the audit database, outcomes of rollbacks that are through, before-imag
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 import polars as pl
+from msgspec import Struct
 
 from forcelift.after.rollback.decide import PUT_BACK, moments
 from forcelift.after.rollback.scope import RESTORE, rollback_folder
 from forcelift.audit import AuditStore
-from forcelift.audit.records import Rollback
+from forcelift.audit.undo_records import Rollback
 from forcelift.storage import Storage, segment
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PutBack:
+class PutBack(Struct, frozen=True, kw_only=True):
     """Rollbacks that are through, of any batch, with the files of what became of their records."""
 
     audit: AuditStore

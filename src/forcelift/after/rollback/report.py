@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
+
+from msgspec import Struct, to_builtins
 
 from forcelift.after.rollback.decide import UndoTable
 from forcelift.after.rollback.look import Looked
 from forcelift.after.rollback.scope import REASONS, Scope
 from forcelift.audit.jobs import salesforce_batches
-from forcelift.audit.records import Batch, Rollback
+from forcelift.audit.records import Batch
+from forcelift.audit.undo_records import Rollback
 from forcelift.jobs.parts import PART_BYTES_MAX
 
 RECYCLE_BIN_DAYS = 15
@@ -23,8 +25,7 @@ _ID_LINE_BYTES = 19
 _ROWS_PER_SECOND = 2883.0  # the sample figures' average, where the batch itself has none
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptGroup:
+class KeptGroup(Struct, frozen=True, kw_only=True):
     """Records that stay, with the reason."""
 
     code: str
@@ -32,8 +33,7 @@ class KeptGroup:
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableRollback:
+class TableRollback(Struct, frozen=True, kw_only=True):
     """One table's records: to be deleted and restored, or deleted and restored; kept, gone before, not asked for."""
 
     table: str
@@ -51,8 +51,7 @@ class TableRollback:
         return sum(group.records for group in self.kept)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RollbackReport:
+class RollbackReport(Struct, frozen=True, kw_only=True):
     """A preview, or the result. `hours`, `jobs`, `api_calls` and the allowance are foretold in a preview."""
 
     batch_id: str
@@ -99,7 +98,7 @@ class RollbackReport:
             "salesforce_batches": self.salesforce_batches,
             "chunks_rolled_back": self.chunks_rolled_back,
             "warnings": list(self.warnings),
-            "tables": [{**asdict(table), "kept_records": table.kept_records} for table in self.tables],
+            "tables": [{**to_builtins(table), "kept_records": table.kept_records} for table in self.tables],
         }
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
+
+from msgspec import Struct
 
 from forcelift.audit.records import Chunk
 from forcelift.errors import UsageError
@@ -33,8 +34,7 @@ REASONS: Final[Mapping[str, str]] = {
 """Why a record is kept. Others are the org's own codes, where it refused."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
+class Scope(Struct, frozen=True, kw_only=True):
     """What is to be undone of a batch.
 
     Attributes:
@@ -124,8 +124,7 @@ def wave_of_file(file: str) -> int | None:
     return int(found[1]) if found is not None else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UndoNames:
+class UndoNames(Struct, frozen=True, kw_only=True):
     """Where the files of one chunk lie. Names are fixed, so that a repeated step replaces and never adds."""
 
     folder: str

@@ -16,7 +16,8 @@ from forcelift.after.rollback.links import DEPTH_MAX
 from forcelift.after.rollback.look import Looked, LookWorld, write_frame
 from forcelift.after.rollback.origins import Origins
 from forcelift.after.rollback.scope import DELETE, KEEP, RESTORE, UndoNames
-from forcelift.audit.records import Chunk, Part, RollbackChunk
+from forcelift.audit.records import Chunk, Part
+from forcelift.audit.undo_records import RollbackChunk
 from forcelift.jobs.parts import PartWriter
 
 NULL_TEXT = "#N/A"

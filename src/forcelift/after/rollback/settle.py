@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import polars as pl
+from msgspec import Struct
 
 from forcelift.after.rollback.decide import UndoTable, is_restored
 from forcelift.after.rollback.look import write_frame
@@ -20,15 +20,15 @@ from forcelift.after.rollback.origins import Origins
 from forcelift.after.rollback.scope import DELETE, KEEP, REASONS, RESTORE, UndoNames, rollback_folder
 from forcelift.after.rollback.states import States
 from forcelift.after.rollback.undo import Stage, stage_answers
-from forcelift.audit.records import Chunk, RollbackChunk
+from forcelift.audit.records import Chunk
+from forcelift.audit.undo_records import RollbackChunk
 from forcelift.jobs.answers import merge_answers
 from forcelift.jobs.world import JobWorld
 from forcelift.ledger import LEDGER
 from forcelift.storage import Storage
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settling:
+class Settling(Struct, frozen=True, kw_only=True):
     """Everything that the last look touches."""
 
     world: JobWorld

@@ -11,24 +11,17 @@ parents: a wave is through before the next one begins.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
+from msgspec import Struct
+from msgspec.structs import replace
 
 from forcelift.after.rollback.decide import UndoTable
 from forcelift.after.rollback.scope import DELETE, RESTORE, Scope, UndoNames, rollback_folder, wave_of_file
 from forcelift.after.rollback.seal import NULL_TEXT
-from forcelift.audit.records import (
-    Chunk,
-    ChunkStatus,
-    ChunkStep,
-    Job,
-    JobKind,
-    Part,
-    RollbackChunk,
-    StagedChunk,
-)
+from forcelift.audit.records import Chunk, ChunkStatus, ChunkStep, Job, JobKind, Part, StagedChunk
+from forcelift.audit.undo_records import RollbackChunk
 from forcelift.jobs.answers import merge_answers
 from forcelift.jobs.job_handlers import JobHandlers
 from forcelift.jobs.messages import (
@@ -61,8 +54,7 @@ from forcelift.protocols.org import FieldDescribe
 ID = FieldDescribe(name="Id", label="Id", type="id", length=18, case_sensitive=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class Stage(Struct, frozen=True, kw_only=True):
     """One half of a rollback, `restore` or `delete`, or one wave of the latter. `tables` are in load order."""
 
     action: str

@@ -6,8 +6,9 @@ a binary double, counts other people's records too, and times out on large objec
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal, localcontext
+
+from msgspec import Struct
 
 from forcelift.after.validate.both_sides import BothSides, columns_by_form, decimal, drift_check, number, quoted
 from forcelift.after.validate.checks import DIGITS, Check, CheckStatus, minus, plain
@@ -15,8 +16,7 @@ from forcelift.after.validate.org_rows import OrgColumn, OrgShape
 from forcelift.rules.column import Form
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Totals:
+class Totals(Struct, frozen=True, kw_only=True):
     """One side of a number field. None where there is no value at all, which is not 0."""
 
     values: int

@@ -9,13 +9,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import polars as pl
+from msgspec import Struct
 
 from forcelift.after.validate.checks import Check, CheckStatus
 from forcelift.after.validate.org_rows import OrgColumn, OrgShape
@@ -27,8 +27,7 @@ from forcelift.rules.column import Form
 from forcelift.rules.targets import form_of, scale_of
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BothSides:
+class BothSides(Struct, frozen=True, kw_only=True):
     """Views `sent` and `org` in DuckDB: `id` and fields under their names, of the same records.
 
     `sent` holds the rows that the source still gives as they were sent, `org` those of them that the org has. `drift`

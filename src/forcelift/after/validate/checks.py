@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from decimal import ROUND_DOWN, ROUND_UP, Decimal, localcontext
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct, field
 
 LEVELS = (1, 2, 3, 4, 5)
 DIGITS = 60
@@ -35,8 +36,7 @@ class Kind(StrEnum):
     DIFFERS = "differs"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class Difference(Struct, frozen=True, kw_only=True):
     """One field of one record, or a whole record.
 
     Attributes:
@@ -69,8 +69,7 @@ class Difference:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Check(Struct, frozen=True, kw_only=True):
     """One comparison. Values are texts as people read them: whole numbers, decimals, checksums.
 
     Attributes:
@@ -105,8 +104,7 @@ class Check:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
+class Cost(Struct, frozen=True, kw_only=True):
     """What a level asks of the org, told before it begins. Numbers are estimates, never less than what is likely."""
 
     level: int
@@ -123,8 +121,7 @@ class Cost:
         return f"level {self.level} of `{self.table}`: about {self.api_calls:,} API calls{jobs}{size}"
 
 
-@dataclass(slots=True, kw_only=True)
-class Found:
+class Found(Struct, kw_only=True):
     """All checks of one validation."""
 
     checks: list[Check] = field(default_factory=list)

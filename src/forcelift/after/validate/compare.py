@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import polars as pl
+from msgspec import Struct
 
 from forcelift.after.validate.checks import Difference, Kind
 from forcelift.after.validate.org_rows import OrgShape
@@ -14,8 +14,7 @@ from forcelift.jobs.work import TableWork
 MASK = "***"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
+class Compared(Struct, frozen=True, kw_only=True):
     """What a comparison gave.
 
     Attributes:

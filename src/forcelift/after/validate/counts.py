@@ -7,10 +7,10 @@ slices follow the times at which chunks ended; one that times out all the same i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import duckdb
+from msgspec import Struct
 
 from forcelift.after.validate.checks import Check, CheckStatus
 from forcelift.after.validate.org_rows import OrgShape
@@ -26,8 +26,7 @@ _EARLIEST = datetime(1999, 1, 1, tzinfo=UTC)  # no org of Salesforce has an olde
 _FIRST_IDS = 150
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class Counts(Struct, frozen=True, kw_only=True):
     """Rows and records of one table.
 
     Attributes:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
 import polars as pl
+from msgspec import Struct
+from msgspec.structs import replace
 
 from forcelift.errors import OrgUnavailable, TargetError
 from forcelift.jobs.work import TableWork
@@ -23,8 +24,7 @@ _IDS_PER_QUERY = 150
 _HEAD_BYTES_MAX = 9_000  # of an URL of 16,384 bytes; the Ids take up to 4,200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrgColumn:
+class OrgColumn(Struct, frozen=True, kw_only=True):
     """A field that the plan fills: under which name it is sent, how it is asked for, and what type it has."""
 
     name: str
@@ -32,8 +32,7 @@ class OrgColumn:
     field: FieldDescribe
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrgShape:
+class OrgShape(Struct, frozen=True, kw_only=True):
     """How the records of one table's object are asked for and read.
 
     Attributes:

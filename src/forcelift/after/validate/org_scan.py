@@ -12,11 +12,12 @@ import json
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
+from msgspec import Struct, field, to_builtins
+from msgspec.structs import replace
 
 from forcelift.after.validate.org_rows import OrgShape
 from forcelift.errors import OrgNotFound
@@ -37,8 +38,7 @@ _AGE_MAX = timedelta(days=6)  # the org keeps results for 7 days
 _WORKERS = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScanPart:
+class ScanPart(Struct, frozen=True, kw_only=True):
     """One sealed file."""
 
     file: str
@@ -46,8 +46,7 @@ class ScanPart:
     rows: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scan:
+class Scan(Struct, frozen=True, kw_only=True):
     """How far a reading of an object has come.
 
     Attributes:
@@ -72,7 +71,8 @@ class Scan:
         return [part.file for part in self.parts]
 
     def document(self) -> dict[str, Any]:
-        return asdict(self) | {"asked_at": self.asked_at.isoformat()}
+        document: dict[str, Any] = to_builtins(self, builtin_types=(datetime,))
+        return document | {"asked_at": self.asked_at.isoformat()}
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Scan:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import duckdb
+from msgspec import Struct
 
 from forcelift import embedded
 from forcelift.after.validate.world import ValidateWorld
@@ -23,8 +23,7 @@ from forcelift.ledger import RECORD_GONE, LedgerCounts
 _ENDED = frozenset({ChunkStatus.SUCCESS, ChunkStatus.PARTIAL, ChunkStatus.ROLLED_BACK})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Population:
+class Population(Struct, frozen=True, kw_only=True):
     """One table of the batch among all batches of the project that wrote to the same object of the same org.
 
     Attributes:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 import polars as pl
+from msgspec import Struct
+from msgspec.structs import replace
 
 from forcelift.after.validate.checks import Check, CheckStatus, Difference, Kind
 from forcelift.after.validate.compare import Compared, compare
@@ -34,16 +35,14 @@ _MODULUS = 1 << 128
 _LEVEL = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
+class Proof(Struct, frozen=True, kw_only=True):
     """What level 5 gives of one table: its checks, and TARGET_CHECKSUM by AUDIT_ID."""
 
     checks: tuple[Check, ...]
     checksums: dict[int, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Counts:
+class _Counts(Struct, frozen=True, kw_only=True):
     """Records of the object by what they are."""
 
     expected: int

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import polars as pl
+from msgspec import Struct
 
 from forcelift.after.validate.org_rows import OrgShape
 from forcelift.audit import AuditStore
+from forcelift.audit.glances import READ_BACK
 from forcelift.audit.records import Chunk
-from forcelift.audit.validations import READ_BACK
 from forcelift.errors import TargetError
 from forcelift.jobs.work import TableWork
 from forcelift.protocols.org import FieldDescribe, ObjectDescribe, Org
@@ -33,8 +33,7 @@ CHUNKS_AT_ONCE = 7
 """As many as one query has room for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Settled:
+class _Settled(Struct, frozen=True, kw_only=True):
     """A chunk that is to be read back: `id` and `hash` of the records picked of it."""
 
     chunk: Chunk

@@ -7,9 +7,9 @@ that none was drawn from are not read.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 
 import polars as pl
+from msgspec import Struct
 
 from forcelift.after.validate.checks import Check, CheckStatus, Difference, percent
 from forcelift.after.validate.compare import compare
@@ -22,8 +22,7 @@ from forcelift.audit.records import Chunk
 from forcelift.ledger import ACCEPTED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampled:
+class Sampled(Struct, frozen=True, kw_only=True):
     """What a sample gave.
 
     Attributes:

@@ -7,9 +7,9 @@ Gives:   canonical texts of rows whose hash is the ledger's. A row that has anot
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import polars as pl
+from msgspec import Struct
 
 from forcelift.after.validate.merged_again import can_merge_again, is_sampled
 from forcelift.after.validate.world import ValidateWorld
@@ -22,8 +22,7 @@ from forcelift.protocols.source import Predicate
 from forcelift.rules import ChunkCleaner, DuplicateDecisions, ParentKeys, add_hashes, compact, frame_of
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
+class Sent(Struct, frozen=True, kw_only=True):
     """Some rows of a chunk.
 
     Attributes:

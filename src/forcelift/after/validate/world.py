@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from forcelift.audit import AuditStore
 from forcelift.audit.records import Batch, Chunk
@@ -23,8 +24,7 @@ SAMPLE_ROWS = 100
 EXAMPLES_MAX = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ValidateSettings:
+class ValidateSettings(Struct, frozen=True, kw_only=True):
     """What is asked for.
 
     Attributes:
@@ -41,8 +41,7 @@ class ValidateSettings:
     named_max: int = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ValidateWorld:
+class ValidateWorld(Struct, frozen=True, kw_only=True):
     """The batch that is looked at, both sides of it, and what is remembered.
 
     Attributes:

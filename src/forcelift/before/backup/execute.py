@@ -7,9 +7,10 @@ Writes:  nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+
+from msgspec import Struct
 
 from forcelift.audit.backups import BackupRow
 from forcelift.errors import SourceError, StateConflict
@@ -19,8 +20,7 @@ ROOM_MARGIN = 1.05
 """A copy is made only where so many times its size is free: the database needs a little besides."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackupPlanned:
+class BackupPlanned(Struct, frozen=True, kw_only=True):
     """A copy that can be made. `where` is what limits it; None is the whole table."""
 
     table: str
@@ -91,8 +91,7 @@ class DropDecision(StrEnum):
     OTHERS = "kept: recorded by another program"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dropping:
+class Dropping(Struct, frozen=True, kw_only=True):
     """A copy that is old enough, and what is to become of it."""
 
     backup: BackupRow

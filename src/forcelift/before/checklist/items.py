@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
+
+from msgspec import Struct, field
 
 from forcelift.audit import OrgState
 from forcelift.audit.backups import BackupRow
@@ -57,16 +58,14 @@ def filter_digest(where: str | None) -> str | None:
     return None if where is None else sha256(where.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DryRows:
+class DryRows(Struct, frozen=True, kw_only=True):
     """What a dry run made of a table: rows that the rules decided, duplicates apart, and those that they rejected."""
 
     decided: int
     rejected: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class Known(Struct, frozen=True, kw_only=True):
     """What is recorded of a plan.
 
     Attributes:

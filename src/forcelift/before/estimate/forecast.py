@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from forcelift.before.estimate.sizes import TableSize
 from forcelift.plan.windows import Hours
@@ -19,9 +21,12 @@ SALESFORCE_BATCH_ROWS = 10_000
 BATCHES_PER_DAY = 15_000
 CALENDAR_DAYS_MAX = 400
 PART_BYTES_MAX = 100_000_000
+TINY_BYTES = 90_000  # of the 100,000 of a tiny job: rows are measured by a sample, and there is a header
 
 # Calls of one job: create, upload, close, the file of successes, and its share of the looks at its state.
 CALLS_PER_JOB = 5
+# Of a tiny upsert, which is created with its data and needs neither upload nor close.
+CALLS_PER_TINY_JOB = 3
 # Of one chunk: the few records that are read back once it has settled.
 CALLS_PER_CHUNK = 1
 # Of one chunk whose object holds records already: a bulk query of them (create, two looks, one page, delete).
@@ -49,8 +54,7 @@ _RECORD_KB: Mapping[str, int] = {
 RECORD_KB = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Allowance:
+class Allowance(Struct, frozen=True, kw_only=True):
     """What may be used.
 
     Attributes:
@@ -66,8 +70,7 @@ class Allowance:
     spent: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableForecast:
+class TableForecast(Struct, frozen=True, kw_only=True):
     """One table's share. `ends_at` is None where the calendar ends before, and `expected_seconds` infinite then."""
 
     size: TableSize
@@ -86,8 +89,7 @@ class TableForecast:
     ends_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Day:
+class Day(Struct, frozen=True, kw_only=True):
     """One day of the calendar: rows sent by table, in load order."""
 
     day: date
@@ -99,8 +101,7 @@ class Day:
         return sum(self.rows.values())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
+class Forecast(Struct, frozen=True, kw_only=True):
     """The whole migration.
 
     Attributes:
@@ -130,7 +131,12 @@ class Forecast:
 
 
 def forecast(
-    sizes: Sequence[TableSize], allowance: Allowance, *, begins_at: datetime, is_undo: bool = False
+    sizes: Sequence[TableSize],
+    allowance: Allowance,
+    *,
+    begins_at: datetime,
+    is_undo: bool = False,
+    one_call: bool = False,
 ) -> Forecast:
     """Foretell a load of these tables, or its rollback.
 
@@ -138,9 +144,10 @@ def forecast(
         sizes: In load order.
         begins_at: When the first row is sent, aware; the days of the calendar are those of its zone.
         is_undo: Deletes of everything that the load creates, children first.
+        one_call: Whether tiny upserts are created together with their data.
     """
     ordered = list(reversed(sizes)) if is_undo else list(sizes)
-    parts = [_part(size, is_undo=is_undo) for size in ordered]
+    parts = [_part(size, is_undo=is_undo, one_call=one_call) for size in ordered]
     days, spans, ends_at = _calendar(parts, allowance, begins_at)
     tables = tuple(_with_times(part, allowance, spans.get(part.size.table)) for part in parts)
     # Not the sum of the tables' own: one that uses up the rows and one that uses up the batches share a day.
@@ -169,7 +176,7 @@ def record_kb(object_name: str) -> int:
     return _RECORD_KB.get(object_name, RECORD_KB)
 
 
-def _part(size: TableSize, *, is_undo: bool) -> TableForecast:
+def _part(size: TableSize, *, is_undo: bool, one_call: bool) -> TableForecast:
     chunks = max(1, -(-size.rows // size.chunk_rows))
     row_bytes = _ID_ROW_BYTES if is_undo else size.row_bytes
     rows_per_file = max(1, min(size.chunk_rows, int(PART_BYTES_MAX / row_bytes))) if row_bytes else size.chunk_rows
@@ -178,6 +185,10 @@ def _part(size: TableSize, *, is_undo: bool) -> TableForecast:
     files = full * -(-size.chunk_rows // rows_per_file) + -(-rest // rows_per_file)
     batches = full * _batches(size.chunk_rows, rows_per_file) + _batches(rest, rows_per_file)
     jobs = files * passes
+    tiny = 0
+    if one_call and size.operation == "upsert" and not is_undo:
+        tiny = full * (size.chunk_rows * row_bytes <= TINY_BYTES) + (0 < rest * row_bytes <= TINY_BYTES)
+    job_calls = jobs * CALLS_PER_JOB - tiny * passes * (CALLS_PER_JOB - CALLS_PER_TINY_JOB)
     per_chunk = CALLS_PER_UNDONE_CHUNK if is_undo else CALLS_PER_CHUNK
     return TableForecast(
         size=size,
@@ -186,7 +197,7 @@ def _part(size: TableSize, *, is_undo: bool) -> TableForecast:
         jobs=jobs,
         rows_sent=size.rows * passes,
         salesforce_batches=batches * passes,
-        api_calls=jobs * CALLS_PER_JOB + (chunks if size.rows else 0) * per_chunk,
+        api_calls=job_calls + (chunks if size.rows else 0) * per_chunk,
         api_calls_images=chunks * CALLS_PER_IMAGE if size.operation == "upsert" and size.rows and not is_undo else 0,
         staging_bytes=int(size.rows * row_bytes) * passes,
         storage_kb=size.rows * record_kb(size.object),

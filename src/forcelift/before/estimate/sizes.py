@@ -6,10 +6,11 @@ Writes:  nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
-from forcelift.jobs.chunk_size import auto_chunk_rows, upload_row_bytes
+from msgspec import Struct
+
+from forcelift.jobs.chunk_size import auto_chunk_rows, even_chunk_rows, upload_row_bytes
 from forcelift.plan import TablePlan
 from forcelift.protocols.source import Source
 from forcelift.rules import frame_of
@@ -25,8 +26,7 @@ class Counted(StrEnum):
     GIVEN = "given"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableSize:
+class TableSize(Struct, frozen=True, kw_only=True):
     """One table as the forecast needs it.
 
     Attributes:
@@ -56,6 +56,7 @@ def measure_table(
     has_links: bool,
     rows: int | None,
     chunk_rows: int | None,
+    readers: int,
     by_statistics: bool,
 ) -> TableSize:
     """Measure one table.
@@ -63,6 +64,7 @@ def measure_table(
     Args:
         rows: How many rows it has, if that is given.
         chunk_rows: The plan's `chunks.rows`; None is `auto`.
+        readers: Chunks that a run would read at once.
         by_statistics: Take the database's own estimate where it has one and the plan no `where`.
     """
     described = source.describe(plan.table)
@@ -74,6 +76,10 @@ def measure_table(
     if rows is None:
         rows, counted = source.count(plan.table, where=plan.where), Counted.COUNTED
     sample = frame_of(source.sample(plan.table, columns=columns, where=plan.where, rows=SAMPLE_ROWS))
+    if chunk_rows is None:
+        chunk_rows = auto_chunk_rows(sample)
+        if plan.where is None:
+            chunk_rows = even_chunk_rows(chunk_rows, total=rows, readers=readers)
     return TableSize(
         table=plan.table,
         object=plan.object,
@@ -82,6 +88,6 @@ def measure_table(
         rows=rows,
         counted=counted,
         row_bytes=upload_row_bytes(sample) if sample.height else 0.0,
-        chunk_rows=chunk_rows or auto_chunk_rows(sample),
+        chunk_rows=chunk_rows,
         has_links=has_links,
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from forcelift.before.init.match import Match
 
@@ -15,8 +16,7 @@ _REASON_AT = 44
 _COMMENT_MAX = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DraftColumn:
+class DraftColumn(Struct, frozen=True, kw_only=True):
     """One column. `target` is what the plan says after the colon; None if nothing resembles it.
 
     `comment` is what the source says of it, here as in tables; `parent` is the table that a lookup points at.
@@ -29,8 +29,7 @@ class DraftColumn:
     parent: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DraftTable:
+class DraftTable(Struct, frozen=True, kw_only=True):
     """One table. It is in force if object, key and external ID are sure and a field besides is.
 
     `problems` keep it from being loaded as it stands; `notes` are what a person should know of it.

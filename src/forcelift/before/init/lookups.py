@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from forcelift.before.init.draft import DraftColumn, DraftTable, quoted
 from forcelift.before.init.match import THINKABLE, Match, fits_lookup

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Struct
+from msgspec.structs import replace
 
 from forcelift.before.init.names import common_prefix, likeness
 from forcelift.protocols.org import FieldDescribe, ObjectDescribe
@@ -42,8 +43,7 @@ _NOT_FILLED = frozenset({"id", "address", "location", "base64", "complexvalue", 
 _PERSONAL_OBJECTS = 0.02
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Match:
+class Match(Struct, frozen=True, kw_only=True):
     """What something means, how sure that is, and why."""
 
     name: str

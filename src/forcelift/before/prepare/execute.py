@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from forcelift.audit import AuditStore, Holder, Lease, NewState, OrgState, digest
 from forcelift.audit.org_states import Ending
@@ -43,8 +44,7 @@ def _silent(sentence: str) -> None:
     """Nobody is told."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Preparer:
+class Preparer(Struct, kw_only=True):
     """Switches automations of one org for one person or batch.
 
     Attributes:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct
 
 from forcelift.audit import AuditStore
 from forcelift.plan import TablePlan
@@ -35,8 +36,7 @@ class FieldState(StrEnum):
     WRONG = "cannot serve as external ID"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FieldFinding:
+class FieldFinding(Struct, frozen=True, kw_only=True):
     """One external ID field of the plan. `notes` say what else a person should know."""
 
     object: str

@@ -8,7 +8,9 @@ Re-run:  what is tracked already is left alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from forcelift.audit import AuditStore
 from forcelift.before.prepare.fields import mapped_fields
@@ -20,8 +22,7 @@ from forcelift.protocols.setup import Setup
 _BY_HAND = "switch it on in Setup: Object Manager, Fields & Relationships, Set History Tracking"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryFinding:
+class HistoryFinding(Struct, frozen=True, kw_only=True):
     """How the history of one object's fields stands.
 
     Attributes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from forcelift.audit import OrgState
 from forcelift.before.prepare.restore import Now, compare
@@ -25,8 +26,7 @@ class Decision(StrEnum):
     CHANGED = "changed by somebody"  # it is remembered as switched off and is neither that nor as it was
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PrepareItem:
+class PrepareItem(Struct, frozen=True, kw_only=True):
     """One automation. `state` is its exact state now, where it was read; `known` what is remembered of it."""
 
     automation: Automation
@@ -39,8 +39,7 @@ class PrepareItem:
         return self.automation.item
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparePlan:
+class PreparePlan(Struct, frozen=True, kw_only=True):
     """What a prepare would do, kind by kind."""
 
     items: tuple[PrepareItem, ...]

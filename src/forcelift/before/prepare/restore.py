@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
 
 from forcelift.audit import OrgState, digest
 from forcelift.protocols.setup import ItemState
@@ -33,8 +34,7 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestoredItem:
+class RestoredItem(Struct, frozen=True, kw_only=True):
     """One automation of a restore. `why` is for people; `proof` the digest of what the org has now."""
 
     state: OrgState

@@ -10,11 +10,11 @@ fall out; after more steps than there are rows whoever is still arrived at stand
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 import polars as pl
+from msgspec import Struct
 
 from forcelift.embedded import connect
 from forcelift.jobs.work import TableWork
@@ -28,8 +28,7 @@ CHOICES_MAX = 64
 """How many ways to leave each table by one of its lookups are tried in a group of tables."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CircleRows:
+class CircleRows(Struct, frozen=True, kw_only=True):
     """Rows of one table that stand in a circle of one lookup column."""
 
     table: str

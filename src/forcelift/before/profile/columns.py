@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import polars as pl
 import pyarrow as pa
+from msgspec import Struct
 
 from forcelift.before.profile.oddities import EraCount, personal_signs, text_oddities
 from forcelift.before.profile.statistics import ColumnStatistics, shown_values
@@ -20,8 +20,7 @@ from forcelift.rules.column import Column, Form
 from forcelift.rules.texts import TextLook, decode
 
 
-@dataclass(slots=True, kw_only=True)
-class ColumnLook:
+class ColumnLook(Struct, kw_only=True):
     """One column: its figures, and what is odd in it."""
 
     statistics: ColumnStatistics

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct, to_builtins
 
 MASK = "***"
 """Stands for a value of a personal column."""
@@ -35,16 +36,14 @@ def finding_name(table: str, column: str, kind: str, action: Action) -> str:
     return f"{table}.{column}.{kind}" + (".changed" if action is Action.CHANGED else "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
+class Example(Struct, frozen=True, kw_only=True):
     """One row of a finding: its key, None if it has none, and the value, masked where the column is personal."""
 
     key: str | None
     value: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Acceptance:
+class Acceptance(Struct, frozen=True, kw_only=True):
     """Who accepted a finding, why, and how many rows it had then; a finding that has grown since is open again."""
 
     by: str
@@ -53,8 +52,7 @@ class Acceptance:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(Struct, frozen=True, kw_only=True):
     """One kind of defect in one column of one table.
 
     Attributes:
@@ -98,8 +96,7 @@ class Finding:
         return self.action in OPEN_ACTIONS and not self.is_accepted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
+class Bar(Struct, frozen=True, kw_only=True):
     """One bar of a histogram: values from `low` to `high`, and how many."""
 
     low: str
@@ -107,8 +104,7 @@ class Bar:
     rows: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Histogram:
+class Histogram(Struct, frozen=True, kw_only=True):
     """How values are spread. `rows` is how many were looked at; `is_sample` if these were not all."""
 
     bars: tuple[Bar, ...]
@@ -116,16 +112,14 @@ class Histogram:
     is_sample: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TopValue:
+class TopValue(Struct, frozen=True, kw_only=True):
     """A frequent value, masked where the column is personal."""
 
     value: str | None
     rows: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ColumnProfile:
+class ColumnProfile(Struct, frozen=True, kw_only=True):
     """One column in figures.
 
     Attributes:
@@ -160,8 +154,7 @@ class ColumnProfile:
     lengths: Histogram | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableProfile:
+class TableProfile(Struct, frozen=True, kw_only=True):
     """One table in figures, with what was found in it.
 
     Attributes:
@@ -200,8 +193,7 @@ class TableProfile:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
+class Profile(Struct, frozen=True, kw_only=True):
     """What `profile` found, as it is stored under `profile_id` and cited by others."""
 
     profile_id: str
@@ -229,7 +221,7 @@ class Profile:
 
     def document(self) -> dict[str, Any]:
         """The JSON document of `--json`."""
-        found = _plain(asdict(self))
+        found = _plain(to_builtins(self, builtin_types=(datetime,)))
         for table, shown in zip(self.tables, found["tables"], strict=True):
             for finding, one in zip(table.findings, shown["findings"], strict=True):
                 one |= {"name": finding.name, "is_open": finding.is_open, "facts": dict(finding.facts)}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from forcelift.before.profile import catalogue
 from forcelift.before.profile.records import Action, Finding

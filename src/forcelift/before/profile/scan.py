@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pyarrow.parquet as pq
+from msgspec.structs import replace
 
 from forcelift.before.profile.catalogue import CIRCLE, MIXED_ERAS, PERSONAL
 from forcelift.before.profile.circles import CircleRows, Circles

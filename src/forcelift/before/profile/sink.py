@@ -7,11 +7,11 @@ written for people (`people_csv`).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import polars as pl
+from msgspec import Struct, field
 
 from forcelift.before.profile.records import EXAMPLES_MAX, MASK, Action, Example, finding_name
 from forcelift.people_csv import append_frame
@@ -19,8 +19,7 @@ from forcelift.people_csv import append_frame
 _VALUE_SHOWN: Final = 120
 
 
-@dataclass(slots=True)
-class Found:
+class Found(Struct):
     """The rows of one finding so far."""
 
     rows: int = 0

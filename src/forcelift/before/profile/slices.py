@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
+
+from msgspec import Struct
 
 from forcelift.before.profile.world import ProfileWorld
 from forcelift.jobs.work import TableWork
@@ -15,8 +16,7 @@ _SLICES_OF_SAMPLE: Final = 400
 _SLICE_LEAST: Final = 1_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slices:
+class Slices(Struct, frozen=True, kw_only=True):
     """Numbered slices: all of the table, those that are read, and in a sentence what was left out."""
 
     all: tuple[tuple[int, Predicate], ...]

@@ -9,11 +9,11 @@ histograms of values are of that sample.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 from datetime import date, datetime
 from typing import Any, Final
 
 import polars as pl
+from msgspec.structs import replace
 
 from forcelift.before.profile.records import MASK, Bar, ColumnProfile, Histogram, TopValue
 from forcelift.before.profile.sketch import DistinctSketch

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
+from msgspec import Struct
 
 from forcelift.before.profile.records import Acceptance
 from forcelift.jobs.work import TableWork
@@ -22,8 +22,7 @@ MakeParents = Callable[[LookupInfo, Callable[[], pl.LazyFrame]], ParentKeys]
 """Gives the parents that a lookup may name: those of a frame (column `key`), asked for once, and those in the org."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProfileWorld:
+class ProfileWorld(Struct, frozen=True, kw_only=True):
     """Everything that a profile touches.
 
     Attributes:

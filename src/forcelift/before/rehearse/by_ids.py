@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from forcelift.plan import TablePlan
 from forcelift.plan.models import Plan
 from forcelift.protocols.org import ObjectDescribe
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MappedId:
+class MappedId(Struct, frozen=True, kw_only=True):
     """A lookup that is filled with Ids. `named` is the field as the plan writes it; `column` is None for a constant."""
 
     table: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from forcelift.before.prepare import mapped_fields
 from forcelift.plan import TablePlan
@@ -92,8 +93,7 @@ def users_document(owners: Collection[str]) -> list[dict[str, Any]]:
     return [{"username": SIGNS_IN}, *({"username": name} for name in sorted(owners))]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seed:
+class Seed(Struct, frozen=True, kw_only=True):
     """What the twin takes of an object's records that are in the org already.
 
     Attributes:

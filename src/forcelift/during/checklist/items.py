@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from forcelift.checkitems import Item, ItemState
 
@@ -22,8 +23,7 @@ Who is on call is told by the plan as well.
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DuringKnown:
+class DuringKnown(Struct, frozen=True, kw_only=True):
     """What is known.
 
     Attributes:

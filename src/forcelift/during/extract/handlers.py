@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import polars as pl
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from forcelift.audit import AuditStore
 from forcelift.audit.records import FOLDS_KEYS, Batch, BatchMode, BatchTable, Chunk, ChunkStatus, JobKind
-from forcelift.audit.shares import WorkState
+from forcelift.audit.shared_work import WorkState
 from forcelift.during.extract.pace import Pace
 from forcelift.during.extract.parents import ParentIndex
 from forcelift.during.extract.record_data import Detail
@@ -28,7 +29,7 @@ from forcelift.during.extract.sampled_source import SampledSource
 from forcelift.during.extract.snapshots import View
 from forcelift.during.extract.stage import ChunkStager
 from forcelift.errors import DiskFull, SnapshotLost
-from forcelift.jobs.chunk_size import auto_chunk_rows
+from forcelift.jobs.chunk_size import auto_chunk_rows, even_chunk_rows
 from forcelift.jobs.messages import ChunkStaged, PlanTable, StageChunk, StageLinks, TablePlanned
 from forcelift.jobs.parts import PartWriter
 from forcelift.jobs.repeats import find_repeats
@@ -47,8 +48,7 @@ SPILL_BYTES = 16_000_000
 """Free space below which a failed spill is the disk's fault; DuckDB writes blocks of up to a few MB."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExtractWorld:
+class ExtractWorld(Struct, frozen=True, kw_only=True):
     """Everything that extraction touches.
 
     `parent_keys` describes the field that each lookup is compared by; `own_fence` is this runner's on a batch that may
@@ -68,6 +68,7 @@ class ExtractWorld:
     parent_keys: Mapping[tuple[str, str], FieldDescribe]  # (parent object, key field)
     chunk_rows: int | None  # None: by the sizes of a sample
     batch_rows: int
+    readers: int
     memory_mb: int
     record_detail: Detail
     scratch: Path
@@ -150,12 +151,14 @@ class ExtractHandlers:
 
     def _cut(self, work: TableWork, name: str, *, source: Source) -> tuple[list[ChunkPredicate], bool]:
         """The table's slices, and whether keys repeat: then the decisions are sealed under `name`."""
-        plan = work.plan
-        slices = source.plan_chunks(
-            plan.table, where=plan.where, key=work.rules.key_columns, rows_per_chunk=self._chunk_rows(work, source)
-        )
+        plan, world = work.plan, self._world
+        rows = self._chunk_rows(work, source)
+        if world.chunk_rows is None and plan.where is None and self._sampled is None:
+            total = source.describe(plan.table).rows_estimate
+            rows = even_chunk_rows(rows, total=total, readers=world.readers)
+        slices = source.plan_chunks(plan.table, where=plan.where, key=work.rules.key_columns, rows_per_chunk=rows)
         numbered = [(number, part.predicate) for number, part in enumerate(slices, start=1)]
-        with _spilling(self._world.storage, plan.table):
+        with _spilling(world.storage, plan.table):
             return slices, self._find_duplicates(work, numbered, name, source=source)
 
     def stage_chunk(self, command: StageChunk) -> ChunkStaged:

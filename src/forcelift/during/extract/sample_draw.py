@@ -14,11 +14,11 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from msgspec import Struct, to_builtins
 
 from forcelift.during.extract.pace import Pace
 from forcelift.during.extract.sample_store import SampleStore
@@ -33,8 +33,7 @@ SLICE_ROWS_AIM = 250_000
 """Rows of a slice of which only a small share is drawn: enough of them that the share is worth a query."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableSample:
+class TableSample(Struct, frozen=True, kw_only=True):
     """What was drawn of one table.
 
     Attributes:
@@ -53,8 +52,7 @@ class TableSample:
     chunks: tuple[tuple[Predicate, int], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DrawWorld:
+class DrawWorld(Struct, frozen=True, kw_only=True):
     """Everything that drawing touches. `chunk_rows` says how many rows a chunk of a table takes."""
 
     batch_id: str
@@ -88,7 +86,10 @@ def drawn_samples(world: DrawWorld, draw: Draw) -> dict[str, TableSample]:
             return {table: _sample_from(values) for table, values in document["tables"].items()}
     samples = draw.run()
     with world.storage.write(name) as writer:
-        document = {"percent": str(world.percent), "tables": {table: asdict(one) for table, one in samples.items()}}
+        document = {
+            "percent": str(world.percent),
+            "tables": {table: to_builtins(one) for table, one in samples.items()},
+        }
         writer.write(json.dumps(document).encode())
         writer.commit()
     return samples
@@ -98,8 +99,7 @@ def _sample_from(values: Mapping[str, Any]) -> TableSample:
     return TableSample(**{**values, "chunks": tuple((predicate, rows) for predicate, rows in values["chunks"])})
 
 
-@dataclass(slots=True, kw_only=True)
-class _Scan:
+class _Scan(Struct, kw_only=True):
     """How far a table's rows are noted."""
 
     fingerprint: str

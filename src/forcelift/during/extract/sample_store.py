@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 import polars as pl
+from msgspec import Struct
 
 from forcelift.embedded import connect
 from forcelift.protocols.source import ADDRESS
@@ -25,8 +25,7 @@ _FILE_ROWS = 1_000_000  # rows held in memory before they are written
 _KEY = "high, low"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class Piece(Struct, frozen=True, kw_only=True):
     """Lines of a selection that lie in one slice and go to one chunk."""
 
     chunk: int
@@ -36,8 +35,7 @@ class Piece:
     rows: int
 
 
-@dataclass(slots=True)
-class _Spill:
+class _Spill(Struct):
     """Where the rows of one table went."""
 
     followed: Mapping[int, str]

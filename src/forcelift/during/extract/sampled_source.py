@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
+from msgspec.structs import replace
 
 from forcelift.during.extract.sample_draw import Draw, DrawWorld, TableSample, addresses, drawn_samples
 from forcelift.errors import ForceliftError, ReadingStopped, SnapshotLost, SourceError, TransientError

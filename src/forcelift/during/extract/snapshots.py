@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
+from msgspec import Struct
 
 from forcelift.protocols.source import ForgetsSnapshot, Predicate, Source
 
@@ -13,8 +13,7 @@ SPANS = 8
 """Parts of a chunk that are read one by one when the whole takes longer than the source remembers."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class View(Struct, frozen=True, kw_only=True):
     """A chunk as it is read: from which source, and as one slice or as several that hold its rows once.
 
     `is_shortened` and `is_afresh` tell why it is not the chunk as it was planned.

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import Struct, field
 
+from forcelift.allocators import give_back
 from forcelift.audit.records import Chunk, Part, StagedChunk
 from forcelift.during.extract.pace import Pace
 from forcelift.during.extract.record_data import Detail, column_codecs, source_rows_json
@@ -32,6 +33,8 @@ from forcelift.storage import SealedWriter, Storage
 READS_MAX = 3
 PIECE_BYTES = 32_000_000
 """So much of a batch is cleaned at once: where rows are wide, cleaning them takes several times their bytes."""
+GIVE_BACK_PAUSE_S = 0.25
+"""What batches leave behind goes back to the system so often: with every batch it would cost page faults."""
 _DISTINCT = frozenset({"row", "key", "hash"})
 
 
@@ -78,8 +81,7 @@ class FrameFile:
         return str(self._file.commit().name)
 
 
-@dataclass(slots=True, kw_only=True)
-class _Found:
+class _Found(Struct, kw_only=True):
     """What one read of a chunk gave."""
 
     extracted: int = 0
@@ -192,6 +194,7 @@ class ChunkStager:
                         self._keep_refused(refused, frame, cleaned, first_row=found.extracted)
                         self._count_up(found, cleaned)
                         del frame, cleaned  # or they would be held until the next batch has come
+                give_back(least_s=GIVE_BACK_PAUSE_S)
                 found.clean_seconds += self._clock.monotonic() - came
             came = self._clock.monotonic()
             cleaner.finish()
