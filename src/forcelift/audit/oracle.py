@@ -114,6 +114,7 @@ def _within(seconds: float, connect: Callable[[], Any], where: str) -> Any:
     """What `connect` returns or raises; `StorageError` if it does neither in that time."""
     ended: list[tuple[Any, BaseException | None]] = []
     given_up = threading.Event()
+    turn = threading.Lock()  # or a connection made in the instant in which it is given up would be nobody's
 
     def work() -> None:
         try:
@@ -121,15 +122,19 @@ def _within(seconds: float, connect: Callable[[], Any], where: str) -> Any:
         except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
             ended.append((None, error))
             return
-        ended.append((made, None))
-        if given_up.is_set():
+        with turn:
+            is_late = given_up.is_set()
+            ended.append((made, None))
+        if is_late:
             made.close()
 
     thread = threading.Thread(target=work, name="oracle-audit-connect", daemon=True)
     thread.start()
     thread.join(seconds)
-    if not ended:
-        given_up.set()
+    with turn:
+        if not ended:
+            given_up.set()
+    if given_up.is_set():
         raise StorageError(
             f"the audit database `{where}` took the connection and then said nothing for {seconds:g} s",
             state="what was recorded before stands",

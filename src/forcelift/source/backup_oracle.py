@@ -12,7 +12,7 @@ from datetime import datetime
 
 import oracledb
 
-from forcelift.errors import SourceError
+from forcelift.errors import ForceliftError, SourceError
 from forcelift.protocols.backups import Copied, Room
 from forcelift.source.backup_names import NOT_MADE, check_rows, condition, quoted_path, suffixed
 from forcelift.source.oracle_address import Address
@@ -93,8 +93,8 @@ class OracleBackups:
                 copy_rows = self._number(f"SELECT COUNT(*) FROM {quoted_path(name)}")
             copied = Copied(rows=copy_rows, source_rows=before, is_one_state=as_of is not None)
             return check_rows(copied, table=table, name=name)
-        except BaseException:
-            self.drop(name)
+        except BaseException as error:
+            self._drop_after(error, name)
             raise
 
     def count(self, name: str) -> int:
@@ -104,6 +104,14 @@ class OracleBackups:
     def drop(self, name: str) -> None:
         with self._errors(name):
             self._run(f"DROP TABLE {quoted_path(name)}")
+
+    def _drop_after(self, error: BaseException, name: str) -> None:
+        """Take a copy away that is of no use. If that fails too, what is told is why it was to go and that it stays."""
+        try:
+            self.drop(name)
+        except ForceliftError as left:
+            if isinstance(error, ForceliftError):
+                error.state = f"the copy `{name}` could not be taken away ({left.message}); the table is as it was"
 
     def close(self) -> None:
         try:

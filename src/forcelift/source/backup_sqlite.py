@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote as percent_encode
 
@@ -173,7 +173,8 @@ class DuckdbBackups:
                 )
                 self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                with suppress(duckdb.TransactionException):  # after a commit that failed there is none any more
+                    self._connection.execute("ROLLBACK")
                 raise
         return copied
 
