@@ -311,6 +311,14 @@ def test_the_first_batch_comes_before_the_last_row_is_read(tmp_path):
         list(batches)
 
 
+def test_a_sample_takes_few_rows_from_each_place_of_a_large_row_group(tmp_path):
+    total, wanted = 400_000, 40
+    pq.write_table(pa.table({"A": range(total)}), tmp_path / "T.parquet", row_group_size=total)
+    source = open_source(f"files:{tmp_path}")
+    found = source.sample("T", columns=["A"], where=None, rows=wanted).column("A").to_pylist()
+    assert found == [start + row for start in range(0, total, total // 20) for row in range(2)]
+
+
 def test_samples_come_from_all_over(tmp_path):
     write_csv(tmp_path / "T.csv", [["A"], *([str(n)] for n in range(5000))])
     pq.write_table(pa.table({"A": [str(n) for n in range(5000)]}), tmp_path / "P.parquet")

@@ -24,6 +24,9 @@ from forcelift.source.parquet_files import ParquetFormat
 from forcelift.source.types import as_schema, readable, schema_of
 
 SAMPLE_PROBES = 20
+PROBE_ROWS = 10_000
+"""Rows of a batch that a probe takes its rows from. On its way to a place in a Parquet file's row group all rows before
+it are read, and in batches of a few rows each that takes many times as long."""
 
 
 class FilesSource:
@@ -242,7 +245,7 @@ class FilesSource:
         left = rows
         for at, piece in enumerate(pieces):
             wanted = -(-left // (len(pieces) - at))
-            reader = form.read(found, picked, [piece], batch_rows=max(1, wanted))
+            reader = form.read(found, picked, [piece], batch_rows=max(PROBE_ROWS, wanted))
             batch = next(reader, None)
             if batch is not None:
                 taken = batch.slice(0, min(wanted, left))
