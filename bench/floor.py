@@ -10,17 +10,19 @@ that both are known to do the same work.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import duckdb
 import httpx
 import polars as pl
 import polars_hash
+import pyarrow as pa
 from isal import isal_zlib
 
 from bench import sales
@@ -104,18 +106,19 @@ class Loader:
         """Clean, send and account for one chunk."""
         cleaned = clean(frame)
         rows = hashes(cleaned)
-        body = cleaned.write_csv(null_value="#N/A").encode()
-        staged = self._folder / f"{number}.csv"
-        staged.write_bytes(body)
+        buffer = io.BytesIO()
+        cleaned.write_csv(buffer, null_value="#N/A")
+        body = buffer.getbuffer()
+        (self._folder / f"{number}.csv").write_bytes(body)
         digest = hashlib.sha256(body).hexdigest()
-        answers = self._send(body, digest)
+        answers = self._send(body)
         ledger = rows.join(answers, on="key", how="left").with_columns(job=pl.lit(digest[:8]))
         if ledger["id"].null_count():
             raise SystemExit("the floor lost a row")
-        ledger.with_columns(pl.col("hash").cast(pl.String)).write_parquet(self._folder / f"{number}.parquet")
+        ledger.write_parquet(self._folder / f"{number}.parquet")
         self.rows += ledger.height
 
-    def _send(self, body: bytes, digest: str) -> pl.DataFrame:
+    def _send(self, body: memoryview) -> pl.DataFrame:
         request = {"object": sales.OBJECT, "operation": "upsert", "externalIdFieldName": sales.KEY}
         job = self._http.post(_ROOT, json={**request, "contentType": "CSV"}).raise_for_status().json()["id"]
         squeezer = isal_zlib.compressobj(1, zlib.DEFLATED, _GZIP)
@@ -137,6 +140,23 @@ class Loader:
         return frame.select(pl.col(sales.KEY).alias("key"), pl.col("sf__Id").alias("id"), created="sf__Created")
 
 
+def chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pl.DataFrame]:
+    """Batches as frames of `CHUNK_ROWS` rows each, but for the last."""
+    waiting: list[pl.DataFrame] = []
+    height = 0
+    for batch in batches:
+        frame = pl.from_arrow(batch)
+        assert isinstance(frame, pl.DataFrame)
+        while height + frame.height >= CHUNK_ROWS:
+            yield pl.concat([*waiting, frame[: CHUNK_ROWS - height]])
+            frame, waiting, height = frame[CHUNK_ROWS - height :], [], 0
+        if frame.height:
+            waiting.append(frame)
+            height += frame.height
+    if waiting:
+        yield pl.concat(waiting)
+
+
 def main() -> None:
     """Load the table; print rows and seconds."""
     database, url, token, folder = sys.argv[1:5]
@@ -146,17 +166,8 @@ def main() -> None:
     with duckdb.connect(database, read_only=True) as connection:
         columns = ", ".join(sales.FIELDS)
         reader = connection.sql(f"SELECT {columns} FROM {sales.TABLE}").to_arrow_reader(CHUNK_ROWS // 4)
-        waiting: list[pl.DataFrame] = []
-        number = 0
-        for batch in reader:
-            frame = pl.from_arrow(batch)
-            assert isinstance(frame, pl.DataFrame)
-            waiting.append(frame)
-            if sum(part.height for part in waiting) >= CHUNK_ROWS:
-                loader.load(pl.concat(waiting), number)
-                waiting, number = [], number + 1
-        if waiting:
-            loader.load(pl.concat(waiting), number)
+        for number, frame in enumerate(chunks(reader)):
+            loader.load(frame, number)
     print(json.dumps({"rows": loader.rows, "seconds": round(time.perf_counter() - began, 3)}))
 
 

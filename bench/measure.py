@@ -20,6 +20,8 @@ from typing import Final
 TIMEOUT_S: Final = 900.0
 """The longest that one run may take: three times what the slowest took on four quiet cores."""
 
+_LAUNCHER: Final = Path(__file__).with_name("launch.py")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
@@ -90,36 +92,46 @@ def run(
 ) -> tuple[float, float, float]:
     """Run commands one after the other on the client's cores.
 
-    Returns: CPU seconds (children that were waited for included), wall seconds, peak memory in MB of the largest.
+    A small process starts each: see `bench.launch`, which also says why.
+
+    Returns: CPU seconds and wall seconds of all, peak memory in MB of the largest process; threads, and children that
+        were waited for, are included.
     Raises: RuntimeError if one fails, naming its log, or if all together take longer than `timeout_s`.
     """
-    cpu = peak = 0.0
+    cpu = wall = peak = 0.0
     began = time.perf_counter()
     for command in commands:
-        with log.open("ab") as out:
-            process = subprocess.Popen(
-                list(command),
-                stdout=out,
-                stderr=out,
-                env={**os.environ, **env},
-                start_new_session=True,  # so that a client ends with the processes that it began
-                preexec_fn=lambda: os.sched_setaffinity(0, client_cores()),
-            )
+        read_end, write_end = os.pipe()
+        with log.open("ab") as out, os.fdopen(read_end, "rb") as report:
+            try:
+                process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", str(_LAUNCHER), str(write_end), *command],
+                    stdout=out,
+                    stderr=out,
+                    env={**os.environ, **env},
+                    pass_fds=(write_end,),
+                    start_new_session=True,  # so that a client ends with the processes that it began
+                    preexec_fn=lambda: os.sched_setaffinity(0, client_cores()),
+                )
+            finally:
+                os.close(write_end)
             late = threading.Timer(began + timeout_s - time.perf_counter(), os.killpg, (process.pid, signal.SIGKILL))
             late.daemon = True
             late.start()
             try:
-                _, status, used = os.wait4(process.pid, 0)
+                told = report.read()
+                process.wait()
             except BaseException:
                 os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
                 raise
             finally:
                 late.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
         if time.perf_counter() - began >= timeout_s:
             raise RuntimeError(f"`{command[0]}` was ended after {timeout_s:.0f} s; see {log}")
-        if process.returncode != 0:
-            raise RuntimeError(f"`{command[0]}` ended with {process.returncode}; see {log}")
-        cpu += used.ru_utime + used.ru_stime
-        peak = max(peak, used.ru_maxrss / 1024)
-    return cpu, time.perf_counter() - began, peak
+        used = json.loads(told) if told else {"ended_with": "nothing said about it"}
+        if used["ended_with"] != 0:
+            raise RuntimeError(f"`{command[0]}` ended with {used['ended_with']}; see {log}")
+        cpu, wall = cpu + used["cpu_s"], wall + used["wall_s"]
+        peak = max(peak, used["peak_kb"] / 1024)
+    return cpu, wall, peak

@@ -24,7 +24,7 @@ class Measured:
         times: By table size and contestant, one figure a turn.
         failures: By table size and contestant, why there is no figure.
         memory: By table size, the whole pipe on the narrow table.
-        small: The whole pipe with little memory, by table size.
+        small, usual: The whole pipe with little memory, and with the usual beside it, by table size.
         slow: The whole pipe into a twin that takes `SLOW_ROWS_PER_S`, by table size.
         starts: Wall seconds of short commands, one a start.
         cold: The same with nothing of the environment's files in memory.
@@ -36,7 +36,8 @@ class Measured:
     times: dict[int, dict[str, list[Usage]]] = field(default_factory=dict)
     failures: dict[int, dict[str, str]] = field(default_factory=dict)
     memory: dict[int, Usage] = field(default_factory=dict)
-    small: dict[int, Usage] = field(default_factory=dict)
+    small: dict[int, list[Usage]] = field(default_factory=dict)
+    usual: dict[int, list[Usage]] = field(default_factory=dict)
     slow: dict[int, SlowLoad] = field(default_factory=dict)
     starts: dict[str, list[float]] = field(default_factory=dict)
     cold: dict[str, list[float]] = field(default_factory=dict)

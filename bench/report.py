@@ -12,6 +12,7 @@ from typing import Final
 
 from bench.contestants import client_versions
 from bench.figures import SPREAD_MOST, is_near, ratios
+from bench.floor import CHUNK_ROWS
 from bench.goals import goals, verdicts
 from bench.measure import Usage
 from bench.measured import Measured
@@ -31,14 +32,16 @@ def document(measured: Measured) -> str:
         "client; requests are those of the whole run, signing in included. The org is a sink that answers and stores",
         "nothing, on other cores than the client where there are some; real orgs take far longer for each job.",
         "",
-        f"- {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores ({_processor()}), clients on 2 of them; load average "
-        f"{os.getloadavg()[0]:.1f} at the end",
+        f"- {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores ({_processor()}), clients on 2 of them, "
+        f"{_memory_gb():.0f} GB, {platform.system()} {platform.release()}; "
+        f"load average {os.getloadavg()[0]:.1f} at the end",
         "- medians of runs in turns; in brackets the smallest and the largest",
         f"- Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in _LIBRARIES),
         *([f"- {versions}"] if (versions := client_versions()) else []),
-        "- the table: 12 columns, Thai text, about 450 bytes a row as CSV, one description in fifty dirty",
-        f"- jsforce and the Salesforce CLI load {SLOW_PEERS_ROWS:,} rows only, as they take long; other clients get",
-        "  CSV files below 110 MB, since they refuse larger ones or fail on them",
+        "- the table: 12 columns, Thai text, 466 bytes a row as CSV, one description in fifty dirty",
+        f"- other clients get cleaned CSV files of {CHUNK_ROWS:,} rows (93 MB), one job each, since they refuse larger",
+        "  ones or fail on them; all fetch all results, and simple-salesforce alone saves them",
+        f"- with more than {SLOW_PEERS_ROWS:,} rows jsforce and the Salesforce CLI come last, as they take long",
         "",
         "## What was promised",
         "",
@@ -58,7 +61,9 @@ def document(measured: Measured) -> str:
     ]
     for rows, found in measured.times.items():
         lines += [f"## {rows:,} rows", "", *_table(rows, found)]
-        lines += [f"| {name} | fails: {why[:100]} | | | | | |" for name, why in measured.failures.get(rows, {}).items()]
+        lines += [
+            f"| {name} | fails: {why[:100]} | | | | | | |" for name, why in measured.failures.get(rows, {}).items()
+        ]
         lines.append("")
     lines += _whole_pipe(measured)
     lines += _starts(measured)
@@ -113,8 +118,10 @@ def _starts(measured: Measured) -> list[str]:
 
 
 def _whole_pipe(measured: Measured) -> list[str]:
-    rows = [(f"{size:,} rows of about 250 bytes", usage) for size, usage in measured.memory.items()]
-    rows += [(f"{size:,} rows, `memory_mb: {SMALL_MEMORY_MB}`", usage) for size, usage in measured.small.items()]
+    rows = [(f"{size:,} rows of 250 bytes", usage) for size, usage in measured.memory.items()]
+    beside = {f"`memory_mb: {SMALL_MEMORY_MB}`": measured.small, "the usual memory, beside those": measured.usual}
+    for name, found in beside.items():
+        rows += [(f"{size:,} rows, {name}", usage) for size, usages in found.items() for usage in usages]
     rows += [
         (f"{size:,} rows into a twin that takes {SLOW_ROWS_PER_S:,.0f} rows/s", slow.usage)
         for size, slow in measured.slow.items()
@@ -144,8 +151,9 @@ def _whole_pipe(measured: Measured) -> list[str]:
 
 def _table(rows: int, found: dict[str, list[Usage]]) -> list[str]:
     lines = [
-        "| contestant | CPU s per million rows | to the floor | rows per CPU second | rows/s | peak MB | requests |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| contestant | runs | CPU s per million rows | to the floor | rows per CPU second | rows/s | peak MB "
+        "| requests |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     floor = found.get(_FLOOR)
     for name, usages in found.items():
@@ -153,7 +161,8 @@ def _table(rows: int, found: dict[str, list[Usage]]) -> list[str]:
         middle = statistics.median(cpu)
         ratio = "" if not floor else f"{middle / statistics.median(u.cpu_s * 1e6 / rows for u in floor):.2f}"
         lines.append(
-            f"| {name} | {middle:.2f} ({min(cpu):.2f} to {max(cpu):.2f}) | {ratio} | {1e6 / middle:,.0f} | "
+            f"| {name} | {len(usages)} | {middle:.2f} ({min(cpu):.2f} to {max(cpu):.2f}) | {ratio} "
+            f"| {1e6 / middle:,.0f} | "
             f"{rows / statistics.median(u.wall_s for u in usages):,.0f} | "
             f"{statistics.median(u.peak_mb for u in usages):,.0f} | "
             f"{statistics.median(u.requests for u in usages):,.0f} |"
@@ -163,6 +172,7 @@ def _table(rows: int, found: dict[str, list[Usage]]) -> list[str]:
 
 def write(path: Path, text: str, measured: Measured) -> None:
     """Write the report, and a plot of rows/s and memory against table size beside it if there are several sizes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")  # first of all: no figure is lost if no plot can be drawn
     times = {rows: found for rows, found in measured.times.items() if found}
     if len(times) > 1:
@@ -202,6 +212,10 @@ def _plot(results: dict[int, dict[str, list[Usage]]], narrow: dict[int, Usage], 
         axis.grid(visible=True, alpha=0.3)
     speed.legend()
     figure.savefig(path, metadata={"Date": None})
+
+
+def _memory_gb() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
 
 
 def _processor() -> str:

@@ -134,7 +134,13 @@ class Sink:
 
     async def create(self, request: Request) -> Response:
         self.requests += 1
-        body = await request.json()
+        data: bytes | None = None
+        if request.headers["content-type"].startswith("multipart/form-data"):
+            async with request.form() as form:
+                body, content = json.loads(str(form["job"])), form["content"]
+                data = content.encode() if isinstance(content, str) else await content.read()
+        else:
+            body = await request.json()
         number = next(self._numbers)
         job = {
             "id": f"750{number:012d}AAA",
@@ -154,7 +160,14 @@ class Sink:
             "jobType": "V2Ingest",
         }
         self._jobs[job["id"]] = job
-        return JSONResponse(job)
+        if data is None:
+            return JSONResponse(job)
+        path = self._folder / f"{job['id']}.csv"
+        path.write_bytes(data)
+        self._keep(job["id"], path, head=data, size=len(data), checksum=isal_zlib.crc32(data))
+        del job["contentUrl"]
+        self._begin(job)
+        return JSONResponse({**job, "state": "UploadComplete"})
 
     async def list_jobs(self, request: Request) -> Response:
         self.requests += 1
@@ -173,12 +186,21 @@ class Sink:
                 size, checksum = size + len(data), isal_zlib.crc32(data, checksum)
                 head = head if b"\n" in head else head + data
                 file.write(data)
+        self._keep(job, path, head=head, size=size, checksum=checksum)
+        return Response(status_code=201)
+
+    def _keep(self, job: str, path: Path, *, head: bytes, size: int, checksum: int) -> None:
         self._uploads[job] = Upload(
             path=path,
             answers=self._answers / f"{size}-{checksum:08x}.gz",
             columns=head.partition(b"\n")[0].decode().strip().replace('"', "").split(","),
         )
-        return Response(status_code=201)
+
+    def _begin(self, job: dict[str, Any]) -> None:
+        job["state"] = "InProgress"
+        task = asyncio.create_task(self._finish(job))
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
 
     async def close(self, request: Request) -> Response:
         self.requests += 1
@@ -187,10 +209,7 @@ class Sink:
             return _unknown_job()
         wanted = (await request.json())["state"]
         if wanted == "UploadComplete":
-            job["state"] = "InProgress"
-            task = asyncio.create_task(self._finish(job))
-            self._work.add(task)
-            task.add_done_callback(self._work.discard)
+            self._begin(job)
         else:
             job["state"] = wanted
         return JSONResponse({**job, "state": wanted})

@@ -1,4 +1,4 @@
-"""Everything that `make bench` measures: about 32 minutes on four quiet cores, and a bound that ends it earlier.
+"""Everything that `make bench` measures: about 42 minutes on four quiet cores, and a bound that ends it earlier.
 
 Turns, not blocks: what a neighbour on the machine costs then falls on all contestants alike.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import statistics
 import subprocess
@@ -23,7 +24,8 @@ from typing import Final
 import polars as pl
 
 from bench import contestants, sales
-from bench.contestants import CLIENTS, CONTESTANTS, NEEDS_CLIENTS, Task
+from bench.contestants import ALONE, CLIENTS, CONTESTANTS, NEEDS_CLIENTS, Task
+from bench.floor import CHUNK_ROWS
 from bench.measure import Usage, compile_all, run, running_sink
 from bench.measured import Measured
 from bench.slow_twin import forcelift_into_slow_twin
@@ -34,7 +36,7 @@ SLOW_PEERS: Final = frozenset({"jsforce", "Salesforce CLI"})
 SLOW_PEERS_ROWS: Final = 1_000_000
 SLOW_PEERS_TURNS: Final = 2
 LONG_TURNS: Final = 1
-"""Turns of simple-salesforce with larger tables, five minutes each."""
+"""Turns of other clients with larger tables, three to seven minutes each."""
 NARROW_SIZES: Final = (1_000_000, 5_000_000, 20_000_000)
 SMALL_MEMORY_MB: Final = 512
 SLOW_ROWS_PER_S: Final = 8_000.0
@@ -42,7 +44,7 @@ SLOW_ROWS_PER_S: Final = 8_000.0
 
 STARTS: Final = 9
 COLD_STARTS: Final = 3
-PARTS: Final = ("load", "starts", "small", "calls", "narrow")
+PARTS: Final = ("load", "starts", "small", "calls", "narrow", "slow-peers")
 MINUTES_MOST: Final = 75.0
 
 
@@ -80,10 +82,8 @@ def measure_all(
                 say(sizes[0], "forcelift, to have a batch", contestants.forcelift(sales_task(sizes[0])))
             time_starts(measured, sales_task(sizes[0]))
     if "small" in parts and plan.may_begin("little memory"):
-        what = f"{sizes[-1]:,} rows, forcelift, {SMALL_MEMORY_MB} MB"
-        with told(measured, what):
-            task = sales_task(sizes[-1], memory_mb=SMALL_MEMORY_MB, folder="small")
-            measured.small[sizes[-1]] = say(sizes[-1], what, contestants.forcelift(task))
+        with told(measured, f"{sizes[-1]:,} rows with {SMALL_MEMORY_MB} MB"):
+            time_little_memory(measured, sizes[-1])
     beside: threading.Thread | None = None
     if "calls" in parts and plan.may_begin("slow jobs"):
         beside = threading.Thread(target=_measure_slow, args=(measured, sizes[-1]))
@@ -94,6 +94,11 @@ def measure_all(
                 measured.memory[size] = say(size, "forcelift, narrow rows", contestants.forcelift(narrow_task(size)))
     if beside is not None:
         beside.join()
+    for size in sizes if "slow-peers" in parts else ():
+        if size > SLOW_PEERS_ROWS:
+            # Last, as they take longest, and once more with what they are held against.
+            wanted = [name for name in names_for(size, slow=True) if names is None or name in names]
+            time_in_turns(measured, sales_task(size), wanted, LONG_TURNS, may_begin=plan.may_begin)
     return measured
 
 
@@ -118,12 +123,17 @@ def compile_clients() -> None:
     compile_all(Path("src"), Path("bench"), Path(sysconfig.get_path("purelib")), *CLIENTS.glob("simple-salesforce/lib"))
 
 
-def names_for(rows: int) -> list[str]:
-    """Who takes part at this size."""
-    slow = () if rows <= SLOW_PEERS_ROWS else SLOW_PEERS
+def names_for(rows: int, *, slow: bool = False) -> list[str]:
+    """Who takes part at this size; with `slow` those that come last with large tables, and Forcelift's loading alone.
+
+    Without other clients nobody is left to be held against, so nobody comes last.
+    """
     if not CLIENTS.is_dir():
         print("other clients are left out: `python -m tests.clients.install` installs them", file=sys.stderr)
-    return [name for name in CONTESTANTS if name not in slow and (name not in NEEDS_CLIENTS or CLIENTS.is_dir())]
+        return [] if slow else [name for name in CONTESTANTS if name not in NEEDS_CLIENTS]
+    if slow:
+        return [name for name in CONTESTANTS if name in SLOW_PEERS or name == ALONE]
+    return [name for name in CONTESTANTS if rows <= SLOW_PEERS_ROWS or name not in SLOW_PEERS]
 
 
 def time_in_turns(
@@ -150,6 +160,19 @@ def time_in_turns(
                 print(f"{task.rows:,} rows: {name} fails: {error}", flush=True)
             else:
                 found.setdefault(name, []).append(say(task.rows, f"turn {turn}: {name}", usage))
+
+
+def time_little_memory(measured: Measured, rows: int) -> None:
+    """Forcelift's whole pipe with little memory, and with the usual before and after it.
+
+    What else the machine does changes its speed by a third within minutes, so that only neighbours can be compared, and
+    in an order in which one that grows slower makes both slower alike.
+    """
+    small = sales_task(rows, memory_mb=SMALL_MEMORY_MB, folder="small")
+    tasks = {"usual memory": (sales_task(rows), measured.usual), f"{SMALL_MEMORY_MB} MB": (small, measured.small)}
+    for name in (*tasks, *reversed(tasks)):
+        task, found = tasks[name]
+        found.setdefault(rows, []).append(say(rows, f"forcelift, {name}", contestants.forcelift(task)))
 
 
 def turns_most(name: str, rows: int) -> int:
@@ -198,15 +221,18 @@ def sales_task(rows: int, *, memory_mb: int = sales.MEMORY_MB, job_seconds: floa
     home = FOLDER / f"{rows}"
     home.mkdir(parents=True, exist_ok=True)
     database, files = home / "sales.duckdb", home / "csv"
-    if not (home / "made").exists():
+    form = f"descriptions {sales.WIDE}, files {CHUNK_ROWS}"
+    if not _is_made(home, form):
         print(f"making the table of {rows:,} rows", flush=True)
+        for old in (files, home / "answers"):
+            shutil.rmtree(old, ignore_errors=True)
         sales.make_database(database, rows)
         with running_sink() as sink:
             command = [sys.executable, "-m", "bench.floor", str(database), sink.url, sink.token, str(files)]
             done = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
         if done["rows"] != rows:
             raise SystemExit(f"the floor loaded {done['rows']:,} of {rows:,} rows")
-        (home / "made").touch()
+        (home / "made").write_text(form, encoding="utf-8")
     return Task(
         database=database,
         csv_files=tuple(sorted(files.glob("[0-9]*.csv"), key=lambda file: int(file.stem))),
@@ -217,14 +243,24 @@ def sales_task(rows: int, *, memory_mb: int = sales.MEMORY_MB, job_seconds: floa
     )
 
 
+def _is_made(home: Path, form: str) -> bool:
+    """Whether a table is there, in this form; one that an earlier version made is taken away."""
+    made = home / "made"
+    if made.exists() and made.read_text(encoding="utf-8") == form:
+        return True
+    made.unlink(missing_ok=True)
+    return False
+
+
 def narrow_task(rows: int) -> Task:
-    """The same table with short texts: about 250 bytes a row."""
+    """The same table with short texts: 250 bytes a row."""
     home = FOLDER / f"{rows}-narrow"
     home.mkdir(parents=True, exist_ok=True)
-    if not (home / "made").exists():
+    form = f"descriptions {sales.NARROW}"
+    if not _is_made(home, form):
         print(f"making the narrow table of {rows:,} rows", flush=True)
         sales.make_database(home / "sales.duckdb", rows, letters=sales.NARROW)
-        (home / "made").touch()
+        (home / "made").write_text(form, encoding="utf-8")
     return Task(database=home / "sales.duckdb", csv_files=(), rows=rows, folder=home / "runs", keeps_answers=False)
 
 

@@ -32,7 +32,8 @@ def main() -> None:
     bulk = getattr(org.bulk2, name)
     rows = 0
     for file in files:
-        for number, done in enumerate(bulk.upsert(file, external_id_field=key, batch_size=300_000)):
+        # It waits five seconds before it first looks at a job, if not told otherwise; each file is one job.
+        for number, done in enumerate(bulk.upsert(file, external_id_field=key, batch_size=300_000, wait=1)):
             rows += done["numberRecordsProcessed"]
             stem = f"{Path(folder)}/{Path(file).stem}-{number}"
             bulk.get_successful_records(done["job_id"], file=f"{stem}-ok.csv")
