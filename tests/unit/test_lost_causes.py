@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+from tests.integration.cli_migration import cli_schema
 
 from forcelift.audit import oracle
 from forcelift.errors import SourceError, StorageError
+from forcelift.source import backup_files
+from forcelift.source.backup_files import FileBackups
 from forcelift.source.backup_oracle import OracleBackups
 from forcelift.source.backup_sqlite import DuckdbBackups
+from forcelift.twin.org import TwinOrg
+from forcelift.twin.server import ServerFailed, TwinServer
 
 
 class FailsToCommit:
@@ -77,3 +83,42 @@ def test_a_connection_that_comes_too_late_is_closed_and_one_in_time_is_given() -
     assert late.closed.wait(60)
     assert oracle._within(60.0, lambda: in_time, "audit") is in_time
     assert not in_time.closed.is_set()
+
+
+def test_files_whose_copy_is_told_as_failed_leave_none_under_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "sales.csv").write_text("sale_id\n1\n", encoding="utf-8")
+    copies = tmp_path / "copies"
+    backups = FileBackups(tmp_path / "source", into=copies, encoding="utf-8")
+
+    def fails_once_renamed(folder: Path) -> None:
+        if (copies / "sales_copy").exists():
+            raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backup_files, "_sync_folder", fails_once_renamed)
+        with pytest.raises(SourceError, match="Input/output error"):
+            backups.copy("sales", name="sales_copy", where=None, as_of=None)
+    assert not [path.name for path in copies.iterdir() if path.is_dir()]
+    assert backups.copy("sales", name="sales_copy", where=None, as_of=None).rows == 1
+    backups.close()
+
+
+def test_a_twin_that_ended_by_itself_says_so_when_it_is_stopped() -> None:
+    org = TwinOrg.open(None, schema=cli_schema())
+    server = TwinServer(org).start()
+    assert server._server is not None
+
+    async def fails() -> None:
+        raise RuntimeError("the loop is out of files")
+
+    server._server.shutdown = lambda sockets=None: fails()  # type: ignore[method-assign]
+    try:
+        with pytest.raises(ServerFailed, match="ended before it was stopped") as told:
+            server.stop()
+    finally:
+        org.close()
+    assert str(told.value.__cause__) == "the loop is out of files"
+    server.stop()

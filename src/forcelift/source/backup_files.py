@@ -90,8 +90,13 @@ class FileBackups:
             files = {file.name: _copy(file, partial / file.name) for file in found.files}
             manifest = json.dumps({"table": table, "rows": rows, "sha256": files}, ensure_ascii=False, indent=2)
             _write(partial / MANIFEST, manifest.encode())
+            _sync_folder(partial)
             partial.rename(final)
-            _sync_folder(final.parent)
+            try:
+                _sync_folder(final.parent)
+            except BaseException:
+                final.rename(partial)  # nothing that is told as failed stays under its name
+                raise
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise

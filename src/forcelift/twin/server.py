@@ -121,7 +121,7 @@ class TwinServer:
         self._thread = threading.Thread(target=self._run, name=f"twin-{self.port}", daemon=True)
         self._thread.start()
         if not self._server.ready.wait(START_TIMEOUT_S) or self._failure is not None:
-            failure = self._failure
+            failure, self._failure = self._failure, None
             self.stop()
             raise ServerFailed(f"the twin did not start on {host} port {port}") from failure
         if self._work:
@@ -129,7 +129,11 @@ class TwinServer:
         return self
 
     def stop(self) -> None:
-        """Stop serving; requests in flight get a few seconds. A second call does nothing."""
+        """Stop serving; requests in flight get a few seconds. A second call does nothing.
+
+        Raises:
+            ServerFailed: It had ended by itself before; all is closed nevertheless.
+        """
         if self._server is not None:
             self._server.should_exit = True
         if self._thread is not None:
@@ -144,6 +148,9 @@ class TwinServer:
                     self.org.stop()
             finally:
                 self.app.close()
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise ServerFailed(f"the twin on port {self.port} ended before it was stopped") from failure
 
     def describe(self) -> dict[str, Any]:
         """What a client needs to know, as printed by `forcelift twin serve`; it holds secrets."""
@@ -172,7 +179,7 @@ class TwinServer:
         assert self._socket is not None
         try:
             self._server.run(sockets=[self._socket])
-        except BaseException as error:  # noqa: BLE001 - a thread has no caller: `start` raises it there
+        except BaseException as error:  # noqa: BLE001 - a thread has no caller: `start` or `stop` raises it there
             self._failure = error
         finally:
             self._server.ready.set()
