@@ -29,7 +29,7 @@ def test_two_chunks_are_read_at_once_with_half_a_gigabyte(monkeypatch: pytest.Mo
 def test_the_parts_are_no_more_than_the_whole(monkeypatch: pytest.MonkeyPatch, memory_mb: int) -> None:
     monkeypatch.setattr("forcelift.opening.bounds.cores", lambda: 16)
     shares = MemoryShares.of(memory_mb, senders=8)
-    readers = shares.turns * (50 + 2.25 * shares.batch_rows / 1000)
+    readers = shares.turns * (45 + 1.6 * shares.batch_rows / 1000)
     assert 224 + shares.source_mb + readers + shares.room_mb <= memory_mb + 1
     assert shares.joiners * 60 <= shares.room_mb
 
