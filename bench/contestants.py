@@ -43,12 +43,11 @@ class Task:
     plan: str = sales.PLAN
     memory_mb: int = sales.MEMORY_MB
     job_seconds: float = 0.0
-    keeps_answers: bool = True
 
     @property
-    def answers(self) -> Path | None:
-        """Where the sink keeps its answers for the next run of this table; None where there is no other."""
-        return self.folder.parent / "answers" if self.keeps_answers else None
+    def answers(self) -> Path:
+        """Where the sink keeps its answers for the next run of this table."""
+        return self.folder.parent / "answers"
 
     def fresh(self, name: str) -> Path:
         """An empty folder for one run."""
