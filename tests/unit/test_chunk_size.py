@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forcelift.jobs.chunk_size import CHUNK_ROWS_STEP, EVEN_ROUNDS_MAX, even_chunk_rows
+from forcelift.jobs.chunk_size import CHUNK_ROWS_STEP, EVEN_ROUNDS_MAX, even_chunk_rows, upload_row_bytes
 
 ROWS = st.integers(min_value=1, max_value=50).map(lambda steps: steps * CHUNK_ROWS_STEP)
 
@@ -43,3 +45,11 @@ def test_chunks_stay_within_a_file_and_a_round_costs_less_than_a_job_a_reader(
     assert before <= after < before + readers
     if total > rows * readers * EVEN_ROUNDS_MAX or total <= rows:
         assert even == rows
+
+
+def test_moments_count_as_long_as_they_are_sent() -> None:
+    """In polars' form they have six digits more, which made chunks of 190,000 rows where 200,000 fit."""
+    whole = pl.DataFrame({"AT": [datetime(2024, 3, 9, 7, 26, 45)] * 4})
+    assert upload_row_bytes(whole) == len("2024-03-09T07:26:45Z\n")
+    fraction = pl.DataFrame({"AT": [datetime(2024, 3, 9, 7, 26, 45, 120_000)] * 4})
+    assert upload_row_bytes(fraction) == len("2024-03-09T07:26:45.120Z\n")

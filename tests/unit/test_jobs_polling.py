@@ -12,7 +12,7 @@ from forcelift.audit.records import JobStep
 from forcelift.jobs import polling
 from forcelift.jobs.board import Board, EngineSettings
 from forcelift.jobs.governor import Governor
-from forcelift.jobs.tracks import JobTrack
+from forcelift.jobs.tracks import ChunkTrack, JobTrack, TableSpec, TableTrack
 
 BEGAN = datetime(2026, 1, 31, tzinfo=UTC)
 
@@ -22,9 +22,15 @@ def make_track(name: str = "Sales__c", rows: int = 200_000) -> JobTrack:
     return JobTrack(job=cast("Any", job))
 
 
-def make_board() -> Board:
+def make_board(*, pending: int = 1) -> Board:
+    """A board with so many chunks that wait for a job's place."""
     governor = Governor(jobs_max=5, api_calls_reserve=0, rng=random.Random(1))
-    return Board(settings=EngineSettings(poll_first_s=0.1, poll_max_s=60.0), governor=governor, tables={})
+    spec = TableSpec(name="sales", object="Sales__c", operation="upsert", external_id_field="Key__c", group=1)
+    table = TableTrack(spec=spec, planned=True)
+    for number in range(pending):
+        table.pending.append(ChunkTrack(audit_id=number, table="sales", chunk_no=number, rows_estimate=200_000))
+    settings = EngineSettings(poll_first_s=0.1, poll_max_s=60.0)
+    return Board(settings=settings, governor=governor, tables={"sales": table})
 
 
 @dataclass
@@ -39,7 +45,7 @@ def play(*, jobs: int, at_once: int, seconds: float, stagger_s: float, in_turn: 
     Args:
         in_turn: Whether the org works on one after the other, so that a job waits for those before it.
     """
-    board, played, left = make_board(), Played(), jobs
+    board, played, left = make_board(pending=max(0, jobs - at_once)), Played(), jobs
     open_jobs: list[JobTrack] = []
     ends: dict[int, datetime] = {}
 
@@ -66,6 +72,7 @@ def play(*, jobs: int, at_once: int, seconds: float, stagger_s: float, in_turn: 
                 open_jobs.remove(track)
                 if left:
                     left -= 1
+                    board.tables["sales"].pending.popleft()
                     close(now)
                     held.append(open_jobs[-1])
     return played
@@ -87,6 +94,31 @@ def test_jobs_that_the_org_works_on_in_turn_share_looks_too() -> None:
         assert len(played.late_s) == 24
         assert played.looks <= 28
         assert max(played.late_s) <= 5 * seconds
+
+
+def test_the_last_jobs_share_looks_and_the_very_last_is_found_as_soon() -> None:
+    """With others behind them, each of four that end 30 s apart is worth a look of its own."""
+    for pending, looks in ((1, 4), (0, 2)):
+        board = make_board(pending=pending)
+        board.seconds_per_row["Sales__c"] = 100 / 200_000
+        tracks = [make_track() for _ in range(4)]
+        for number, track in enumerate(tracks):
+            polling.closed(track, BEGAN + timedelta(seconds=30 * number))
+        found: list[float] = []
+        left = list(tracks)
+        while left:
+            now = polling.next_look(board, left)
+            assert now is not None
+            found.append((now - BEGAN).total_seconds())
+            for track in list(left):
+                track.is_terminal = now >= BEGAN + timedelta(seconds=100 + 30 * tracks.index(track))
+                polling.looked(board, track, now)
+                if track.is_terminal:
+                    left.remove(track)
+            board.seconds_per_row["Sales__c"] = 100 / 200_000
+        print(pending, found)
+        assert len(found) == looks
+        assert found[-1] == 190
 
 
 def test_jobs_of_a_moment_are_found_at_once() -> None:
@@ -118,7 +150,7 @@ def test_a_clock_that_leaps_teaches_no_pace_of_hours() -> None:
     polling.looked(board, track, BEGAN + timedelta(seconds=4))
     track.is_terminal = True
     polling.looked(board, track, BEGAN + timedelta(hours=3))
-    assert board.seconds_per_row["Sales__c"] * 200_000 <= 17
+    assert board.seconds_per_row["Sales__c"] * 200_000 <= 30
     for seconds in (1, 7200):
         unseen = make_track()
         polling.closed(unseen, BEGAN)

@@ -19,6 +19,9 @@ CHUNK_ROWS_MAX = 250_000
 EVEN_ROUNDS_MAX = 8
 """A reader alone for one round more than that costs less than an eighth of the time, and a job costs calls."""
 
+_MOMENT = "%Y-%m-%dT%H:%M:%S%.fZ"
+"""As moments are sent: without a fraction where there is none, which is six characters less than polars' own form."""
+
 PART_BYTES_AIM = 95_000_000
 """Below the 100 MB of one upload, as rows differ in length."""
 
@@ -59,7 +62,9 @@ def upload_row_bytes(sample: pl.DataFrame) -> float:
     text = sample.select(pl.all().exclude(pl.Binary))
     raw = sample.select(cs.binary())
     in_bytes = sum(_utf8_bytes(column) for column in raw) + raw.width * sample.height
-    return max(1.0, (len(text.write_csv(include_header=False).encode()) + in_bytes) / sample.height)
+    return max(
+        1.0, (len(text.write_csv(include_header=False, datetime_format=_MOMENT).encode()) + in_bytes) / sample.height
+    )
 
 
 def _utf8_bytes(values: pl.Series) -> int:

@@ -1,7 +1,7 @@
 """When to ask the org for the states of closed jobs: seldom enough to be cheap, soon enough to lose no time. Pure.
 
 Jobs of one object take about as long for each row. Until the first has ended, a look follows when the oldest of them is
-two or three times as old as at the last look; after that a job is asked for when it should be through. Jobs that should
+some four times as old as at the last look; after that a job is asked for when it should be through. Jobs that should
 end at about the same time share a look, and so do those that follow them: one list call answers for all. Where the org
 works on one job after the other they end one by one, and looks are so far apart that two share one.
 """
@@ -17,6 +17,9 @@ from forcelift.jobs.tracks import JobTrack
 
 SHARED_LOOK = 0.25
 """Of a job's expected time so much may pass between its end and the look that finds it."""
+
+LAST_SHARED_LOOK = 0.5
+"""The same where nothing waits for an end: the last jobs' answers come later, and none after the last job's end."""
 
 ROWS_PER_S_MOST = 1_000_000.0
 """No org is quicker, nor a twin: a job is not asked for before."""
@@ -48,6 +51,8 @@ def next_look(board: Board, tracks: Iterable[JobTrack]) -> datetime | None:
     if not due:
         return None
     first, patience = min(due)
+    if not _awaits_an_end(board):
+        patience *= LAST_SHARED_LOOK / SHARED_LOOK
     return max(moment for moment, _ in due if moment <= first + patience)
 
 
@@ -94,7 +99,7 @@ def _due(board: Board, track: JobTrack, oldest: datetime | None) -> tuple[dateti
     if pace is None or not track.is_timed or track.abort_asked:
         age_s = (last - (oldest or track.closed_at)).total_seconds()
         least_s = max(first_s, track.job.part.rows / ROWS_PER_S_MOST)
-        pause_s = max(least_s, age_s if age_s < 1 else 2 * age_s)  # to notice a job of moments late would cost more
+        pause_s = max(least_s, age_s if age_s < 1 else 3 * age_s)  # to notice a job of moments late would cost more
         return last + timedelta(seconds=min(most_s, UNKNOWN_MAX_S, pause_s)), _NO_TIME
     expected_s = pace * track.job.part.rows
     patience = timedelta(seconds=min(most_s, SHARED_LOOK * expected_s))
@@ -109,3 +114,10 @@ def _due(board: Board, track: JobTrack, oldest: datetime | None) -> tuple[dateti
 
 def _awaits_org(track: JobTrack) -> bool:
     return track.job.step is JobStep.CLOSED and not track.is_terminal and track.doing is None
+
+
+def _awaits_an_end(board: Board) -> bool:
+    """Whether some chunk cannot go on before a job ends: it needs the job's place, or the records that it writes."""
+    return any(
+        not table.planned or table.pending or table.ready or table.parked for table in board.tables.values()
+    ) or any(chunk.drafts or chunk.intending or not chunk.jobs for chunk in board.active.values())
