@@ -109,7 +109,7 @@ def test_a_slow_upload_arrives_whole(client: Client, log_file: io.StringIO) -> N
 
 
 @pytest.mark.parametrize("direction", ["request", "response"])
-def test_slowness_is_bytes_by_time(direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slowness_is_bytes_by_time(direction: str) -> None:
     slept: list[float] = []
     passed: list[Message] = []
 
@@ -122,13 +122,12 @@ def test_slowness_is_bytes_by_time(direction: str, monkeypatch: pytest.MonkeyPat
     async def send(message: Message) -> None:
         passed.append(message)
 
-    monkeypatch.setattr(asyncio, "sleep", sleep)
     if direction == "request":
-        message = asyncio.run(http_perimeter._slow_receive(receive, 100)())
+        message = asyncio.run(http_perimeter._slow_receive(receive, 100, sleep)())
         assert len(message["body"]) == 500
         assert slept == [5.0]
     else:
-        slow = http_perimeter._slow_send(send, 1000)
+        slow = http_perimeter._slow_send(send, 1000, sleep)
         asyncio.run(slow({"type": "http.response.start", "status": 200}))
         asyncio.run(slow({"type": "http.response.body", "body": b"x" * 250}))
         assert (slept, len(passed)) == ([0.25], 2)

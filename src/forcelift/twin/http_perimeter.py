@@ -10,7 +10,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from datetime import datetime
 from typing import IO, Any, Final
 
@@ -27,6 +27,8 @@ CONTROL_PREFIX: Final = "/__twin__"
 SLASHES: Final = re.compile(r"/{2,}")
 KNOWN_PREFIXES: Final = ("/services/", "/id/", CONTROL_PREFIX)
 RECORD_KEY: Final = re.compile(r"(/sobjects/[^/]+/[^/]+/).+$")
+
+_Sleep = Callable[[float], Awaitable[None]]
 
 
 class TwinProtocol(HttpToolsProtocol):
@@ -256,23 +258,23 @@ def _cutting_receive(receive: Receive, bytes_max: int) -> Receive:
     return cutting
 
 
-def _slow_receive(receive: Receive, bytes_per_second: int) -> Receive:
+def _slow_receive(receive: Receive, bytes_per_second: int, sleep: _Sleep = asyncio.sleep) -> Receive:
     """Take the request's body no faster than that; what the client sends meanwhile waits in the network."""
 
     async def slow() -> Message:
         message = await receive()
-        await asyncio.sleep(len(message.get("body", b"")) / bytes_per_second)
+        await sleep(len(message.get("body", b"")) / bytes_per_second)
         return message
 
     return slow
 
 
-def _slow_send(send: Send, bytes_per_second: int) -> Send:
+def _slow_send(send: Send, bytes_per_second: int, sleep: _Sleep = asyncio.sleep) -> Send:
     """Send the answer's body no faster than that."""
 
     async def slow(message: Message) -> None:
         if message["type"] == "http.response.body":
-            await asyncio.sleep(len(message.get("body", b"")) / bytes_per_second)
+            await sleep(len(message.get("body", b"")) / bytes_per_second)
         await send(message)
 
     return slow
