@@ -77,7 +77,7 @@ def test_records_of_each_settled_chunk_are_read_back(tmp_path: Path, monkeypatch
 
 
 def test_chunks_share_a_call_but_for_the_first(tmp_path: Path) -> None:
-    """Ten chunks: the first at once, seven together, and the two that are left when no more come."""
+    """Fifteen chunks: the first at once, twelve together, and the two that are left when no more come."""
 
     class Counting:
         """The org, and how many records were asked for in each query."""
@@ -93,7 +93,7 @@ def test_chunks_share_a_call_but_for_the_first(tmp_path: Path) -> None:
             self.asked.append(soql.count("','") + 1)
             return self._org.query(soql)
 
-    with damage_world(tmp_path, rows=200, chunk_rows=20) as world:
+    with damage_world(tmp_path, rows=300, chunk_rows=20) as world:
         with open_world(world.plan, None, ValidateSettings(levels=(5,))) as opened:
             org = Counting(opened.org)
             reads = ReadBack(
@@ -110,10 +110,10 @@ def test_chunks_share_a_call_but_for_the_first(tmp_path: Path) -> None:
             reads.finish()
             reads.finish()
         looks = journaled(tmp_path)
-        assert [one["chunk"] for one in looks] == list(range(1, 11))
+        assert [one["chunk"] for one in looks] == list(range(1, 16))
         assert {(one["missing"], one["differ"]) for one in looks} == {(0, 0)}
         read = [one["records"] for one in looks]
-        assert org.asked == [read[0], sum(read[1:8]), sum(read[8:])]
+        assert org.asked == [read[0], sum(read[1:13]), sum(read[13:])]
 
 
 def test_a_small_chunk_is_not_worth_a_call(tmp_path: Path) -> None:

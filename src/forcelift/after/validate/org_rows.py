@@ -20,8 +20,8 @@ from forcelift.jobs.work import TableWork
 from forcelift.protocols.org import FieldDescribe, ObjectDescribe, Org
 from forcelift.rules import add_hashes, canonical_from_org
 
-_IDS_PER_QUERY = 150
-_HEAD_BYTES_MAX = 9_000  # of an URL of 16,384 bytes; the Ids take up to 4,200
+IDS_PER_QUERY = 240
+_HEAD_BYTES_MAX = 6_500  # of 16,384 of URL and headers; the Ids take up to 6,500, a token that is a JWT 2,000
 
 
 class OrgColumn(Struct, frozen=True, kw_only=True):
@@ -121,8 +121,8 @@ class OrgShape(Struct, frozen=True, kw_only=True):
         for columns in self._portions():
             records = [
                 record
-                for start in range(0, len(ids), _IDS_PER_QUERY)
-                for record in org.query(self._by_id(columns, ids[start : start + _IDS_PER_QUERY]))
+                for start in range(0, len(ids), IDS_PER_QUERY)
+                for record in org.query(self._by_id(columns, ids[start : start + IDS_PER_QUERY]))
             ]
             names = dict.fromkeys(["Id", "CreatedDate", *(column.path for column in columns)])
             texts = {name: [_text(record, name) for record in records] for name in names}

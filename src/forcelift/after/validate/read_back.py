@@ -1,9 +1,9 @@
 """Read a few records of each settled chunk back, while the batch goes on, and compare their hashes with the ledger's.
 
-Reads:   one REST query for the first chunk of a table and one for every seven after it; a describe if none is given.
+Reads:   one REST query for the first chunk of a table and one for every twelve after it; a describe if none is given.
 Writes:  a row of the journal for each chunk: how many were read, how many differ. No values, and no keys.
-Re-run:  a chunk is read back once it is settled, and not again; of a process that died up to six chunks of a table were
-         still to be read back, and are left to `forcelift validate`.
+Re-run:  a chunk is read back once it is settled, and not again; of a process that died up to eleven chunks of a table
+         were still to be read back, and are left to `forcelift validate`.
 
 The first look tells what an automation does to every record. A call for each chunk would be a fifth of all calls.
 
@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 from msgspec import Struct
 
-from forcelift.after.validate.org_rows import OrgShape
+from forcelift.after.validate.org_rows import IDS_PER_QUERY, OrgShape
 from forcelift.audit import AuditStore
 from forcelift.audit.glances import READ_BACK
 from forcelift.audit.records import Chunk
@@ -29,7 +29,7 @@ from forcelift.protocols.org import FieldDescribe, ObjectDescribe, Org
 
 ROWS_MIN = 10_000
 RECORDS = 20
-CHUNKS_AT_ONCE = 7
+CHUNKS_AT_ONCE = IDS_PER_QUERY // RECORDS
 """As many as one query has room for."""
 
 
