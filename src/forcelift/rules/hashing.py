@@ -19,6 +19,8 @@ VERSION = "v1"
 _MODULUS = 1 << 128
 HASH_BYTES = 16
 _SEPARATOR = "\x1f"
+_ROWS_AT_ONCE = 10_000
+"""What is hashed is a row with all names, longer than the row: of a whole batch it would be the largest copy."""
 
 
 def text_hash(column: str) -> pl.Expr:
@@ -39,15 +41,21 @@ def row_hash(frame: pl.DataFrame, *, key_field: str, fields: Sequence[str], free
     """
     names = [key_field, *sorted(name for name in fields if name != key_field)]
     head = _SEPARATOR.join([VERSION, str(len(names)), *(name.replace(_SEPARATOR, "") for name in names)])
+    watched = [name for name in names if name not in free]
+    hashed = [_hashed(piece, names, head, watched) for piece in frame.iter_slices(_ROWS_AT_ONCE)]
+    return to_binary(pl.concat(hashed) if hashed else pl.Series("text", [], dtype=pl.UInt128()))
+
+
+def _hashed(frame: pl.DataFrame, names: Sequence[str], head: str, watched: Sequence[str]) -> pl.Series:
     texts = frame.select(
         pl.concat_str([pl.lit(head), *(pl.col(name).fill_null("") for name in names)], separator=_SEPARATOR).alias(
             "text"
         )
     )
     text = texts["text"]
-    if any(frame[name].str.contains(_SEPARATOR, literal=True).any() for name in names if name not in free):
+    if any(frame[name].str.contains(_SEPARATOR, literal=True).any() for name in watched):
         text = _unambiguous(text, frame, names, head)
-    return to_binary(text.to_frame("text").select(text_hash("text"))["text"])
+    return text.to_frame("text").select(text_hash("text"))["text"]
 
 
 def _unambiguous(texts: pl.Series, frame: pl.DataFrame, names: Sequence[str], head: str) -> pl.Series:

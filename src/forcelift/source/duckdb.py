@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -286,9 +287,8 @@ class DuckdbSource:
                 cursor.register(_AMONG, pa.table({ADDRESS: among}))
             # `sql(...)` streams, while `execute(...)` would hold the whole result in memory.
             reader = cursor.sql(query).to_arrow_reader(batch_rows)
-            for batch in reader:
-                if batch.num_rows:
-                    yield _built(batch, columns, last)
+            # In a loop, its name would hold a batch while the next one is read.
+            yield from filter(_has_rows, map(partial(_built, columns=columns, last=last), reader))
 
     def _count(self, table: str, *, where: str | None, predicate: Predicate | None) -> int:
         query = f"SELECT count(*) {self._from(table, where, predicate)}"
@@ -349,6 +349,10 @@ class DuckdbSource:
 def _selected(columns: Sequence[Column]) -> str:
     """The columns, and behind them the misfits of those that can have any."""
     return ", ".join([*map(duckdb_expression, columns), *filter(None, map(duckdb_misfit, columns))]) or "true"
+
+
+def _has_rows(batch: pa.RecordBatch) -> bool:
+    return bool(batch.num_rows)
 
 
 def _built(batch: pa.RecordBatch, columns: Sequence[Column], last: pa.Field | None) -> pa.RecordBatch:

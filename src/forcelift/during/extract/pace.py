@@ -58,8 +58,10 @@ class Pace:
         try:
             self._check()
             for batch in batches:
+                rows = batch.num_rows
                 yield batch
-                self._pay(batch.num_rows)
+                del batch  # or it would be held while the next one is read
+                self._pay(rows)
                 self._check()
         finally:
             close = getattr(batches, "close", None)

@@ -193,7 +193,8 @@ class ChunkStager:
                             links.write(cleaned.links)
                         self._keep_refused(refused, frame, cleaned, first_row=found.extracted)
                         self._count_up(found, cleaned)
-                        del frame, cleaned  # or they would be held until the next batch has come
+                        del piece, frame, cleaned  # or they would be held until the next batch has come
+                del batch
                 give_back(least_s=GIVE_BACK_PAUSE_S)
                 found.clean_seconds += self._clock.monotonic() - came
             came = self._clock.monotonic()
